@@ -1,0 +1,91 @@
+"""Checks of arguments: one line that names the argument, its value and what would be right."""
+
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+class ArgumentError(ValueError):
+    """A value that a caller can put right.
+
+    The command line prints the same sentence with the option's name in place of the argument's.
+
+    Attributes
+    ----------
+    argument : str
+        Name of the argument, as in the signature of the public function.
+    value : object
+        What was given.
+    requirement : str
+        What would be right, as the end of the sentence "argument=value: ...".
+    """
+
+    def __init__(self, argument: str, value: object, requirement: str) -> None:
+        self.argument = argument
+        self.value = value
+        self.requirement = requirement
+        super().__init__(f"{argument}={value!r}: {requirement}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # an exception that crosses a process pool is rebuilt from its constructor's arguments
+        return type(self), (self.argument, self.value, self.requirement)
+
+
+def integer(argument: str, value: object, minimum: int) -> int:
+    """Return `value` as an int, or raise ArgumentError unless it is a whole number >= `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < minimum:
+        raise ArgumentError(argument, value, f"must be an integer of at least {minimum}")
+    return int(value)
+
+
+def real(
+    argument: str,
+    value: object,
+    minimum: float = -np.inf,
+    maximum: float = np.inf,
+    *,
+    exclusive: bool = False,
+) -> float:
+    """Return `value` as a finite float in [minimum, maximum], or raise ArgumentError.
+
+    With `exclusive` the ends themselves are not allowed.
+    """
+    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else np.nan
+    inside = minimum < number < maximum if exclusive else minimum <= number <= maximum
+    if not (np.isfinite(number) and inside):
+        if minimum == -np.inf and maximum == np.inf:
+            requirement = "must be a finite number"
+        elif maximum == np.inf:
+            requirement = f"must be a finite number {'above' if exclusive else 'of at least'} "
+            requirement += f"{minimum:g}"
+        else:
+            between = "strictly between" if exclusive else "from"
+            requirement = f"must be a number {between} {minimum:g} {'and' if exclusive else 'to'} "
+            requirement += f"{maximum:g}"
+        raise ArgumentError(argument, value, requirement)
+    return number
+
+
+def choice(argument: str, value: object, allowed: Sequence[str]) -> str:
+    """Return `value` if it is one of `allowed`, or raise ArgumentError that lists them."""
+    if not isinstance(value, str) or value not in allowed:
+        raise ArgumentError(argument, value, "must be one of " + ", ".join(allowed))
+    return value
+
+
+def finite_array(argument: str, value: ArrayLike, last_axis: int) -> NDArray[np.float64]:
+    """Return `value` as float64, C-contiguous, all finite, with `last_axis` entries at the end."""
+    try:
+        array = np.ascontiguousarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ArgumentError(argument, value, "must be an array of real numbers") from None
+    if array.ndim == 0 or array.shape[-1] != last_axis:
+        raise ArgumentError(
+            argument, value, f"must have a last axis of length {last_axis}, not shape {array.shape}"
+        )
+    if not np.isfinite(array).all():
+        raise ArgumentError(argument, value, "must be finite")
+    return array
