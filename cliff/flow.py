@@ -388,13 +388,13 @@ class VectorField:
             name = getattr(mobility, "__name__", repr(mobility))
             try:
                 function = compile_mobility(mobility, p)
-                values = [mobility(theta) for theta in np.atleast_2d(starts)]
+                rates = np.array([mobility(theta) for theta in np.atleast_2d(starts)], float)
             except Exception as error:
                 reason = str(error).strip().split("\n")[0]
                 raise ArgumentError(
                     "mobility", name, f"must be a function of theta that compiles: {reason}"
                 ) from error
-            _check_mobility(np.array(values, dtype=np.float64), name, p)
+            _check_mobility(rates, name, p)
             return cls(model, rows, function, f"function {name}")
         values = np.ones(p) if mobility is UNIT else finite_array("mobility", mobility, p)
         if values.ndim > 1 and (starts.ndim == 1 or values.shape != starts.shape):

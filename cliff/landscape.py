@@ -151,9 +151,9 @@ class NestedLogit:
         -------
         dict of ndarray, shape (...,)
             ``ila1``, layer-1 attention of a label to the item before it, mean over labels;
-            ``tila2``, layer-2 attention of the target to the correct label; ``tla2``, to all labels;
-            ``cla``, probability that the prediction puts on labels of the context; ``accuracy``,
-            the mean probability of the correct label; ``loss`` (nats).
+            ``tila2``, layer-2 attention of the target to the correct label; ``tla2``, to all
+            labels; ``cla``, probability that the prediction puts on labels of the context;
+            ``accuracy``, the mean probability of the correct label; ``loss`` (nats).
 
         Raises
         ------

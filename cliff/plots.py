@@ -1,7 +1,8 @@
 """Pictures: functions of results that draw and never compute.
 
-Every function takes what it shows, and the axes to show it on, and returns what it drew. Colours are
-those of Okabe and Ito, which the colour-blind tell apart, and sequential maps that print in grey.
+Every function takes what it shows, and the axes to show it on, and returns what it drew. Colours
+are those of Okabe and Ito, which the colour-blind tell apart, and sequential maps that print in
+grey.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ TIME = "time $t$ (gradient flow)"
 
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
-    """A figure outside pyplot's registry, and its array of axes (rows, columns); sizes in inches."""
+    """A figure outside pyplot's registry, and its axes (rows, columns); sizes in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False)
@@ -107,7 +108,7 @@ def progress_measures(t: Array, measures: Mapping[str, Array], ax: Axes) -> list
     for name, (colour, style, label) in MEASURE_STYLES.items():
         lines += ax.plot(t, measures[name], color=colour, ls=style, lw=1.5, label=label)
     ax.set(xlabel=TIME, ylabel="attention or probability", ylim=(-0.02, 1.02))
-    ax.legend(frameon=False, fontsize="small", loc="upper left")
+    ax.legend(frameon=False, fontsize="small", loc="best")
     return lines
 
 

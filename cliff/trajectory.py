@@ -378,10 +378,11 @@ class Ensemble:
         model, settings = _split_parameters(json.loads(dataset.attrs["parameters"]))
         reals = ("theta0", "theta", "t", "loss", "crossings", "t_transition", "width")
         counts = ("n_pairs", "n_labels", "n_steps", "n_rejected")
+        columns: dict[str, Any] = {name: _values(dataset[name]) for name in reals}
+        columns |= {name: dataset[name].values.astype(np.int64) for name in counts}
         return cls(
             model=model,
-            **{name: _values(dataset[name]) for name in reals},
-            **{name: dataset[name].values.astype(np.int64) for name in counts},
+            **columns,
             status=dataset["status"].values.astype(np.int8),
             settings=settings,
             stored_provenance=_stored_provenance(dataset.attrs),

@@ -153,14 +153,14 @@ def _print_table(trajectory: Trajectory) -> None:
         title=f"N = {model.n_pairs}, L = {model.n_labels}, {model.positions} positions, "
         f"{trajectory.settings['method']}: {trajectory.n_steps} steps"
     )
-    columns = ["loss", "accuracy", "ila1", "tila2"]
+    columns = ["ila1", "tila2", "accuracy"]
     table.add_column("loss is", no_wrap=True)
     for column in ("t", *model.parameter_names, *columns):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     rows = zip(np.array(names)[shown], times[shown], theta, strict=True)
     for i, (name, t, point) in enumerate(rows):
         values = [*point, *(measures[column][i] for column in columns)]
-        table.add_row(name, f"{t:.3f}", *(f"{value:.3g}" for value in values))
+        table.add_row(name, f"{t:.2f}", *(f"{value:.3g}" for value in values))
     console = Console()
     console.print(table)
     if np.isnan(transition.t_transition):

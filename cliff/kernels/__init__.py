@@ -17,7 +17,7 @@ def entry(function: Callable[..., Any]) -> Any:
     numba drops a cached kernel when the file that it stands in changes, and does not see a change
     in the files of the kernels that it calls. Here all of this folder's files count.
     """
-    dispatcher = njit(cache=True, nogil=True)(function)
+    dispatcher: Any = njit(cache=True, nogil=True)(function)
     stamps = [(file.name, file.stat().st_mtime, file.stat().st_size) for file in _SOURCES]
     dispatcher._cache._cache_file._source_stamp = stamps
     return dispatcher

@@ -1,8 +1,8 @@
 """The nested-logit loss in compiled code: once for speed, once for every number.
 
-`evaluate` gives loss and gradient, with plain exponentials and suffix sums, for moderate parameters;
-it hands any others to `evaluate_direct`, which shifts every softmax by its maximum and also gives the
-Hessian and the progress measures. Both speak of
+`evaluate` gives loss and gradient, with plain exponentials and suffix sums, for moderate
+parameters; it hands any others to `evaluate_direct`, which shifts every softmax by its maximum and
+also gives the Hessian and the progress measures. Both speak of
 
     m_j = overlap of token j's buffer with the target, in layer 1 (beta1),
     q_j = softmax_j(alpha·m_j + beta2·[j is a label]) over all tokens, in layer 2,
@@ -110,8 +110,11 @@ def evaluate(positions, n, excess, beta1, alpha, xi, beta2, with_loss, work, out
 
 @njit
 def _evaluate_exact(n, excess, beta1, alpha, xi, beta2, with_loss, work, out):
-    """Exact positions, LANES slots at a time. The factors exp(alpha·m) depend on the token and not on
-    the slot of the match, so that each is computed once; only the last softmax sees pairs of slots."""
+    """Exact positions, LANES slots at a time.
+
+    The factors exp(alpha·m) depend on the token and not on the slot of the match, so that each is
+    computed once; only the last softmax sees pairs of slots.
+    """
     blocks = (n + LANES - 1) // LANES
     label_factor = exp(splat(beta2))
     target = 2.0 / (exp(splat(beta1)) + 2.0 * n)
@@ -162,7 +165,7 @@ def _evaluate_exact(n, excess, beta1, alpha, xi, beta2, with_loss, work, out):
         later_m = later_m + first(fma(label_factor, labels_m, items_m))
         later_slope = later_slope + first(fma(label_factor, labels_slope, items_slope))
 
-        # layer 2: every overlap is taken relative to the match, which saves digits once it dominates
+        # layer 2: overlaps are taken relative to the match, which saves digits once it dominates
         inverse_z = 1.0 / (match_factor + others)
         q_match = match_factor * inverse_z
         q_before = label_factor * inverse_z
@@ -267,8 +270,8 @@ _RECIPROCALS = tuple(1.0 / max(j, 1) for j in range(TERMS))
 def _add_series(c, u, centre, half_width, moments, sums, work):
     """Add what `_add_label` would for all labels in the moments.
 
-    g_k = centre + half_width·rho_k with |rho_k| ≤ 1 makes exp(c·g_k) = exp(c·centre)·Σ_j (u·rho_k)^j
-    / j! with u = c·half_width, so that the sums over k are those of w_k·rho_k^j: the moments.
+    With g_k = centre + half_width·rho_k, |rho_k| ≤ 1, and u = c·half_width, exp(c·g_k) is
+    exp(c·centre)·Σ_j (u·rho_k)^j / j!, so that the sums over k are those of w_k·rho_k^j: the moments.
     """
     by_m, by_slope = moments + TERMS, moments + 2 * TERMS
     top = TERMS - 1
@@ -293,7 +296,7 @@ def _add_series(c, u, centre, half_width, moments, sums, work):
 
 @njit
 def _add_to_moments(k, centre, half_width, moments, blocks, work):
-    """Add label k to the moments Σ w_k·rho_k^j, for w = 1, g·m and g·dm/dbeta1; see `_add_series`."""
+    """Add label k to the moments Σ w_k·rho_k^j, w = 1, g·m and g·dm/dbeta1; see `_add_series`."""
     length = LANES * blocks
     rho = (work[_G * length + k] - centre) / half_width
     g_m, g_slope = broadcast(work, _G_M * length + k), broadcast(work, _G_SLOPE * length + k)
@@ -310,7 +313,7 @@ def _add_to_moments(k, centre, half_width, moments, blocks, work):
 
 @njit
 def _evaluate_mean_field(n, excess, beta1, alpha, xi, out):
-    """Mean field: one matching label against N − 1 equal others. beta2 shifts all alike: no force."""
+    """Mean field: one matching label against N − 1 equal others; beta2 shifts all alike."""
     others = n - 1.0
     E = math.exp(beta1)
     p1 = E / (E + n)
@@ -494,8 +497,8 @@ def _slot(rows, excess, alpha, xi, beta2, with_hessian, work, gradient, hessian,
         else:
             work[base + _Q] = 0.0
 
-    # means over tokens of x_i (beta1, alpha, beta2) and of the second derivatives; overlaps are taken
-    # relative to the match, which saves the digits of the differences once it dominates
+    # means over tokens of x_i (beta1, alpha, beta2) and of the second derivatives; overlaps are
+    # taken relative to the match, which saves the digits of the differences once it dominates
     m_0, m1_0, m11_0 = work[_M], work[_M_1], work[_M_11]
     off_labels = 0.0
     mean_m, mean_m1, mean_m11, on_labels = 0.0, 0.0, 0.0, 0.0
@@ -533,10 +536,9 @@ def _slot(rows, excess, alpha, xi, beta2, with_hessian, work, gradient, hessian,
     rest += present
     correct = math.exp(work[_Y] - top)
     whole = rest + correct
-    if correct > 0.5 * rest:
+    loss = (top - work[_Y]) + math.log(whole)
+    if correct > 0.5 * rest:  # small losses keep their digits
         loss = math.log1p(rest / correct)
-    else:
-        loss = (top - work[_Y]) + math.log(whole)
 
     measures[1] += work[_Q]
     measures[2] += on_labels
@@ -597,7 +599,7 @@ def _slot(rows, excess, alpha, xi, beta2, with_hessian, work, gradient, hessian,
 
 @entry
 def direct_batch(positions, n, excess, theta, with_hessian, loss, gradient, hessian, measures):
-    """`evaluate_direct` for theta of shape (m, 4); the outputs have m in front. Symmetric Hessian."""
+    """`evaluate_direct` for theta of shape (m, 4); the outputs have m in front."""
     work = np.empty(workspace(n))
     for k in range(theta.shape[0]):
         loss[k] = evaluate_direct(

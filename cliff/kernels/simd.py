@@ -1,8 +1,8 @@
 """Packs of float64 lanes for numba: arithmetic on LANES numbers at a time.
 
 Numba's own loops are vectorised only where LLVM finds out by itself that they can be. Here the
-vector is explicit: a `Pack` is an LLVM vector of LANES doubles, ``+ - * /`` act lane by lane and mix
-with scalars, so that a formula on packs reads as the formula on numbers does.
+vector is explicit: a pack is an LLVM vector of LANES doubles, ``+ - * /`` act lane by lane and mix
+with numbers, so that a formula on packs reads as the formula on numbers does.
 """
 
 import math
@@ -253,9 +253,9 @@ def total(typing_context, a):
     return types.float64(a), lower
 
 
-# exp and log1p by argument reduction and a polynomial, without a branch, so that every lane does the
-# same work. The polynomials interpolate at Chebyshev nodes; the remainder is quoted with each. They
-# are summed in pairs (Estrin), since a chain of multiply-adds would wait for itself.
+# exp and log1p by argument reduction and a polynomial, without a branch. The polynomials interpolate
+# at Chebyshev nodes; the remainder is quoted with each. They are summed in pairs (Estrin), since a
+# chain of multiply-adds would wait for itself.
 
 _SHIFTER = 1.5 * 2.0**52  # adding it leaves the nearest integer in the low bits of the mantissa
 _LOG2_E = 1.0 / math.log(2.0)
