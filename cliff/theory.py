@@ -1,8 +1,8 @@
 """Closed forms of the landscape and its flow, as numbers.
 
-The worked derivations of these results, each step checked, are in ``derivations/``; the same results
-as expressions are in `cliff.symbolic`. This module needs no sympy: whatever compares a computed
-flow with the theory (tables, pictures, basin maps) imports it.
+The worked derivations of these results, each step checked, are in ``derivations/``; the same
+results as expressions are in `cliff.symbolic`. This module needs no sympy: whatever compares a
+computed flow with the theory (tables, pictures, basin maps) imports it.
 
 Throughout, q is the attention to one label while alpha = 0, v = xi·q, r = N/(L − N), and H, H', O,
 O' are the sums of 1/n, 1/n², 1/(2n − 1) and 1/(2n − 1)² over n = 1 … N.

@@ -15,6 +15,7 @@ import typer
 
 from cliff.checks import ArgumentError
 from cliff.cli.common import ComputationFailed, describe
+from cliff.cli.derive import derive
 from cliff.cli.flow import flow
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(flow)
+app.command()(derive)
 
 
 @app.callback()
