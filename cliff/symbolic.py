@@ -791,7 +791,7 @@ def count(argument: str, text: str, symbol: sp.Symbol) -> int | sp.Symbol:
 
 
 def _check(
-    n_pairs: object, n_labels: object, positions: str, label_bias: object, bounded: bool = True
+    n_pairs: Any, n_labels: Any, positions: str, label_bias: Any, bounded: bool = True
 ) -> tuple[Expr, Expr, Expr]:
     """N, L and the label bias as expressions; `bounded` limits a concrete N for exact positions."""
     choice("positions", positions, ("exact", "mean"))
@@ -800,7 +800,7 @@ def _check(
         labels = n_labels
     else:
         labels = sp.Integer(integer("n_labels", n_labels, 1))
-        if n is not N and labels < n:
+        if n is not N and int(labels) < int(n):
             raise ArgumentError("n_labels", n_labels, f"must be at least the number of pairs, {n}")
     if bounded and positions == "exact" and n is not N and n > MOST_PAIRS:
         raise ArgumentError(

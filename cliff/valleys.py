@@ -158,8 +158,8 @@ def identify(
 ) -> NDArray[np.int64]:
     """Which attracting valley each end lies in.
 
-    An end belongs to the valley whose direction has its signs of beta1, alpha and xi, if its loss
-    is within `tolerance` of the valley's.
+    An end belongs to the valley whose direction has its signs of alpha and xi, if its loss is
+    within `tolerance` of the valley's; beta1 may lag far behind.
 
     Parameters
     ----------
@@ -176,12 +176,12 @@ def identify(
     ndarray of int, shape (...,)
         Index into `valleys(model)`, or `UNDECIDED`.
     """
-    signs = np.sign(finite_array("theta", theta, model.n_parameters)[..., :3])
+    signs = np.sign(finite_array("theta", theta, model.n_parameters)[..., 1:3])
     losses = np.asarray(loss, dtype=np.float64)
     labels = np.full(losses.shape, UNDECIDED, dtype=np.int64)
     for index, valley in enumerate(valleys(model)):
         if valley.attracts:
-            inside = (signs == valley.direction).all(axis=-1)
+            inside = (signs == valley.direction[1:]).all(axis=-1)
             limit = valley.loss(model.n_pairs, model.n_labels)
             labels[inside & (np.abs(losses - limit) <= tolerance)] = index
     return labels
