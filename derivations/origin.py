@@ -133,7 +133,7 @@ def derive() -> Page:
                 u = path(fine)[:, 1:].sum(axis=1) / np.sqrt(2.0)
                 measured = float(np.interp(3e-3, u, fine))
                 errors.append(measured / expected - 1.0)
-                rows.append((positions, pairs, f"{delta:g}", f"{expected:.6g}", f"{measured:.6g}"))
+                rows.append((positions, pairs, f"{delta:g}", f"{expected:.5g}", f"{measured:.5g}"))
     page.table(["positions", "N = L", "δ", "log(u₁/(√2 δ))/ρ", "measured t"], rows)
     page.measured("the escape times of the table", 1.0 + np.array(errors), np.ones(12), 2e-3)
     return page
