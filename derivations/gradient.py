@@ -1,6 +1,6 @@
 """The gradient as a chain of three nested softmaxes, and the order of learning that it implies.
 
-    python derivations/gradient.py
+python derivations/gradient.py
 """
 
 import numpy as np
@@ -18,15 +18,15 @@ def derive() -> Page:
     page.section("One softmax in the next")
     page.say(
         "Write $\\pi$ for the prediction, $r_n = \\pi_n - [n = s]$ for its error, and",
-        "$\\langle\\cdot\\rangle$ for the mean over tokens weighted by the attention $q$. A softmax",
-        "differentiates to a deviation from its own mean, once for every softmax on the way:",
+        "$\\langle\\cdot\\rangle$ for the mean over tokens weighted by the attention $q$. A",
+        "softmax differentiates to a deviation from its own mean, once for each on the way:",
     )
     page.show(
-        r"\partial_\xi\,\mathrm{loss} = \Big\langle \sum_n r_n\, q_n \Big\rangle_s",
-        r"\partial_\alpha\,\mathrm{loss} = \xi\, \Big\langle \sum_n r_n\, q_n\,"
-        r"(m_n - \langle m\rangle) \Big\rangle_s",
-        r"\partial_{\beta_1}\mathrm{loss} = \xi\,\alpha\, \Big\langle \sum_n r_n\, q_n\,"
-        r"(m_n' - \langle m'\rangle) \Big\rangle_s",
+        r"\partial_\xi\,\mathrm{loss} = \left\langle \sum_n r_n\, q_n \right\rangle_s",
+        r"\partial_\alpha\,\mathrm{loss} = \xi\, \left\langle \sum_n r_n\, q_n\,"
+        r"(m_n - \langle m\rangle) \right\rangle_s",
+        r"\partial_{\beta_1}\mathrm{loss} = \xi\,\alpha\, \left\langle \sum_n r_n\, q_n\,"
+        r"(m_n' - \langle m'\rangle) \right\rangle_s",
         r"m_s' = \frac{(2s-1)\,E}{(E+2s-1)^2}, \qquad m_n' = -\frac{E}{(E+2n-1)^2}\ (n > s)",
     )
     slopes = sp.symbols("g1:4", real=True)
@@ -66,8 +66,8 @@ def derive() -> Page:
 
     page.section("The gates")
     page.say(
-        "Every outer logit multiplies the gradients of the inner ones. The match cannot learn while",
-        "$\\xi = 0$, and the previous-token circuit cannot while $\\xi\\alpha = 0$:",
+        "Every outer logit multiplies the gradients of the inner ones. The match cannot learn",
+        "while $\\xi = 0$, and the previous-token circuit cannot while $\\xi\\alpha = 0$:",
     )
     for positions in ("exact", "mean"):
         thetas = np.random.default_rng(0).normal(size=(20, 3))
@@ -79,9 +79,9 @@ def derive() -> Page:
             and not model.gradient(thetas * [1, 0, 1])[:, 0].any(),
         )
     page.say(
-        "Only $\\xi$ has a force at the origin. It therefore grows first, like t; $\\alpha$, pulled",
-        "by $\\xi$, like t²; $\\beta_1$, pulled by $\\xi\\alpha$, like t⁴. This is the order",
-        "$\\xi \\to \\alpha \\to \\beta_1$. The feedback closes through $E = e^{\\beta_1}$, which",
+        "Only $\\xi$ has a force at the origin. It therefore grows first, like t; $\\alpha$,",
+        "pulled by $\\xi$, like t²; $\\beta_1$, pulled by $\\xi\\alpha$, like t⁴. This is the",
+        "order $\\xi \\to \\alpha \\to \\beta_1$. The feedback closes through $E = e^{\\beta_1}$, which",
         "multiplies both $m_s$ and $m_s'$: once $\\beta_1$ is of order 1, it speeds up itself and",
         "$\\alpha$, and both raise the attention to the match that drives $\\xi$. That is why the",
         "three rise together in the end ([the cliff](transition.md)).",
@@ -104,17 +104,18 @@ def derive() -> Page:
     page.show(*cs.gradient(cs.N, cs.L).latex_lines())
     thetas = np.random.default_rng(1).normal(0.0, 2.0, (1000, 3))
     for positions in ("exact", "mean"):
-        scope: dict = {}
-        exec(cs.gradient(8, 32, positions).python(), scope)
-        got, expected = scope["gradient"](thetas), NestedLogit(8, 32, positions).gradient(thetas)
-        scale = np.abs(expected).max(axis=1, keepdims=True)
-        page.measured(
-            f"the printed NumPy source, {positions} positions, N = 8, L = 32, against the compiled "
-            "kernel at 1,000 random θ, relative to each gradient's largest entry",
-            got / scale,
-            expected / scale,
-            1e-12,
-        )
+        for target, formula in (("gradient", cs.gradient), ("hessian", cs.hessian)):
+            scope: dict = {}
+            exec(formula(8, 32, positions).python(), scope)
+            expected = getattr(NestedLogit(8, 32, positions), target)(thetas).reshape(1000, -1)
+            scale = np.abs(expected).max(axis=1, keepdims=True)
+            page.measured(
+                f"the printed NumPy source of the {target}, {positions} positions, N = 8, L = 32, "
+                "against the compiled kernel at 1,000 random θ, relative to the largest entry",
+                scope[target](thetas).reshape(1000, -1) / scale,
+                expected / scale,
+                1e-12,
+            )
     return page
 
 

@@ -1,6 +1,6 @@
 """The loss from the task: two attention layers, orthonormal contents, three logits.
 
-    python derivations/loss.py
+python derivations/loss.py
 """
 
 import numpy as np
@@ -41,7 +41,7 @@ def derive() -> Page:
         "A sequence is $x_1\\,\\ell_1 \\dots x_N\\,\\ell_N\\,x_t$: N pairs of an item and its",
         "label, then a target item, whose label is to be predicted. Contents are Gaussian vectors",
         "in D dimensions with variance 1/D, so that inner products of different ones vanish as",
-        "$1/\\sqrt D$. The limit D → ∞ makes them orthonormal.",
+        "$1/\\sqrt{D}$. The limit D → ∞ makes them orthonormal.",
         "Every class of a context is distinct, and the target repeats one item, that of slot s.",
     )
     page.say(
@@ -61,13 +61,13 @@ def derive() -> Page:
     page.section("Second attention: the match")
     page.say(
         "The buffer of token j is $b_j = \\sum_i p_{ji} c_i$, and its overlap with the target",
-        "$m_j = b_j\\cdot c_t$ is the weight that j gives to the matching item (and, for the target",
-        "itself, to its own content too). Label n stands at position 2n, item n at 2n − 1:",
+        "$m_j = b_j\\cdot c_t$ is the weight that j gives to the matching item (and, for the",
+        "target itself, to its own content too). Label n stands at position 2n, item n at 2n − 1:",
     )
     page.show(
         r"m_{\mathrm{label}\ n} = \frac{E}{E+2n-1}\ (n = s),\quad \frac{1}{E+2n-1}\ (n > s),"
         r"\quad 0\ (n < s)",
-        r"m_{\mathrm{item}\ n} = \frac{1}{E+2n-2}\ (n \ge s;\ 1\ \mathrm{if}\ n = s = 1),"
+        r"m_{\mathrm{item}\ n} = \frac{1}{E+2n-2}\ (n \geq s;\ 1\ \mathrm{if}\ n = s = 1),"
         r"\quad 0\ (n < s), \qquad m_{\mathrm{target}} = \frac{2}{E+2N}",
     )
     page.say("The softmax of $\\alpha m$ gives $q$, and $\\xi q$ are the classifier's logits.")

@@ -1,6 +1,6 @@
 """The origin: value, gradient, the saddle at L = N, and the time to escape from it.
 
-    python derivations/origin.py
+python derivations/origin.py
 """
 
 import numpy as np
@@ -17,8 +17,8 @@ def derive() -> Page:
 
     page.section("Value and gradient")
     page.say(
-        "At $\\xi = 0$ all L labels are equally likely whatever attention does, so that the loss is",
-        "log L and $\\partial_\\alpha = \\partial_{\\beta_1} = 0$. At $\\alpha = 0$ attention is",
+        "At $\\xi = 0$ all L labels are equally likely whatever attention does: the loss is",
+        "log L, and $\\partial_\\alpha = \\partial_{\\beta_1} = 0$. At $\\alpha = 0$ attention is",
         "even: $q = 1/(2N+1)$ for exact positions, $1/N$ in the mean field. The prediction puts",
         "$N/L$ on the context, and the force on $\\xi$ is what is missing:",
     )
@@ -33,17 +33,17 @@ def derive() -> Page:
     page.section("The saddle")
     page.say(
         "At L = N the Hessian at $(\\beta_1, 0, 0)$ has one entry. Since $\\xi = 0$ kills every",
-        "derivative that does not contain $\\xi$, and even attention kills the curvature in $\\xi$,",
-        "only $\\partial_\\alpha\\partial_\\xi\\,\\mathrm{loss} = -\\rho$ is left:",
+        "derivative without $\\xi$, and even attention kills the curvature in $\\xi$, only",
+        " $\\partial_\\alpha\\partial_\\xi\\,\\mathrm{loss} = -\\rho$ is left:",
     )
     page.show(
-        r"\rho = \frac{q}{N}\sum_{s=1}^{N}\Big( m_s - \frac1N \sum_{n\ge s} m_n\Big)"
-        r"\quad\text{with}\quad m_s = \frac{1}{2s},\ m_n = \frac{1}{2n}\ \text{at}\ \beta_1 = 0"
+        r"\rho = \frac{q}{N}\sum_{s=1}^{N}\left( m_s - \frac{1}{N} \sum_{n\geq s} m_n\right)"
+        r"\quad\mathrm{with}\quad m_s = \frac{1}{2s},\ m_n = \frac{1}{2n}\ \mathrm{at}\ \beta_1 = 0"
     )
     page.say("Exchange the order of the double sum: label n is counted by n slots, and")
     page.show(
-        r"\sum_{s=1}^N\sum_{n=s}^N \frac{1}{2n} = \sum_{n=1}^N \frac{n}{2n} = \frac N2,"
-        r"\qquad \rho = \frac{H - 1}{2N(2N+1)},\quad H = \sum_{k=1}^N\frac1k"
+        r"\sum_{s=1}^N\sum_{n=s}^N \frac{1}{2n} = \sum_{n=1}^N \frac{n}{2n} = \frac{N}{2},"
+        r"\qquad \rho = \frac{H - 1}{2N(2N+1)},\quad H = \sum_{k=1}^N\frac{1}{k}"
     )
     exact = [
         sum(sp.Rational(1, 2 * k) for s in range(1, size + 1) for k in range(s, size + 1))
@@ -70,11 +70,11 @@ def derive() -> Page:
     for positions in ("exact", "mean"):
         models = [NestedLogit(size, size, positions) for size in (2, 3, 8, 64, 512)]
         hessians = [model.hessian(np.zeros(3)) for model in models]
-        rates = [theory.saddle_rate(model) for model in models]
+        pairs = list(zip(hessians, map(theory.saddle_rate, models), strict=True))
         page.measured(
             f"{positions} positions: ρ is the largest eigenvalue of the compiled Hessian, "
             "N = 2, 3, 8, 64, 512",
-            [np.linalg.eigvalsh(hessian)[-1] / rate for hessian, rate in zip(hessians, rates)],
+            [np.linalg.eigvalsh(hessian)[-1] / rate for hessian, rate in pairs],
             np.ones(5),
             1e-12,
         )
@@ -88,16 +88,16 @@ def derive() -> Page:
     page.holds(
         "exact positions, N = 8: ρ changes sign on this line, between β₁ = −2 and 0; left of the "
         "change the unstable direction is α = −ξ",
-        theory.saddle_rate(NestedLogit(8, 8), beta1=-2.0) < 0 < theory.saddle_rate(
-            NestedLogit(8, 8)
-        ),
+        theory.saddle_rate(NestedLogit(8, 8), beta1=-2.0)
+        < 0
+        < theory.saddle_rate(NestedLogit(8, 8)),
     )
 
     page.section("Large N")
     gamma = sp.EulerGamma
     page.show(
-        r"\rho \to \frac{\log N + \gamma - 1}{4N^2}\ \text{(exact)},\qquad"
-        r"\rho \to \frac1{N^2}\ \text{(mean field)}"
+        r"\rho \to \frac{\log N + \gamma - 1}{4N^2}\ \mathrm{(exact)},\qquad"
+        r"\rho \to \frac{1}{N^2}\ \mathrm{(mean\ field)}"
     )
     size = sp.Symbol("n", positive=True)
     law = (sp.log(size) + gamma + 1 / (2 * size) - 1) / (2 * size * (2 * size + 1))
@@ -109,15 +109,16 @@ def derive() -> Page:
 
     page.section("Escape")
     page.say(
-        "Near the saddle $u = (\\alpha/\\sqrt{M_\\alpha} + \\xi/\\sqrt{M_\\xi})/\\sqrt2$ grows as",
-        "$e^{\\rho\\sqrt{M_\\alpha M_\\xi}\\,t}$. From a start of size $\\delta$ it reaches $u_1$ at",
+        "Near the saddle $u = (\\alpha/\\sqrt{M_\\alpha} + \\xi/\\sqrt{M_\\xi})/\\sqrt{2}$ grows",
+        "as $e^{\\rho\\sqrt{M_\\alpha M_\\xi}\\,t}$. From a start of size $\\delta$ it reaches",
+        "$u_1$ at",
     )
     page.show(r"t_{\mathrm{escape}} = \frac{\log(u_1/\delta)}{\rho\sqrt{M_\alpha M_\xi}}")
     page.say(
-        "Ten times closer to the saddle costs log(10)/ρ more time. Its sign decides the side: u > 0",
-        "leads to the induction head, u < 0 to its inverted twin, α, ξ → −∞",
+        "Ten times closer to the saddle costs log(10)/ρ more time. The sign of u decides the",
+        "side: u > 0 leads to the induction head, u < 0 to its inverted twin, α, ξ → −∞",
         "([the valleys](valleys.md)). Measured on the compiled flow at L = N, with t at",
-        "$u_1 = 0.003$ from $(0, \\delta, \\delta)$, that is $u = \\sqrt2\\,\\delta$:",
+        "$u_1 = 0.003$ from $(0, \\delta, \\delta)$, that is $u = \\sqrt{2}\\,\\delta$:",
     )
     rows, errors = [], []
     for positions in ("exact", "mean"):

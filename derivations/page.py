@@ -59,9 +59,7 @@ class Page:
                 raise CheckFailed(f"{self.name}: {claim}: {difference} is not 0")
         self._checked("sympy proves", claim)
 
-    def measured(
-        self, claim: str, got: ArrayLike, expected: ArrayLike, tolerance: float
-    ) -> None:
+    def measured(self, claim: str, got: ArrayLike, expected: ArrayLike, tolerance: float) -> None:
         """Check numbers: |got − expected| ≤ tolerance · max(|expected|) entry by entry."""
         a, b = np.asarray(got, dtype=float), np.asarray(expected, dtype=float)
         worst = float(np.abs(a - b).max() / max(float(np.abs(b).max()), np.finfo(float).tiny))

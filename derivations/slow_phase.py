@@ -1,6 +1,6 @@
 """The slow phase: the classifier alone, in closed form, and the plateau that it runs into.
 
-    python derivations/slow_phase.py
+python derivations/slow_phase.py
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from cliff import symbolic as cs
 
 def derive() -> Page:
     page = Page("slow_phase", "The slow phase and the plateau")
-    t, q, r, c, v = sp.symbols("t q r c v", positive=True)
+    q, r, c, v = sp.symbols("q r c v", positive=True)
     n, labels = sp.symbols("N L", positive=True)
 
     page.section("The flow of xi alone")
@@ -21,8 +21,10 @@ def derive() -> Page:
         "With $\\alpha = 0$ attention stays even, and the loss depends on $v = \\xi q$ alone.",
         "Write $r = N/(L-N)$:",
     )
-    page.show(r"\mathrm{loss} = \log\left(N + (L-N)\,e^{-v}\right), \qquad"
-              r"\dot v = \frac{q^2}{1 + r e^{v}}")
+    page.show(
+        r"\mathrm{loss} = \log\left(N + (L-N)\,e^{-v}\right), \qquad"
+        r"\dot v = \frac{q^2}{1 + r e^{v}}"
+    )
     loss = -v + sp.log(n * sp.exp(v) + labels - n)
     ratio = n / (labels - n)
     page.proved(
@@ -33,7 +35,7 @@ def derive() -> Page:
     page.say("Separate the variables and solve with Lambert's function, W(z) e^W(z) = z:")
     page.show(
         r"v + r e^{v} = q^2 t + v_0 + r e^{v_0} =: c, \qquad v(t) = c - W(r e^{c})"
-        r",\qquad \mathrm{loss}(t) = \log N + \log\left(1 + \frac1{W(r e^c)}\right)"
+        r",\qquad \mathrm{loss}(t) = \log N + \log\left(1 + \frac{1}{W(r e^c)}\right)"
     )
     w = sp.LambertW(r * sp.exp(c))
     omega = cs.WrightOmega(c + sp.log(r))
@@ -88,14 +90,25 @@ def derive() -> Page:
             if fast == 1.0:
                 worst = max(worst, abs(error))
             v_half = theory.uniform_attention(model) * float(xi)
-            rows.append((positions, pairs, f"{fast:g}", f"{half:.4g}", f"{v_half:.3f}",
-                         f"{path.loss[-1]:.3f}", f"{value:.3f}", f"{np.log(pairs):.3f}"))
+            rows.append(
+                (
+                    positions,
+                    pairs,
+                    f"{fast:g}",
+                    f"{half:.4g}",
+                    f"{v_half:.3f}",
+                    f"{path.loss[-1]:.3f}",
+                    f"{value:.3f}",
+                    f"{np.log(pairs):.3f}",
+                )
+            )
     page.table(
         ["positions", "N (L = 4N)", "M_ξ", "t", "v", "loss of the flow", "closed form", "log N"],
         rows,
     )
-    page.holds("with equal mobilities the closed form's loss is right to 1 % at half time",
-               worst < 0.01)
+    page.holds(
+        "with equal mobilities the closed form's loss is right to 1 % at half time", worst < 0.01
+    )
     return page
 
 

@@ -1,6 +1,6 @@
 """The cliff: where the fall starts, how wide it is, and when it comes, in closed form.
 
-    python derivations/transition.py
+python derivations/transition.py
 """
 
 import json
@@ -26,12 +26,12 @@ def derive() -> Page:
         "small (about $N^{-1/2}$, below) and the loss is linear in it. Three things then happen.",
     )
     page.say("**1.** The classifier sees even attention and grows at a constant rate,")
-    page.show(r"\xi = q\left(1 - \frac NL\right) t")
+    page.show(r"\xi = q\left(1 - \frac{N}{L}\right) t")
     page.say("**2.** It pulls on the match, to first order in $\\alpha$ at $\\beta_1 = 0$ with")
     page.show(
-        r"\dot\alpha = \xi\,\kappa_\alpha, \qquad \kappa_\alpha = q\Big[\overline{m_s}"
-        r" - \frac cN\,\overline{\textstyle\sum_n m_n} - (1-c)\,\overline{\langle m\rangle}\Big]"
-        r", \qquad c = \frac NL,"
+        r"\dot\alpha = \xi\,\kappa_\alpha, \qquad \kappa_\alpha = q\left[\overline{m_s}"
+        r" - \frac{c}{N}\,\overline{\sum_n m_n} - (1-c)\,\overline{\langle m\rangle}\right]"
+        r", \qquad c = \frac{N}{L},"
     )
     page.say(
         "where the bars are means over the slot: the match's overlap, minus that of the labels",
@@ -67,8 +67,10 @@ def derive() -> Page:
             1e-7,
         )
         symbolic = [
-            [float(value.xreplace(dict(cs.harmonics(sp.Integer(n))))) for value in
-             cs.drives(sp.Integer(n), sp.Rational(n, count), positions)]
+            [
+                float(value.xreplace(dict(cs.harmonics(sp.Integer(n)))))
+                for value in cs.drives(sp.Integer(n), sp.Rational(n, count), positions)
+            ]
             for n, count in sizes
         ]
         page.measured(
@@ -80,9 +82,10 @@ def derive() -> Page:
 
     page.section("The runaway")
     page.say(
-        "Both overlaps and their slopes are proportional to $E = e^{\\beta_1}$ as long as $E \\ll N$:",
-        "the match's E/(E + 2s − 1) in particular. So $\\kappa \\to \\kappa E$ in both equations,",
-        "and their ratio has no time in it:",
+        "Both overlaps and their slopes are proportional to $E = e^{\\beta_1}$ while $E \\ll N$:",
+        "the match's E/(E + 2s − 1) in particular (for exact positions the first few slots",
+        "saturate earlier, which leaves an error of order 1/log N). So $\\kappa \\to \\kappa E$",
+        "in both, and their ratio has no time in it:",
     )
     page.show(
         r"\frac{d\alpha}{d\beta_1} = \frac{\kappa_\alpha}{\alpha\,\kappa_\beta}"
@@ -92,9 +95,9 @@ def derive() -> Page:
     )
     page.say("Separate the variables. The integral over $\\beta_1$ converges: infinity comes at")
     page.show(
-        r"\int_0^\infty \frac{e^{-\beta}}{\sqrt{2\beta}}\,d\beta = \sqrt{\frac\pi2}"
-        r",\qquad \frac{t^2}{2}\, q\Big(1-\frac NL\Big)\sqrt{\kappa_\alpha\kappa_\beta}"
-        r" = \sqrt{\frac\pi2}"
+        r"\int_0^\infty \frac{e^{-\beta}}{\sqrt{2\beta}}\,d\beta = \sqrt{\frac{\pi}{2}}"
+        r",\qquad \frac{t^2}{2}\, q\left(1-\frac{N}{L}\right)\sqrt{\kappa_\alpha\kappa_\beta}"
+        r" = \sqrt{\frac{\pi}{2}}"
     )
     beta = sp.Symbol("beta", positive=True)
     integral = sp.integrate(sp.exp(-beta) / sp.sqrt(2 * beta), (beta, 0, sp.oo))
@@ -103,8 +106,9 @@ def derive() -> Page:
     t, p = sp.symbols("t P", positive=True)
     page.proved(
         "this t solves the equation, with P = q(1 − N/L)√(κ_α κ_β)",
-        (t**2 / 2 * p - sp.sqrt(sp.pi / 2)).subs(t, formula.results["t_transition"].subs(
-            sp.Symbol("P", positive=True), p)),
+        (t**2 / 2 * p - sp.sqrt(sp.pi / 2)).subs(
+            t, formula.results["t_transition"].subs(sp.Symbol("P", positive=True), p)
+        ),
     )
     page.say(
         "From there on only times of order $1/\\xi$ are missing until the loss has fallen to",
@@ -145,9 +149,7 @@ def derive() -> Page:
                 estimates = [theory.transition_law(model), theory.transition_time(model)]
                 errors = [estimate / row["t_transition"] - 1.0 for estimate in estimates]
                 worst = [max(a, abs(b)) for a, b in zip(worst, errors, strict=True)]
-                cells.append(
-                    f"{row['t_transition']:.4g}: {errors[0]:+.1%}, {errors[1]:+.1%}"
-                )
+                cells.append(f"{row['t_transition']:.4g}: {errors[0]:+.1%}, {errors[1]:+.1%}")
             lines.append((n, *cells))
         page.table([f"{positions}, N", *(f"L/N = {ratio:g}" for ratio in RATIOS)], lines)
         page.holds(
@@ -192,18 +194,25 @@ def derive() -> Page:
     for positions in ("exact", "mean"):
         for n in PAIRS:
             r = next(
-                r for r in equal
+                r
+                for r in equal
                 if (r["positions"], r["n_pairs"], r["n_labels"]) == (positions, n, 4 * n)
             )
             model = NestedLogit(n, 4 * n, positions)
             xi = theory.uniform_attention(model) * 0.75 * theory.transition_law(model)
             lines.append(
-                (positions, n, f"{r['width']:.3g}", f"{r['theta'][2]:.3g}", f"{xi:.3g}",
-                 f"{r['width'] * r['theta'][2]:.3g}", f"{r['t_transition'] / r['width']:.4g}")
+                (
+                    positions,
+                    n,
+                    f"{r['width']:.3g}",
+                    f"{r['theta'][2]:.3g}",
+                    f"{xi:.3g}",
+                    f"{r['width'] * r['theta'][2]:.3g}",
+                    f"{r['t_transition'] / r['width']:.4g}",
+                )
             )
     page.table(
-        ["positions", "N", "width", "ξ at the transition", "q(1 − N/L) t*", "width · ξ",
-         "t/width"],
+        ["positions", "N", "width", "ξ at the transition", "q(1 − N/L) t*", "width · ξ", "t/width"],
         lines,
     )
     return page

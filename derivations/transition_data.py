@@ -1,6 +1,6 @@
 """Measured transitions: recompute derivations/data/transition.json (a minute or two).
 
-    python derivations/transition_data.py
+python derivations/transition_data.py
 """
 
 import json

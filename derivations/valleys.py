@@ -1,10 +1,11 @@
 """The valleys: limits at infinity, which of them attract, and where random starts end.
 
-    python derivations/valleys.py
+python derivations/valleys.py
 """
 
 import json
 import math
+from itertools import pairwise
 
 import numpy as np
 import sympy as sp
@@ -41,7 +42,7 @@ def derive() -> Page:
     )
     e, s = sp.symbols("E s", positive=True)
     page.say("The first condition is hardest for the next label, n = s + 1:")
-    page.show(r"\frac{E}{E+2s-1} > \frac{1}{E+2s+1} \iff E^2 + 2sE - (2s-1) > 0")
+    page.show(r"\frac{E}{E+2s-1} > \frac{1}{E+2s+1} \Leftrightarrow E^2 + 2sE - (2s-1) > 0")
     page.proved(
         "the equivalence",
         e * (e + 2 * s + 1) - (e + 2 * s - 1) - (e**2 + 2 * s * e - (2 * s - 1)),
@@ -67,8 +68,8 @@ def derive() -> Page:
     page.show(*formula.latex_lines())
     counts = ", ".join(map(str, sink_counts(n)))
     page.show(
-        r"\mathrm{sink} = \frac1N \sum_s \log(c_s + L - N)"
-        + rf",\qquad c_s = {counts}\ \text{{for}}\ N = {n}"
+        r"\mathrm{sink} = \frac{1}{N} \sum_s \log(c_s + L - N)"
+        + rf",\qquad c_s = {counts}\ \mathrm{{for}}\ N = {n}"
     )
     far = {
         "induction": [(40.0, 60.0, 1e3)],
@@ -102,15 +103,13 @@ def derive() -> Page:
     page.section("Which attract")
     page.say(
         "The plateau does not: at $\\alpha = 0$ and $\\xi > 0$ the force on $\\alpha$ is",
-        "$\\xi\\rho(\\beta_1)$ with the rate of [the saddle](origin.md), so that $\\alpha$ leaves on",
-        "the side of ρ's sign. In the others each of the three logits is pushed outwards, which",
+        "$\\xi\\rho(\\beta_1)$ with the rate of [the saddle](origin.md), so that $\\alpha$ leaves",
+        "on the side of ρ's sign. In the others each of the three logits is pushed outwards, which",
         "the last table shows.",
         "In the mean field there is a constant of motion, since $\\beta_1$ and $\\alpha$ enter",
         "through $\\alpha E/(E+N)$ alone:",
     )
-    page.show(
-        r"\frac{\alpha^2}{2M_\alpha} - \frac{\beta_1 + E/N}{M_{\beta_1}} = \mathrm{const}"
-    )
+    page.show(r"\frac{\alpha^2}{2M_\alpha} - \frac{\beta_1 + E/N}{M_{\beta_1}} = \mathrm{const}")
     beta, alpha, size = sp.Symbol("beta", real=True), sp.Symbol("a", real=True), cs.N
     push, m1, m2 = sp.symbols("g M1 M2", positive=True)
     logit = alpha * sp.exp(beta) / (sp.exp(beta) + size)
@@ -166,7 +165,7 @@ def derive() -> Page:
         all(abs(loss - math.log(n)) < 0.01 for row in mean for loss in row["undecided"])
         and all(
             len(a["undecided"]) > len(b["undecided"])
-            for a, b in zip(waiting, waiting[1:], strict=False)
+            for a, b in pairwise(waiting)
             if a["n_labels"] == b["n_labels"]
         ),
     )
