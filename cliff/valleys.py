@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,21 +64,27 @@ def shunned_match_loss(n_pairs: int, n_labels: int) -> float:
     return math.log(n_labels - n_pairs + 1)
 
 
-def sink_loss(n_pairs: int, n_labels: int) -> float:
-    """Infimum of the loss along xi = −exp(kappa·alpha), beta1 → −∞, alpha → ∞ (nats), for L > N.
+def sink_counts(n_pairs: int) -> list[int]:
+    """How many labels of the context stay in play in the sink, for each slot of the match.
 
-    The strongest token of slot s takes all attention as exp(alpha·top_s), with top_1 = 1 and
-    top_s = max(1/(2s − 2), 1/N). A later label n is ruled out if kappa > top_s − 1/(2n − 1); the
-    correct label stays in play if kappa < top_s, so that kappa may approach 1/N.
+    Attention goes to the strongest token of slot s as exp(alpha·top_s), with top_1 = 1 (the first
+    token attends to itself) and top_s = max(1/(2s − 2), 1/N) (the item, or the target). With
+    xi = −exp(kappa·alpha), a later label n is ruled out if kappa > top_s − 1/(2n − 1), and the
+    correct label stays in play if kappa < top_s. The least loss is at kappa → 1/N from below.
     """
-    total = 0.0
+    counts = []
     for s in range(1, n_pairs + 1):
-        top = 1.0 if s == 1 else max(1.0 / (2 * s - 2), 1.0 / n_pairs)
+        top = Fraction(1) if s == 1 else max(Fraction(1, 2 * s - 2), Fraction(1, n_pairs))
         later = range(s + 1, n_pairs + 1)
-        # exact fractions would only matter for a tie, where the label stays in play
-        alive = sum(top - 1.0 / (2 * n - 1) > 1.0 / n_pairs - 1e-12 for n in later)
-        total += math.log(s + alive + n_labels - n_pairs)
-    return total / n_pairs
+        alive = sum(top - Fraction(1, 2 * n - 1) >= Fraction(1, n_pairs) for n in later)
+        counts.append(s + alive)
+    return counts
+
+
+def sink_loss(n_pairs: int, n_labels: int) -> float:
+    """Limit of the loss in the sink: the guess among the labels that `sink_counts` leaves."""
+    absent = n_labels - n_pairs
+    return sum(math.log(count + absent) for count in sink_counts(n_pairs)) / n_pairs
 
 
 VALLEYS = (
@@ -151,8 +158,8 @@ def identify(
 ) -> NDArray[np.int64]:
     """Which attracting valley each end lies in.
 
-    An end belongs to the valley whose direction has its signs of beta1, alpha and xi, if its loss
-    is within `tolerance` of the valley's.
+    An end belongs to the valley whose direction has its signs of alpha and xi, if its loss is
+    within `tolerance` of the valley's; beta1 may lag far behind.
 
     Parameters
     ----------
@@ -169,12 +176,12 @@ def identify(
     ndarray of int, shape (...,)
         Index into `valleys(model)`, or `UNDECIDED`.
     """
-    signs = np.sign(finite_array("theta", theta, model.n_parameters)[..., :3])
+    signs = np.sign(finite_array("theta", theta, model.n_parameters)[..., 1:3])
     losses = np.asarray(loss, dtype=np.float64)
     labels = np.full(losses.shape, UNDECIDED, dtype=np.int64)
     for index, valley in enumerate(valleys(model)):
         if valley.attracts:
-            inside = (signs == valley.direction).all(axis=-1)
+            inside = (signs == valley.direction[1:]).all(axis=-1)
             limit = valley.loss(model.n_pairs, model.n_labels)
             labels[inside & (np.abs(losses - limit) <= tolerance)] = index
     return labels

@@ -14,6 +14,7 @@ import typer
 
 from cliff.checks import ArgumentError
 from cliff.cli.common import ComputationFailed, describe
+from cliff.cli.derive import derive
 from cliff.cli.flow import flow
 from cliff.cli.phase import phase
 from cliff.cli.plot import plot
@@ -28,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(flow)
+app.command()(derive)
 app.command()(phase)
 app.command()(plot)
 

@@ -29,6 +29,7 @@ OPTION_OF = {
     "positions": "--positions",
     "label_bias": "--label-bias",
     "path": "FILE",
+    "target": "TARGET",
 }
 
 Pairs = Annotated[int, typer.Option("--pairs", "-N", help="Item-label pairs N in the context.")]

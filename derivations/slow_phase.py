@@ -1,0 +1,116 @@
+"""The slow phase: the classifier alone, in closed form, and the plateau that it runs into.
+
+python derivations/slow_phase.py
+"""
+
+import numpy as np
+import sympy as sp
+from page import Page, write
+
+from cliff import NestedLogit, integrate, theory
+from cliff import symbolic as cs
+
+
+def derive() -> Page:
+    page = Page("slow_phase", "The slow phase and the plateau")
+    q, r, c, v = sp.symbols("q r c v", positive=True)
+    n, labels = sp.symbols("N L", positive=True)
+
+    page.section("The flow of xi alone")
+    page.say(
+        "With $\\alpha = 0$ attention stays even, and the loss depends on $v = \\xi q$ alone.",
+        "Write $r = N/(L-N)$:",
+    )
+    page.show(
+        r"\mathrm{loss} = \log\left(N + (L-N)\,e^{-v}\right), \qquad"
+        r"\dot v = \frac{q^2}{1 + r e^{v}}"
+    )
+    loss = -v + sp.log(n * sp.exp(v) + labels - n)
+    ratio = n / (labels - n)
+    page.proved(
+        "the loss, and −q² d loss/dv",
+        sp.exp(loss) - (n + (labels - n) * sp.exp(-v)),
+        -(q**2) * sp.diff(loss, v) - q**2 / (1 + ratio * sp.exp(v)),
+    )
+    page.say("Separate the variables and solve with Lambert's function, W(z) e^W(z) = z:")
+    page.show(
+        r"v + r e^{v} = q^2 t + v_0 + r e^{v_0} =: c, \qquad v(t) = c - W(r e^{c})"
+        r",\qquad \mathrm{loss}(t) = \log N + \log\left(1 + \frac{1}{W(r e^c)}\right)"
+    )
+    w = sp.LambertW(r * sp.exp(c))
+    omega = cs.WrightOmega(c + sp.log(r))
+    page.proved(
+        "dv/dt (1 + W) = q², with W = W(r e^c) and dc/dt = q²",
+        q**2 * sp.diff(c - omega, c) * (1 + omega) - q**2,
+        q**2 * (1 - w / (1 + w)) * (1 + w) - q**2,
+    )
+    values = [
+        abs(float((w - r * sp.exp(c - w)).subs({r: r0, c: c0}).evalf(40)))
+        for r0, c0 in ((sp.Rational(1, 31), 2), (sp.Rational(1, 3), 5), (4, 9))
+    ]
+    page.holds("r e^v = W to 1e-30 at three rational points, with 40 digits", max(values) < 1e-30)
+    page.say(
+        "It starts at log L and ends at the plateau log N, the guess among the labels of the",
+        "context, which it approaches like $\\log N + 1/(q^2 t)$.",
+    )
+    for positions in ("exact", "mean"):
+        model = NestedLogit(8, 32, positions)
+        times = np.array([1.0, 10.0, 100.0, 1e3, 1e4])
+        path = integrate(
+            model, [0.0, 0.0, 0.3], 1e4, (0, 0, 1), rtol=1e-12, atol=1e-13, t_eval=times
+        )
+        xi, value = theory.slow_phase(model, times, 0.3)
+        page.measured(
+            f"{positions} positions, N = 8, L = 32: ξ and the loss of the compiled flow with "
+            "mobilities (0, 0, 1) at t = 1 … 10⁴",
+            np.stack([path.theta[:, 2] / xi, path.loss / value]),
+            np.ones((2, 5)),
+            1e-8,
+        )
+
+    page.section("How long it is valid")
+    page.say(
+        "$\\alpha$ follows at $\\dot\\alpha = \\xi\\,\\kappa_\\alpha$ and changes attention once",
+        "$\\alpha m_s$ and $\\beta_1$ are of order 1, which takes the time of",
+        "[the transition](transition.md), of order $N^{3/2}$; $v$ becomes of order 1 after",
+        "$1/q^2 \\approx 4N^2$. With equal mobilities the cliff comes first: the loss falls from",
+        "near log L, and the plateau log N is never seen. It takes a classifier with a mobility",
+        "of the order of $16 N$ or more to reach the plateau before the fall. The closed form's",
+        "error at half the transition time, and v there:",
+    )
+    rows, worst = [], 0.0
+    for positions in ("exact", "mean"):
+        for pairs, fast in ((8, 1.0), (64, 1.0), (8, 1000.0), (64, 1000.0)):
+            model = NestedLogit(pairs, 4 * pairs, positions)
+            mobility = (1.0, 1.0, fast)
+            half = theory.transition_time(model, mobility) / 2.0
+            path = integrate(model, np.zeros(3), half, mobility, rtol=1e-9)
+            xi, value = theory.slow_phase(model, half, mobility_xi=fast)
+            error = float(value / path.loss[-1] - 1.0)
+            if fast == 1.0:
+                worst = max(worst, abs(error))
+            v_half = theory.uniform_attention(model) * float(xi)
+            rows.append(
+                (
+                    positions,
+                    pairs,
+                    f"{fast:g}",
+                    f"{half:.4g}",
+                    f"{v_half:.3f}",
+                    f"{path.loss[-1]:.3f}",
+                    f"{value:.3f}",
+                    f"{np.log(pairs):.3f}",
+                )
+            )
+    page.table(
+        ["positions", "N (L = 4N)", "M_ξ", "t", "v", "loss of the flow", "closed form", "log N"],
+        rows,
+    )
+    page.holds(
+        "with equal mobilities the closed form's loss is right to 1 % at half time", worst < 0.01
+    )
+    return page
+
+
+if __name__ == "__main__":
+    write(derive)

@@ -1,0 +1,222 @@
+"""The cliff: where the fall starts, how wide it is, and when it comes, in closed form.
+
+python derivations/transition.py
+"""
+
+import json
+import math
+
+import numpy as np
+import sympy as sp
+from page import Page, write
+from transition_data import DATA, PAIRS, RATIOS
+
+from cliff import NestedLogit, theory
+from cliff import symbolic as cs
+
+
+def derive() -> Page:
+    page = Page("transition", "The cliff: when the fall comes")
+    rows = json.loads(DATA.read_text())
+    equal = [row for row in rows if row["mobility_xi"] == 1.0 and row["n_pairs"] <= 256]
+
+    page.section("Three stages that feed one another")
+    page.say(
+        "Start at the origin, with L > N and unit mobilities. Until the fall, $v = \\xi q$ stays",
+        "small (about $N^{-1/2}$, below) and the loss is linear in it. Three things then happen.",
+    )
+    page.say("**1.** The classifier sees even attention and grows at a constant rate,")
+    page.show(r"\xi = q\left(1 - \frac{N}{L}\right) t")
+    page.say("**2.** It pulls on the match, to first order in $\\alpha$ at $\\beta_1 = 0$ with")
+    page.show(
+        r"\dot\alpha = \xi\,\kappa_\alpha, \qquad \kappa_\alpha = q\left[\overline{m_s}"
+        r" - \frac{c}{N}\,\overline{\sum_n m_n} - (1-c)\,\overline{\langle m\rangle}\right]"
+        r", \qquad c = \frac{N}{L},"
+    )
+    page.say(
+        "where the bars are means over the slot: the match's overlap, minus that of the labels",
+        "that the prediction would raise too, minus that of the tokens which attention is taken",
+        "from.",
+    )
+    page.say(
+        "**3.** Both pull on $\\beta_1$ with $\\dot\\beta_1 = \\xi\\alpha\\kappa_\\beta$, where",
+        "$\\kappa_\\beta$ has $dm/d\\beta_1$ in place of m. The sums are harmonic numbers:",
+    )
+    formula = cs.transition(cs.N, cs.L)
+    page.show(*formula.latex_lines()[:-2])
+    for positions in ("exact", "mean"):
+        sizes = [(2, 3), (8, 32), (64, 80)]
+        models = [NestedLogit(*size, positions) for size in sizes]
+        kappas = [theory.drives(model, model.n_pairs / model.n_labels) for model in models]
+        page.measured(
+            f"{positions} positions: κ_α against the compiled Hessian at the origin, (N, L) in "
+            f"{sizes}",
+            [float(kappa) for kappa, _ in kappas],
+            [-model.hessian(np.zeros(3))[1, 2] for model in models],
+            1e-12,
+        )
+        h = 1e-4
+        slopes = [
+            (model.hessian([-h, 0.0, 0.0]) - model.hessian([h, 0.0, 0.0]))[1, 2] / (2 * h)
+            for model in models
+        ]
+        page.measured(
+            f"{positions} positions: κ_β against central differences of that Hessian in β₁",
+            [float(kappa) for _, kappa in kappas],
+            slopes,
+            1e-7,
+        )
+        symbolic = [
+            [
+                float(value.xreplace(dict(cs.harmonics(sp.Integer(n)))))
+                for value in cs.drives(sp.Integer(n), sp.Rational(n, count), positions)
+            ]
+            for n, count in sizes
+        ]
+        page.measured(
+            f"{positions} positions: the formulas in `cliff.symbolic` and in `cliff.theory`",
+            np.array(symbolic),
+            [[float(a), float(b)] for a, b in kappas],
+            1e-14,
+        )
+
+    page.section("The runaway")
+    page.say(
+        "Both overlaps and their slopes are proportional to $E = e^{\\beta_1}$ while $E \\ll N$:",
+        "the match's E/(E + 2s − 1) in particular (for exact positions the first few slots",
+        "saturate earlier, which leaves an error of order 1/log N). So $\\kappa \\to \\kappa E$",
+        "in both, and their ratio has no time in it:",
+    )
+    page.show(
+        r"\frac{d\alpha}{d\beta_1} = \frac{\kappa_\alpha}{\alpha\,\kappa_\beta}"
+        r"\ \Rightarrow\ \alpha^2 = \frac{2\kappa_\alpha}{\kappa_\beta}\beta_1"
+        r"\ \Rightarrow\ \dot\beta_1 = \xi(t)\, e^{\beta_1}"
+        r"\sqrt{2\kappa_\alpha\kappa_\beta\,\beta_1}"
+    )
+    page.say("Separate the variables. The integral over $\\beta_1$ converges: infinity comes at")
+    page.show(
+        r"\int_0^\infty \frac{e^{-\beta}}{\sqrt{2\beta}}\,d\beta = \sqrt{\frac{\pi}{2}}"
+        r",\qquad \frac{t^2}{2}\, q\left(1-\frac{N}{L}\right)\sqrt{\kappa_\alpha\kappa_\beta}"
+        r" = \sqrt{\frac{\pi}{2}}"
+    )
+    beta = sp.Symbol("beta", positive=True)
+    integral = sp.integrate(sp.exp(-beta) / sp.sqrt(2 * beta), (beta, 0, sp.oo))
+    page.proved("the integral", integral - sp.sqrt(sp.pi / 2))
+    page.show(*formula.latex_lines()[-2:])
+    t, p = sp.symbols("t P", positive=True)
+    page.proved(
+        "this t solves the equation, with P = q(1 − N/L)√(κ_α κ_β)",
+        (t**2 / 2 * p - sp.sqrt(sp.pi / 2)).subs(
+            t, formula.results["t_transition"].subs(sp.Symbol("P", positive=True), p)
+        ),
+    )
+    page.say(
+        "From there on only times of order $1/\\xi$ are missing until the loss has fallen to",
+        "½ log N: they are left out. No number is fitted. (`theory.transition_law`)",
+    )
+    page.say(
+        "A fast classifier saturates. With ξ from [the slow phase](slow_phase.md) instead, and the",
+        "drives at the context's probability $c = re^v/(1+re^v)$, the same argument gives",
+    )
+    page.show(
+        r"\int_0^{v_*} \frac{v}{M_\xi q^3}\sqrt{\kappa_\alpha\kappa_\beta}\,(1+re^v)\,dv"
+        r" = \sqrt{\frac{\pi}{2 M_{\beta_1}M_\alpha}}, \qquad"
+        r" t = \frac{v_* + r e^{v_*} - r}{M_\xi q^2}"
+    )
+    page.say(
+        "whose integrand freezes the ratio of the drives within an instant",
+        "(`theory.transition_time`).",
+    )
+
+    page.section("Against the flow")
+    page.say(
+        "Relative error of the closed form, and of the form with saturation, against",
+        "`integrate` from the origin (rtol 1e-8; `python derivations/transition_data.py`",
+        "recomputes the measured times):",
+    )
+    for positions in ("exact", "mean"):
+        lines, worst = [], [0.0, 0.0]
+        for n in PAIRS:
+            cells = []
+            for ratio in RATIOS:
+                row = next(
+                    r
+                    for r in equal
+                    if (r["positions"], r["n_pairs"], r["n_labels"])
+                    == (positions, n, int(ratio * n))
+                )
+                model = NestedLogit(n, row["n_labels"], positions)
+                estimates = [theory.transition_law(model), theory.transition_time(model)]
+                errors = [estimate / row["t_transition"] - 1.0 for estimate in estimates]
+                worst = [max(a, abs(b)) for a, b in zip(worst, errors, strict=True)]
+                cells.append(f"{row['t_transition']:.4g}: {errors[0]:+.1%}, {errors[1]:+.1%}")
+            lines.append((n, *cells))
+        page.table([f"{positions}, N", *(f"L/N = {ratio:g}" for ratio in RATIOS)], lines)
+        page.holds(
+            f"{positions} positions: every error is below 15 %; the largest are "
+            f"{worst[0]:.1%} and {worst[1]:.1%}",
+            max(worst) < 0.15,
+        )
+
+    page.section("Where the fall starts")
+    page.say(
+        "Up to time t the integral has reached $\\mathrm{erf}\\sqrt{\\beta_1}$ of its value, that",
+        "is $(t/t_*)^2$. $\\beta_1$ begins to feed on itself at $\\beta_1 = 1$, where",
+        "$\\alpha = \\sqrt{2\\kappa_\\alpha/\\kappa_\\beta}$, at",
+    )
+    share = math.sqrt(math.erf(1.0))
+    page.show(rf"\frac{{t}}{{t_*}} = \sqrt{{\mathrm{{erf}}\,1}} = {share:.3f}")
+    page.proved(
+        "the partial integral",
+        sp.diff(sp.sqrt(sp.pi / 2) * sp.erf(sp.sqrt(beta)), beta)
+        - sp.exp(-beta) / sp.sqrt(2 * beta),
+    )
+    large = [r for r in equal if r["n_pairs"] >= 32]
+    ratios = [r["t_beta1_is_1"] / r["t_transition"] for r in large]
+    page.say(
+        "Nine tenths of the waiting are over before anything shows in the loss. Measured, for",
+        f"N = 32 … 256: {min(ratios):.3f} … {max(ratios):.3f} of t_transition.",
+    )
+    page.holds(
+        "the measured share is within 0.03 of the derived one",
+        max(abs(ratio - share) for ratio in ratios) < 0.03,
+    )
+
+    page.section("How wide it is")
+    page.say(
+        "In units of $\\int\\xi\\,dt$ the path of $\\alpha$ and $\\beta_1$ does not know how large",
+        "ξ is, so that the last stretch, which lies at a nearly constant $\\xi_*$, takes a time of",
+        "order $1/\\xi_*$, with $\\xi_* \\approx q(1-N/L)\\,t_* \\propto N^{1/2}$. The width",
+        "shrinks while the wait grows: the abruptness t/width rises about like N². This is an",
+        "order of magnitude, with no derived prefactor; it sets in late (L = 4N):",
+    )
+    lines = []
+    for positions in ("exact", "mean"):
+        for n in PAIRS:
+            r = next(
+                r
+                for r in equal
+                if (r["positions"], r["n_pairs"], r["n_labels"]) == (positions, n, 4 * n)
+            )
+            model = NestedLogit(n, 4 * n, positions)
+            xi = theory.uniform_attention(model) * 0.75 * theory.transition_law(model)
+            lines.append(
+                (
+                    positions,
+                    n,
+                    f"{r['width']:.3g}",
+                    f"{r['theta'][2]:.3g}",
+                    f"{xi:.3g}",
+                    f"{r['width'] * r['theta'][2]:.3g}",
+                    f"{r['t_transition'] / r['width']:.4g}",
+                )
+            )
+    page.table(
+        ["positions", "N", "width", "ξ at the transition", "q(1 − N/L) t*", "width · ξ", "t/width"],
+        lines,
+    )
+    return page
+
+
+if __name__ == "__main__":
+    write(derive)

@@ -1,0 +1,191 @@
+"""The valleys: limits at infinity, which of them attract, and where random starts end.
+
+python derivations/valleys.py
+"""
+
+import json
+import math
+from itertools import pairwise
+
+import numpy as np
+import sympy as sp
+from page import Page, write
+from valleys_data import DATA, N_PAIRS
+
+from cliff import NestedLogit
+from cliff import symbolic as cs
+from cliff.valleys import VALLEYS, sink_counts, valleys
+
+
+def derive() -> Page:
+    page = Page("valleys", "The valleys")
+    n, labels = N_PAIRS, 4 * N_PAIRS
+
+    page.section("What can be a limit")
+    page.say(
+        "No point at finite θ off the line of saddles attracts, so the flow ends at infinity. For",
+        "$\\xi \\to +\\infty$ the softmax picks the labels with the most attention: the loss stays",
+        "finite only if the correct label is among them, for every slot. For $\\xi \\to -\\infty$",
+        "it picks those with the least, and the $L - N$ labels that are not in the context have",
+        "none: the correct label's must vanish as well, $|\\xi| q_s \\to 0$. It is the overlaps",
+        "that decide, with the signs of $\\alpha$ and of $\\beta_1$:",
+    )
+    page.table(
+        ["ξ", "α", "needed of the overlaps", "met if"],
+        [
+            ("+∞", "> 0", "the match has the largest of all labels", "E above a number < 1"),
+            ("+∞", "< 0", "the match has the smallest", "E → 0: labels up to s tie at 0"),
+            ("−∞", "< 0", "the match has the largest", "as for ξ, α > 0, and α → −∞ if L > N"),
+            ("−∞", "> 0", "the match has the smallest", "E → 0: labels up to s tie at 0"),
+            ("+∞", "0", "all labels tie", "always: the plateau"),
+        ],
+    )
+    e, s = sp.symbols("E s", positive=True)
+    page.say("The first condition is hardest for the next label, n = s + 1:")
+    page.show(r"\frac{E}{E+2s-1} > \frac{1}{E+2s+1} \Leftrightarrow E^2 + 2sE - (2s-1) > 0")
+    page.proved(
+        "the equivalence",
+        e * (e + 2 * s + 1) - (e + 2 * s - 1) - (e**2 + 2 * s * e - (2 * s - 1)),
+    )
+    page.proved(
+        "at E = 1 the left side is 2 for every s: from β₁ = 0 on, any α > 0 is enough",
+        1 + 2 * s - (2 * s - 1) - 2,
+    )
+
+    page.section("Their losses")
+    page.say(
+        "**induction**: nothing ties with the match. **shunned-match**: the vote against what is",
+        "attended leaves the match and the $L - N$ absent labels. **early-labels**: labels 1 … s",
+        "tie. For $\\xi \\to -\\infty$, $\\alpha > 0$ the same labels tie if L = N",
+        "(**early-labels-inverted**). If L > N, attention has to sink into other tokens",
+        "(**sink**), as $q_s \\propto e^{-\\alpha\\,\\mathrm{top}_s}$ with top = 1 for s = 1 (the",
+        "first token attends to itself) and max(1/(2s − 2), 1/N) otherwise (the item, or the",
+        "target). With $\\xi = -e^{\\kappa\\alpha}$ a later label n is voted down if",
+        "$\\kappa > \\mathrm{top}_s - 1/(2n-1)$ and the correct one survives if",
+        "$\\kappa < \\mathrm{top}_s$ for all s, so that the best is $\\kappa \\to 1/N$:",
+    )
+    formula = cs.valleys(cs.N, cs.L)
+    page.show(*formula.latex_lines())
+    counts = ", ".join(map(str, sink_counts(n)))
+    page.show(
+        r"\mathrm{sink} = \frac{1}{N} \sum_s \log(c_s + L - N)"
+        + rf",\qquad c_s = {counts}\ \mathrm{{for}}\ N = {n}"
+    )
+    far = {
+        "induction": [(40.0, 60.0, 1e3)],
+        "shunned-match": [(40.0, -60.0, -1e6)],
+        "early-labels": [(-60.0, -60.0, 1e6)],
+        "early-labels-inverted": [(-60.0, 3.0, -1e7)],
+        "plateau": [(0.0, 0.0, 1e4)],
+    }
+    for name in far:
+        valley = next(v for v in VALLEYS if v.name == name)
+        sizes = [(n, count) for count in (n, labels) if valley.exists(n, count)]
+        got = [float(NestedLogit(*size).loss(far[name][0])) for size in sizes]
+        page.measured(
+            f"{name}: 1 + the compiled loss at θ = {far[name][0]}, L in {[c for _, c in sizes]}",
+            1.0 + np.array(got),
+            [1.0 + valley.loss(*size) for size in sizes],
+            1e-9,
+        )
+    sink = next(v for v in VALLEYS if v.name == "sink")
+    scan = [
+        float(NestedLogit(n, labels).loss([-60.0, 2000.0, -math.exp(kappa * 2000.0)]))
+        for kappa in np.linspace(0.05, 0.124, 149)
+    ]
+    page.measured(
+        "sink: the least compiled loss at β₁ = −60, α = 2000, ξ = −exp(κα), κ = 0.05 … 0.124",
+        min(scan),
+        sink.loss(n, labels),
+        1e-4,
+    )
+
+    page.section("Which attract")
+    page.say(
+        "The plateau does not: at $\\alpha = 0$ and $\\xi > 0$ the force on $\\alpha$ is",
+        "$\\xi\\rho(\\beta_1)$ with the rate of [the saddle](origin.md), so that $\\alpha$ leaves",
+        "on the side of ρ's sign. In the others each of the three logits is pushed outwards, which",
+        "the last table shows.",
+        "In the mean field there is a constant of motion, since $\\beta_1$ and $\\alpha$ enter",
+        "through $\\alpha E/(E+N)$ alone:",
+    )
+    page.show(r"\frac{\alpha^2}{2M_\alpha} - \frac{\beta_1 + E/N}{M_{\beta_1}} = \mathrm{const}")
+    beta, alpha, size = sp.Symbol("beta", real=True), sp.Symbol("a", real=True), cs.N
+    push, m1, m2 = sp.symbols("g M1 M2", positive=True)
+    logit = alpha * sp.exp(beta) / (sp.exp(beta) + size)
+    constant = alpha**2 / (2 * m2) - (beta + sp.exp(beta) / size) / m1
+    page.proved(
+        "its rate of change along any flow that pushes on α·E/(E + N), of strength g",
+        sp.diff(constant, beta) * m1 * push * sp.diff(logit, beta)
+        + sp.diff(constant, alpha) * m2 * push * sp.diff(logit, alpha),
+    )
+    page.say(
+        "So $\\beta_1 \\to -\\infty$ would need $\\alpha^2 \\to -\\infty$: the mean field has no",
+        "valley there. A start with $\\beta_1 \\ll 0$ drifts down to where $\\alpha$ changes sign,",
+        "and comes back, in a time of the order of $e^{|\\beta_1|}$ that it spends on the plateau.",
+    )
+
+    page.section("Where random starts end")
+    rows = json.loads(DATA.read_text())
+    page.say(
+        f"N = {n}; 500 normal starts of standard deviation σ each, seed 0, unit mobilities, until",
+        "time t. An end counts for a valley if α and ξ have its signs and its loss is within 0.05",
+        "of the limit (`cliff.valleys.identify`); `python derivations/valleys_data.py` recomputes",
+        "the counts.",
+    )
+    names = [v.name for v in VALLEYS if v.attracts]
+    lines = []
+    for row in rows:
+        left = len(row["undecided"])
+        losses = f"{left} at {row['undecided'][0]:.2f} … {row['undecided'][-1]:.2f}" if left else 0
+        lines.append(
+            (
+                row["positions"],
+                row["n_labels"],
+                f"{row['deviation']:g}",
+                f"{row['t_end']:.0e}",
+                *(row["counts"].get(name, 0) for name in names),
+                losses,
+            )
+        )
+    page.table(["positions", "L", "σ", "t", *names, "undecided"], lines)
+    exact = [row for row in rows if row["positions"] == "exact"]
+    mean = [row for row in rows if row["positions"] == "mean"]
+    page.holds(
+        "exact positions: every one of the 4,000 ends lies in a named valley that attracts",
+        not any(row["undecided"] for row in exact)
+        and sum(sum(row["counts"].values()) for row in exact) == 4000,
+    )
+    waiting = sorted(
+        (row for row in mean if row["deviation"] == 10.0),
+        key=lambda row: (row["n_labels"], row["t_end"]),
+    )
+    page.holds(
+        "mean field: what is undecided has the plateau's loss log N to 0.01, and becomes less",
+        all(abs(loss - math.log(n)) < 0.01 for row in mean for loss in row["undecided"])
+        and all(
+            len(a["undecided"]) > len(b["undecided"])
+            for a, b in pairwise(waiting)
+            if a["n_labels"] == b["n_labels"]
+        ),
+    )
+    page.holds(
+        "every valley that is marked as attracting is reached",
+        all(
+            any(valley.name in row["counts"] for row in rows)
+            for count in (n, labels)
+            for valley in valleys(NestedLogit(n, count))
+            if valley.attracts
+        ),
+    )
+    page.say(
+        "The ends of the mean field on the plateau are waiting, not resting, as the constant of",
+        "motion has it: the later one looks, the fewer they are. One start in 4,000 fell into the",
+        "sink at L = 4N; its loss, 3.45, still lies between the limit above and log L, which its",
+        "logarithmically slow approach explains.",
+    )
+    return page
+
+
+if __name__ == "__main__":
+    write(derive)

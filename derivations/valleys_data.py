@@ -1,0 +1,50 @@
+"""Where random starts end: recompute derivations/data/valleys.json (minutes).
+
+python derivations/valleys_data.py
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from cliff import NestedLogit, integrate_ensemble
+from cliff.valleys import UNDECIDED, identify, valleys
+
+DATA = Path(__file__).parent / "data" / "valleys.json"
+N_PAIRS, STARTS = 8, 500
+CASES = [
+    (positions, n_labels, deviation, 1e6)
+    for positions in ("exact", "mean")
+    for n_labels in (N_PAIRS, 4 * N_PAIRS)
+    for deviation in (0.1, 1.0, 3.0, 10.0)
+]
+# what is still on the mean field's plateau, much later
+CASES += [("mean", n_labels, 10.0, t_end) for n_labels in (8, 32) for t_end in (1e9, 1e12)]
+
+
+def ends(
+    positions: str, n_labels: int, deviation: float, t_end: float, starts: int = STARTS
+) -> dict:
+    """Count the valleys in which normal starts end; seeded, so that a row can be had alone."""
+    model = NestedLogit(N_PAIRS, n_labels, positions)
+    start = np.random.default_rng(0).normal(0.0, deviation, (starts, 3))
+    ensemble = integrate_ensemble(model, start, t_end)
+    labels = identify(model, ensemble.theta, ensemble.loss)
+    names = [valley.name for valley in valleys(model)]
+    counts = {name: int((labels == i).sum()) for i, name in enumerate(names)}
+    left = ensemble.loss[labels == UNDECIDED]
+    return {
+        "positions": positions,
+        "n_labels": n_labels,
+        "deviation": deviation,
+        "t_end": t_end,
+        "starts": starts,
+        "done": int(ensemble.done.sum()),
+        "counts": {name: n for name, n in counts.items() if n},
+        "undecided": [round(float(loss), 3) for loss in np.sort(left)],
+    }
+
+
+if __name__ == "__main__":
+    DATA.write_text(json.dumps([ends(*case) for case in CASES], indent=1) + "\n")
