@@ -15,6 +15,11 @@ _HOME = {
     "Trajectory": "cliff.trajectory",
     "Ensemble": "cliff.trajectory",
     "Transition": "cliff.trajectory",
+    # task → network → run
+    "Task": "cliff.task",
+    "Transformer": "cliff.network.transformer",
+    "MinimalHead": "cliff.network.minimal",
+    "train": "cliff.network.train",
     "load": "cliff.store",
 }
 

@@ -112,7 +112,7 @@ class _Classes:
         return self.in_line[np.clip(self._place_at(point), first, end - 1)]
 
 
-def race(rng: Generator, rates: NDArray[np.float64], n_rows: int, n_columns: int) -> Indices:
+def race(rng: Generator, rates: NDArray[Any], n_rows: int, n_columns: int) -> Indices:
     """Draw without replacement, in proportion to `rates`: `n_columns` indices in each row.
 
     The runners' times are exponential, and their order of arrival is that of successive draws.
@@ -230,7 +230,7 @@ class Task:
             raise ArgumentError(
                 "window",
                 self.window,
-                f"must be at least {self.n_tokens}, the tokens of {self.n_pairs} pairs and a target",
+                f"must be at least {self.n_tokens}, the tokens of a sequence",
             )
 
     @property

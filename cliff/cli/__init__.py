@@ -16,6 +16,7 @@ import typer
 from cliff.checks import ArgumentError
 from cliff.cli.common import ComputationFailed, describe
 from cliff.cli.flow import flow
+from cliff.cli.train import train
 
 app = typer.Typer(
     name="cliff",
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(flow)
+app.command()(train)
 
 
 @app.callback()

@@ -1,15 +1,17 @@
 """Compiled loops of the task and the networks, where NumPy would move too many bytes.
 
-Every function is pure: the caller draws the randomness and allocates the outputs. All real arrays of
-one call share a dtype, float32 or float64; nothing is promoted in between.
+Every function is pure: the caller draws the randomness and allocates the outputs. All real arrays
+of one call share a dtype, float32 or float64; nothing is promoted in between.
 """
+
+from typing import Any
 
 import numpy as np
 from numba import njit
 
 # The sums may be reordered, which is what lets them use vector registers; NaN and infinity still
 # behave as they should (no "nnan", no "ninf"), because training relies on seeing them.
-_OPTIONS = {
+_OPTIONS: dict[str, Any] = {
     "fastmath": {"reassoc", "contract", "nsz", "arcp"},
     "cache": True,
     "nogil": True,
@@ -63,8 +65,10 @@ def normals(raw, scale, out):
         reflected = (low & np.uint32(1)) != 0
         first = sine if reflected else cosine
         second = cosine if reflected else sine
-        out[0, i] = radius * first * (real(1) - real(np.int32(low & np.uint32(2))))
-        out[1, i] = radius * second * (real(1) - real(np.int32((low >> np.uint32(1)) & np.uint32(2))))
+        low >>= np.uint32(1)
+        out[0, i] = radius * first * (real(1) - real(2) * real(np.int32(low & np.uint32(1))))
+        low >>= np.uint32(1)
+        out[1, i] = radius * second * (real(1) - real(2) * real(np.int32(low & np.uint32(1))))
 
 
 @njit(**_OPTIONS)
@@ -148,8 +152,8 @@ def mixtures(weights, contents, start, window, out):
 def attend(by_position, by_item, by_label, labels, contents, start, attention):
     """Causal attention of every token to itself and the tokens before it.
 
-    The score of token i on token j is y_i . x_j, where y_i, the query seen from the tokens' side, is
-    the sum of a row that depends on the position and one that depends on the content.
+    The score of token i on token j is y_i . x_j, where y_i, the query seen from the tokens' side,
+    is the sum of a row that depends on the position and one that depends on the content.
 
     Parameters
     ----------

@@ -112,7 +112,7 @@ class Network(ABC):
     def __init__(
         self, task: Task, seed: int = 0, width: int = 128, dtype: DTypeLike = np.float32
     ) -> None:
-        self.dtype = np.dtype(dtype)
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
         if self.dtype not in (np.float32, np.float64):
             raise ArgumentError("dtype", str(self.dtype), "must be float32 or float64")
         self.task = task
@@ -260,7 +260,7 @@ class Network(ABC):
             self.frozen.add(choice("names", name, list(self.parameters)))
 
     def _clamped(self, layer: int, batch: Batch) -> Array:
-        """Attention of a clamped head: (size, T, T) in layer 1, the target's (size, T) in layer 2."""
+        """Attention of a clamped head: (B, T, T) in layer 1, the target's (B, T) in layer 2."""
         size, n_pairs = batch.labels.shape
         n_tokens = 2 * n_pairs + 1
         pattern = self.clamp[layer]
@@ -290,7 +290,7 @@ def softmax(scores: Array) -> Array:
 
 
 def softmax_backward(weights: Array, slope: Array) -> Array:
-    """Gradient with respect to the scores, given their softmax and the gradient with respect to it."""
+    """Gradient with respect to the scores, given their softmax and its gradient."""
     return weights * (slope - (weights * slope).sum(axis=-1, keepdims=True))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cliff.network.layers import Network, Output, cross_entropy, softmax
 from cliff.task import EVALUATION, Batch, Question, Task, stream
@@ -82,3 +83,28 @@ def evaluate(net: Network, sets: Mapping[Question, Batch]) -> dict[str, float]:
     for question in QUESTIONS[1:]:
         values[question] = accuracy(net.forward(sets[question]), sets[question])
     return {**values, **net.scalars()}
+
+
+def attention_maps(net: Network, batch: Batch) -> dict[str, NDArray[np.float64]]:
+    """Mean attention of both layers.
+
+    Parameters
+    ----------
+    net : Network
+    batch : Batch
+        Sequences whose answer is in the context.
+
+    Returns
+    -------
+    dict of ndarray
+        ``attention1``, shape (T, T): of each token, mean over the batch;
+        ``attention2``, shape (N, T): of the target, mean over the sequences whose (first) right
+        label is in slot n; NaN where there is none.
+    """
+    output = net.forward(batch)
+    slot = (batch.labels == batch.answer[:, None]).argmax(axis=1)
+    members = np.eye(batch.labels.shape[1])[slot]
+    with np.errstate(invalid="ignore"):
+        attention2 = members.T @ output.attention2 / members.sum(axis=0)[:, None]
+    attention1 = output.attention1.mean(axis=0, dtype=np.float64)
+    return {"attention1": attention1, "attention2": attention2}

@@ -5,7 +5,7 @@ Only what the loss needs is computed, which is exact and a tenth of the full wor
 - the target alone is read, so the second layer and the classifier run for the target only;
 - scores need Qᵀ K alone: x_iᵀ Q1ᵀ K1 x_j is one product with the items, while labels (L values) and
   positions (one-hot) are rows of a table;
-- everything that the second layer makes of the tokens is linear in them. With h_j = x_j + V1 m_j and
+- all that the second layer makes of the tokens is linear in them. With h_j = x_j + V1 m_j and
   m_j = sum over i of p_ji x_i, the scores g . h_j are overlaps g . x_j and (V1ᵀ g) . x_i, and the
   head's output is V2 applied to a mixture of the tokens: V1 is never applied token by token.
 
@@ -96,7 +96,7 @@ class Transformer(Network):
 
     def _attention_shapes(self) -> dict[str, tuple[int, ...]]:
         square = (self.task.width, self.task.width)
-        return {name: square for name in ("Q1", "K1", "V1", "Q2", "K2", "V2")}
+        return dict.fromkeys(("Q1", "K1", "V1", "Q2", "K2", "V2"), square)
 
     def _initialise_attention(self, rng: Generator) -> None:
         for name in self._attention_shapes():
