@@ -117,8 +117,7 @@ def race(rng: Generator, rates: NDArray[Any], n_rows: int, n_columns: int) -> In
 
     The runners' times are exponential, and their order of arrival is that of successive draws.
     """
-    times = rng.standard_exponential((n_rows, len(rates)), dtype=np.float32)
-    times /= rates.astype(np.float32)
+    times = rng.standard_exponential((n_rows, len(rates))) / rates
     return np.argsort(times, axis=1)[:, :n_columns]
 
 
@@ -151,7 +150,7 @@ class Task:
         Spread of the items of a class, eps. The mean overlap of an item with its centre is
         1 / sqrt(1 + noise^2), of two items of a class 1 / (1 + noise^2).
     zipf_exponent : float
-        Exponent of the class frequencies; 0 makes all classes equally frequent.
+        Exponent of the class frequencies, at most 10; 0 makes all classes equally frequent.
     burstiness : int
         Occurrences B of each class in a bursty context, a divisor of N. With B = 0 no known
         sequence is bursty, whatever `p_bursty`, and B = 1 in the novel ones.
@@ -204,7 +203,7 @@ class Task:
         integer("n_classes", self.n_classes, 2)
         integer("dim", self.dim, 1)
         real("noise", self.noise, 0)
-        real("zipf_exponent", self.zipf_exponent, 0)
+        real("zipf_exponent", self.zipf_exponent, 0, 10)
         integer("burstiness", self.burstiness, 0)
         real("p_bursty", self.p_bursty, 0, 1)
         real("p_novel", self.p_novel, 0, 1)
