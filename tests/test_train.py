@@ -443,7 +443,7 @@ def test_weights_learn_what_the_context_does_not_hold():
     task = dataclasses.replace(PAPER, p_novel=0.0, p_bursty=0.0, n_classes=64)
     runs = runs_of("transformer", task, range(3), 10_000, lr=0.1)
     assert (runs.iwl.isel(step=-1) > 0.95).all()
-    assert (runs.icl.isel(step=-1) < 3 / 8).all()
+    assert (runs.icl.isel(step=-1) < 1 / 8).all()  # what guessing among the context gives
 
 
 @pytest.mark.slow

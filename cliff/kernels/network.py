@@ -149,8 +149,8 @@ def mixtures(weights, contents, start, window, out):
 
 
 @njit(**_OPTIONS)
-def attend(by_position, by_item, by_label, labels, contents, start, attention):
-    """Causal attention of every token to itself and the tokens before it.
+def scores(by_position, by_item, by_label, labels, contents, start, out):
+    """Scores of every token on itself and the tokens before it, less the largest of each token.
 
     The score of token i on token j is y_i . x_j, where y_i, the query seen from the tokens' side,
     is the sum of a row that depends on the position and one that depends on the content.
@@ -166,45 +166,55 @@ def attend(by_position, by_item, by_label, labels, contents, start, attention):
     labels : ndarray of integers, shape (size, N)
     contents : ndarray, shape (size, 2N + 1, D + padding)
     start : ndarray of integers, shape (size,)
-    attention : ndarray, shape (size, 2N + 1, 2N + 1), overwritten
-        Rows sum to one; zero above the diagonal.
+    out : ndarray, shape (size, 2N + 1, 2N + 1), overwritten
+        Minus infinity above the diagonal.
     """
     window, width = by_position.shape
     size, n_tokens, padded = contents.shape
+    unseen = contents.dtype.type(-np.inf)
     query = np.zeros(padded, contents.dtype)
     for b in range(size):
         first = start[b]
         for i in range(n_tokens):
-            row = by_position[first + i]
+            position_row = by_position[first + i]
             content_row = by_label[labels[b, i // 2]] if i % 2 else by_item[b, i // 2]
             for d in range(width - window):
-                query[d] = row[window + d] + content_row[window + d]
-            scores = attention[b, i]
-            largest = contents.dtype.type(-np.inf)
+                query[d] = position_row[window + d] + content_row[window + d]
+            row = out[b, i]
+            largest = unseen
             for j in range(i + 1):
                 score = contents.dtype.type(0)
                 for d in range(padded):
                     score += query[d] * contents[b, j, d]
-                scores[j] = score + row[first + j] + content_row[first + j]
-                largest = max(largest, scores[j])
-            total = contents.dtype.type(0)
+                row[j] = score + position_row[first + j] + content_row[first + j]
+                largest = max(largest, row[j])
             for j in range(i + 1):
-                scores[j] = np.exp(scores[j] - largest)
-                total += scores[j]
-            for j in range(i + 1):
-                scores[j] /= total
+                row[j] -= largest
             for j in range(i + 1, n_tokens):
-                scores[j] = 0
+                row[j] = unseen
 
 
 @njit(**_OPTIONS)
-def attend_backward(
+def normalise(weights):
+    """Divide each row by its sum, in place; shape (size, T, T)."""
+    size, n_rows, n_columns = weights.shape
+    for b in range(size):
+        for i in range(n_rows):
+            total = weights.dtype.type(0)
+            for j in range(n_columns):
+                total += weights[b, i, j]
+            for j in range(n_columns):
+                weights[b, i, j] /= total
+
+
+@njit(**_OPTIONS)
+def scores_backward(
     attention, left, right, last, labels, contents, start, window, by_item, by_position, by_label
 ):
-    """Gradient with respect to the y of `attend`.
+    """Gradient with respect to the y of `scores`, through the softmax of the scores.
 
-    The gradient with respect to the attention of token j on token i comes in the form in which the
-    second layer makes it: sum over k of left[k, j] right[k, i], plus last[i] where j is the target.
+    The gradient with respect to the attention of token i on token j comes in the form in which the
+    second layer makes it: sum over k of left[k, i] right[k, j], plus last[j] where i is the target.
 
     Parameters
     ----------
@@ -226,34 +236,45 @@ def attend_backward(
     padded = contents.shape[2]
     slope = np.empty(n_tokens, contents.dtype)
     total = np.empty(padded, contents.dtype)
+    position_total = np.zeros((len(by_position), padded), contents.dtype)
+    label_total = np.zeros((len(by_label), padded), contents.dtype)
     by_position[:] = 0
     by_label[:] = 0
     for b in range(size):
         first = start[b]
-        for j in range(n_tokens):
+        for i in range(n_tokens):
+            for j in range(i + 1):
+                slope[j] = last[b, j] if i == n_tokens - 1 else contents.dtype.type(0)
+            for k in range(n_terms):
+                for j in range(i + 1):
+                    slope[j] += left[k, b, i] * right[k, b, j]
             mean = contents.dtype.type(0)
-            for i in range(j + 1):
-                slope[i] = last[b, i] if j == n_tokens - 1 else contents.dtype.type(0)
-                for k in range(n_terms):
-                    slope[i] += left[k, b, j] * right[k, b, i]
-                mean += attention[b, j, i] * slope[i]
+            for j in range(i + 1):
+                mean += attention[b, i, j] * slope[j]
             total[:] = 0
-            for i in range(j + 1):
-                slope[i] = attention[b, j, i] * (slope[i] - mean)
+            for j in range(i + 1):
+                slope[j] = attention[b, i, j] * (slope[j] - mean)
                 for d in range(padded):
-                    total[d] += slope[i] * contents[b, i, d]
-            if j % 2:
-                row = by_label[labels[b, j // 2]]
+                    total[d] += slope[j] * contents[b, j, d]
+            for d in range(padded):
+                position_total[first + i, d] += total[d]
+            for j in range(i + 1):
+                by_position[first + i, first + j] += slope[j]
+            if i % 2:
+                label = labels[b, i // 2]
+                for d in range(padded):
+                    label_total[label, d] += total[d]
+                for j in range(i + 1):
+                    by_label[label, first + j] += slope[j]
             else:
-                row = by_item[b, j // 2]
-                row[:] = 0
-            position_row = by_position[first + j]
-            for i in range(j + 1):
-                row[first + i] += slope[i]
-                position_row[first + i] += slope[i]
-            for d in range(width - window):
-                row[window + d] += total[d]
-                position_row[window + d] += total[d]
+                row = by_item[b, i // 2]
+                row[:window] = 0
+                for j in range(i + 1):
+                    row[first + j] = slope[j]
+                for d in range(width - window):
+                    row[window + d] = total[d]
+    by_position[:, window:] = position_total[:, : width - window]
+    by_label[:, window:] = label_total[:, : width - window]
 
 
 @njit(**_OPTIONS)

@@ -193,7 +193,7 @@ class Transformer(Network):
         by_item = self._scratch("by_item", (len(items), width))
         np.matmul(items, match1[window:], out=by_item)  # (B (N+1), W)
         attention1 = np.empty((size, n_tokens, n_tokens), self.dtype)
-        kernels.attend(
+        kernels.scores(
             match1[:window],  # (P, W)
             by_item.reshape(size, -1, width),  # (B, N+1, W)
             self.label_vectors @ match1[window:],  # (L, W)
@@ -202,6 +202,8 @@ class Transformer(Network):
             batch.start,
             attention1,
         )
+        np.exp(attention1, out=attention1)
+        kernels.normalise(attention1)
         return attention1
 
     def _attend_backward(self, kept: _Kept, left: Array, right: Array, last: Array) -> Array:
@@ -212,7 +214,7 @@ class Transformer(Network):
         slope = np.empty((width, width), self.dtype)
         by_item = self._scratch("by_item", (size * (n_pairs + 1), width))
         by_label = np.empty((self.task.n_labels, width), self.dtype)
-        kernels.attend_backward(
+        kernels.scores_backward(
             kept.attention1, left, right, last, labels, kept.contents, start, window,
             by_item.reshape(size, n_pairs + 1, width), slope[:window], by_label,
         )  # fmt: skip
