@@ -79,13 +79,15 @@ def choice(argument: str, value: object, allowed: Sequence[str]) -> str:
 def finite_array(argument: str, value: ArrayLike, last_axis: int) -> NDArray[np.float64]:
     """Return `value` as float64, C-contiguous, all finite, with `last_axis` entries at the end."""
     try:
-        array = np.ascontiguousarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ArgumentError(argument, value, "must be an array of real numbers") from None
+        array = np.asarray(value)
+    except ValueError:  # ragged
+        array = np.empty(0, dtype=object)
+    if array.dtype.kind not in "fiu":
+        raise ArgumentError(argument, value, "must be an array of real numbers")
     if array.ndim == 0 or array.shape[-1] != last_axis:
         raise ArgumentError(
             argument, value, f"must have a last axis of length {last_axis}, not shape {array.shape}"
         )
     if not np.isfinite(array).all():
         raise ArgumentError(argument, value, "must be finite")
-    return array
+    return np.ascontiguousarray(array, dtype=np.float64)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,6 +53,16 @@ class ComputationFailed(Exception):
     """The computation ended without a result; the message says how. Exit code 1."""
 
 
+def label_bias_of(text: str) -> float | str:
+    """The argument `label_bias` of NestedLogit: a number, or the word free."""
+    if text == "free":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise ArgumentError("label_bias", text, "must be a number or free") from None
+
+
 def describe(error: ArgumentError) -> str:
     """One line for a user's mistake, with the option's name where the argument has one."""
     option = OPTION_OF.get(error.argument, "--" + error.argument.replace("_", "-"))
@@ -80,29 +92,87 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | str | None) else str(value)
 
 
-def progress_bar(quiet: bool = False) -> Progress:
-    """A rich progress bar on standard error, with the time left; a context manager."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+class Bar:
+    """Progress on standard error with the time left, shown once a job has taken a second.
 
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("elapsed"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=quiet,
-    )
+    Use as a context manager. Ctrl-C inside it does not interrupt: it sets `stopped`, which `update`
+    returns, so that the job can end in order and keep what is done; a second Ctrl-C interrupts.
+    """
+
+    def __init__(self, description: str, total: float, quiet: bool = False) -> None:
+        self.description, self.total, self.quiet = description, total, quiet
+        self.stopped = False
+        self._done = 0.0
+        self._shown: Progress | None = None
+
+    def __enter__(self) -> Bar:
+        self._began = time.monotonic()
+        self._previous = signal.signal(signal.SIGINT, self._stop)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        signal.signal(signal.SIGINT, self._previous)
+        if self._shown:
+            self._shown.stop()
+
+    def _stop(self, *_: object) -> None:
+        if self.stopped:
+            raise KeyboardInterrupt
+        self.stopped = True
+
+    def advance(self, amount: float) -> bool:
+        """Add to what is done; returns whether to stop."""
+        return self.update(self._done + amount)
+
+    def update(self, done: float) -> bool:
+        """Set what is done; returns whether to stop."""
+        self._done = done
+        if not self.quiet and self._shown is None and time.monotonic() - self._began > 1.0:
+            self._show()
+        if self._shown:
+            self._shown.update(self._shown.task_ids[0], completed=done)
+        return self.stopped
+
+    def _show(self) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            TaskProgressColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self._shown = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._shown.add_task(self.description, total=self.total)
+        self._shown.start()
+
+
+def announce_compiling(quiet: bool = False) -> None:
+    """Say "compiling (once)" on standard error if numba finds no compiled kernel on disk."""
+    from numba.core import event
+
+    class Announcer(event.Listener):
+        said = quiet
+
+        def on_start(self, event: Any) -> None:
+            if not self.said:
+                self.said = True
+                say("compiling (once) ...")
+
+        def on_end(self, event: Any) -> None:
+            pass
+
+    event.register("numba:compile", Announcer())
 
 
 def check_outputs(output: Path | None, plot: Path | None) -> None:

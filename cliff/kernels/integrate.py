@@ -1,0 +1,311 @@
+"""Gradient flow in compiled code: one loop for every Runge-Kutta stepper."""
+
+import math
+from functools import cache
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, cfunc, njit, types
+from numba.extending import intrinsic
+
+from cliff.kernels import entry
+from cliff.kernels.landscape import evaluate, workspace
+
+RUNNING, DONE, STEP_LIMIT, STEP_TOO_SMALL, NOT_FINITE = range(5)
+"""States of a trajectory. RUNNING: the call's budget of steps ended first; call again to go on."""
+
+SAFETY, SHRINK, GROW = 0.9, 0.2, 10.0
+MEMORY = 0.04  # how much the last error weighs in the choice of the next step
+
+
+@intrinsic
+def _call_mobility(typing_context, address, theta, mobility):
+    """Call the C function ``void (const double *theta, double *mobility)`` at `address`."""
+
+    def lower(context, builder, signature, arguments):
+        data = [
+            context.make_array(kind)(context, builder, value).data
+            for kind, value in zip(signature.args[1:], arguments[1:], strict=True)
+        ]
+        function = ir.FunctionType(ir.VoidType(), [value.type for value in data])
+        builder.call(builder.inttoptr(arguments[0], function.as_pointer()), data)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, theta, mobility), lower
+
+
+@cache
+def compile_mobility(function, p):
+    """A C function ``void (const double *theta, double *mobility)`` of a function of theta (p,).
+
+    Raises
+    ------
+    numba.core.errors.NumbaError
+        If the function does not compile or does not give p numbers.
+    """
+    compiled = function if hasattr(function, "py_func") else njit(function)
+    pointer = types.CPointer(types.float64)
+
+    if p == 3:
+
+        @cfunc(types.void(pointer, pointer))
+        def wrapper(theta, mobility):
+            m = compiled(carray(theta, p))
+            mobility[0], mobility[1], mobility[2] = m[0], m[1], m[2]
+
+    else:
+
+        @cfunc(types.void(pointer, pointer))
+        def wrapper(theta, mobility):
+            m = compiled(carray(theta, p))
+            mobility[0], mobility[1], mobility[2], mobility[3] = m[0], m[1], m[2], m[3]
+
+    return wrapper
+
+
+@njit
+def _velocity(positions, n, p, excess, theta, mobility, address, with_loss, work, out, velocity):
+    """Write −M ∂loss/∂theta to `velocity` and return the loss, if it is asked for."""
+    evaluate(
+        positions, n, excess, theta[0], theta[1], theta[2], theta[3], with_loss, work, out
+    )  # fmt: skip
+    if address != 0:
+        _call_mobility(address, theta, mobility)
+    for i in range(p):
+        velocity[i] = -mobility[i] * out[i + 1]
+    return out[0]
+
+
+@njit
+def _dense_output(p, step, k, weights, dense):
+    """Write the coefficients of the path by powers 1, 2, … of the fraction of the step."""
+    for i in range(p):
+        for d in range(weights.shape[1]):
+            value = 0.0
+            for j in range(weights.shape[0]):
+                value += weights[j, d] * k[j, i]
+            dense[i, d] = value * step
+
+
+@njit
+def _locate(positions, n, p, level, y, dense, loss_0, loss_1, excess, theta, work, out):
+    """Fraction of the step at which the loss on the dense output falls to `level`.
+
+    The bracketing secant method of Illinois, with a bisection wherever three rounds have not halved
+    the bracket.
+    """
+    low, high = 0.0, 1.0
+    above, below = loss_0 - level, loss_1 - level
+    checked, side = 1.0, 0
+    for attempt in range(100):
+        width = high - low
+        if width <= 1e-14 or below == 0.0:
+            break
+        sigma = low + width * above / (above - below)
+        if attempt % 3 == 2:
+            if width > 0.5 * checked:
+                sigma = 0.5 * (low + high)
+            checked = width
+        if not low < sigma < high:
+            break  # neighbours in floating point
+        theta[:] = y
+        for i in range(p):
+            value = 0.0
+            for d in range(dense.shape[1] - 1, -1, -1):
+                value = (value + dense[i, d]) * sigma
+            theta[i] += value
+        evaluate(
+            positions, n, excess, theta[0], theta[1], theta[2], theta[3], True, work, out
+        )  # fmt: skip
+        difference = out[0] - level
+        if difference > 0.0:
+            low, above = sigma, difference
+            below *= 0.5 if side == 1 else 1.0
+            side = 1
+        else:
+            high, below = sigma, difference
+            above *= 0.5 if side == -1 else 1.0
+            side = -1
+    return high
+
+
+@entry
+def integrate_batch(
+    positions,
+    n,
+    p,
+    excess,
+    mobility,
+    mobility_address,
+    levels,
+    tableau,
+    order,
+    step,
+    rtol,
+    atol,
+    t_end,
+    max_steps,
+    budget,
+    theta,
+    t,
+    h,
+    last_error,
+    crossings,
+    loss,
+    n_steps,
+    n_rejected,
+    status,
+    record_t,
+    record_theta,
+    record_loss,
+    record_dense,
+):
+    """Integrate m trajectories of one N, one after the other, from where they stand to t_end.
+
+    Parameters
+    ----------
+    positions, n : int
+        As in `cliff.kernels.landscape.evaluate`.
+    p : int
+        Components that move, 3 or 4.
+    excess : float64 array, shape (m,)
+        L − N.
+    mobility : float64 array, shape (m, 4)
+        Constant mobilities.
+    mobility_address : int
+        Address of a C function that gives mobilities from theta, or 0 for the constant ones.
+    levels : float64 array, shape (m, K)
+        Losses (nats) whose first crossing from above is located.
+    tableau : tuple of float64 arrays
+        a (S, S), error weights (S,), dense output (S, D); the last stage is the new point.
+    order : int
+        Order of the method.
+    step : float
+        Fixed step, or 0 for an adaptive one.
+    rtol, atol, t_end : float
+    max_steps : int
+        Limit on the accepted steps of a trajectory.
+    budget : int
+        Limit on the attempted steps of a trajectory in this call.
+    theta, t, h, last_error, crossings, loss, n_steps, n_rejected, status : arrays, (m, …), in/out
+        The state of every trajectory: t (gradient-flow time), next step h (0: choose), error of the
+        last step, times of the crossings (NaN: not yet), loss (nats), counts, status.
+    record_t, record_theta, record_loss, record_dense : arrays
+        Where step n_steps of the only trajectory is written; of length 0 to record nothing.
+    """
+    a, error_weights, dense_weights = tableau
+    stages, degree = dense_weights.shape
+    recording = record_t.shape[0] > 0
+    work, out = np.empty(workspace(n)), np.empty(5)
+    y, y_new, trial, mobilities = np.empty(4), np.empty(4), np.empty(4), np.empty(4)
+    k, dense = np.zeros((stages, 4)), np.zeros((4, degree))
+    for index in range(theta.shape[0]):
+        if status[index] != RUNNING:
+            continue
+        y[:] = theta[index]
+        y_new[:] = y
+        mobilities[:] = mobility[index]
+        now_loss = _velocity(
+            positions, n, p, excess[index], y, mobilities, mobility_address, True, work, out, k[0]
+        )
+        if n_steps[index] == 0:
+            loss[index] = now_loss
+            for level in range(levels.shape[1]):
+                if now_loss <= levels[index, level]:
+                    crossings[index, level] = 0.0
+            if step == 0.0 and h[index] == 0.0:
+                # logits change by about rtol^(1/order), where 1 is their own scale
+                speed = 1e-100
+                for i in range(p):
+                    speed = max(speed, abs(k[0, i]))
+                h[index] = min(t_end, rtol ** (1.0 / order) / speed)
+            if recording:
+                record_t[0], record_loss[0] = 0.0, now_loss
+                record_theta[0] = y
+        if step > 0.0:
+            h[index] = step
+
+        rejected = False
+        attempts = 0
+        # between a rejection and the step that follows, the arrays are not the whole state
+        while status[index] == RUNNING and (attempts < budget or rejected):
+            attempts += 1
+            left = t_end - t[index]
+            arriving = h[index] * (1.0 + 1e-10) >= left
+            width = left if arriving else h[index]
+            new_loss = 0.0
+            for stage in range(1, stages):
+                for i in range(p):
+                    slope = 0.0
+                    for j in range(stage):
+                        slope += a[stage, j] * k[j, i]
+                    y_new[i] = y[i] + width * slope
+                new_loss = _velocity(
+                    positions, n, p, excess[index], y_new, mobilities, mobility_address,
+                    stage == stages - 1, work, out, k[stage],
+                )  # fmt: skip
+            finite = math.isfinite(new_loss)
+            for i in range(p):
+                finite = finite and math.isfinite(y_new[i]) and math.isfinite(k[stages - 1, i])
+
+            norm = 0.0
+            if step == 0.0 and finite:
+                for i in range(p):
+                    error = 0.0
+                    for j in range(stages):
+                        error += error_weights[j] * k[j, i]
+                    scale = atol + rtol * max(abs(y[i]), abs(y_new[i]))
+                    norm += (width * error / scale) ** 2
+                norm = math.sqrt(norm / p)
+            if step == 0.0 and not (finite and norm <= 1.0):
+                rejected = True
+                n_rejected[index] += 1
+                usable = finite and math.isfinite(norm)
+                h[index] = width * (
+                    max(SHRINK, SAFETY * norm ** (-1.0 / order)) if usable else SHRINK
+                )
+                if t[index] + h[index] <= t[index] * (1.0 + 1e-15):
+                    status[index] = STEP_TOO_SMALL if finite else NOT_FINITE
+                continue
+            if not finite:
+                status[index] = NOT_FINITE
+                continue
+
+            crossed = False
+            for level in range(levels.shape[1]):
+                if math.isnan(crossings[index, level]) and new_loss <= levels[index, level]:
+                    crossed = True
+            if recording or crossed:
+                _dense_output(p, width, k, dense_weights, dense)
+            if crossed:
+                for level in range(levels.shape[1]):
+                    if math.isnan(crossings[index, level]) and new_loss <= levels[index, level]:
+                        fraction = _locate(
+                            positions, n, p, levels[index, level], y, dense, loss[index], new_loss,
+                            excess[index], trial, work, out,
+                        )  # fmt: skip
+                        crossings[index, level] = t[index] + fraction * width
+
+            t[index] = t_end if arriving else t[index] + width
+            n_steps[index] += 1
+            loss[index] = new_loss
+            y[:] = y_new
+            k[0] = k[stages - 1]
+            if recording:
+                row = n_steps[index]
+                record_t[row], record_loss[row] = t[index], new_loss
+                record_theta[row] = y
+                record_dense[row - 1] = dense
+            if arriving:
+                status[index] = DONE
+            elif n_steps[index] >= max_steps:
+                status[index] = STEP_LIMIT
+            if step == 0.0:
+                bounded = max(norm, 1e-10)
+                factor = SAFETY * bounded ** (0.75 * MEMORY - 1.0 / order)
+                factor *= max(last_error[index], 1e-4) ** MEMORY
+                factor = min(1.0 if rejected else GROW, max(SHRINK, factor))
+                last_error[index] = bounded
+                h[index] = width * factor
+                rejected = False
+        theta[index] = y

@@ -1,0 +1,621 @@
+"""The nested-logit loss in compiled code: once for speed, once for every number.
+
+`evaluate` gives loss and gradient, with plain exponentials and suffix sums, for moderate
+parameters; it hands any others to `evaluate_direct`, which shifts every softmax by its maximum and
+also gives the Hessian and the progress measures. Both speak of
+
+    m_j = overlap of token j's buffer with the target, in layer 1 (beta1),
+    q_j = softmax_j(alpha·m_j + beta2·[j is a label]) over all tokens, in layer 2,
+    pi  = softmax of xi·q over the labels in the context and the L − N others (their logit is 0),
+    loss = −log pi(correct label), averaged over the slot s of the matching pair.
+
+Derivatives are in the order beta1, alpha, xi, beta2.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+
+from cliff.kernels import entry
+from cliff.kernels.simd import (
+    LANES,
+    absolute,
+    after,
+    any_above,
+    broadcast,
+    counting,
+    exp,
+    first,
+    fma,
+    load,
+    log1p,
+    powers,
+    splat,
+    store,
+    suffix_sums,
+    total,
+    where_above,
+)
+
+EXACT = 0
+MEAN_FIELD = 1
+
+LARGE = 300.0
+"""Above this |beta1|, |alpha| + |beta2| or |xi| exponentials may overflow: `evaluate_direct`."""
+
+NEAR = 16
+"""Labels up to this slot always enter the last softmax one by one; a multiple of LANES."""
+
+TERMS = 12
+"""Terms of the series that sums the labels beyond NEAR; a multiple of LANES."""
+
+RADIUS = 0.25
+"""Largest argument of the series, whose remainder is then 1.2e-16: RADIUS^TERMS / TERMS!."""
+
+N_MEASURES = 5
+"""ila1, tila2, tla2, cla, accuracy."""
+
+# Rows of the workspace, each with an entry a slot: exp(alpha·m) of the slot's label for targets of
+# earlier slots, the same times m and times dm/dbeta1; overlap of the label with its own target, and
+# its exp(alpha·m + beta2); exp(alpha·m) of the slot's item, times m, times dm/dbeta1.
+_G, _G_M, _G_SLOPE, _MATCH, _MATCH_FACTOR, _ITEM, _ITEM_M, _ITEM_SLOPE, _ROWS = range(9)
+
+# Columns of the direct kernel's token table of one slot. Tokens with equal overlap share a row.
+_COUNT, _IS_LABEL, _M, _M_1, _M_11, _LOGIT, _Q, _Y, _COLUMNS = range(9)
+
+
+@njit
+def workspace(n):
+    """Length of the float64 workspace that the kernels need for n pairs."""
+    blocks = (n + LANES - 1) // LANES
+    return max(LANES * _ROWS * blocks + 3 * TERMS, (2 * n + 2) * _COLUMNS)
+
+
+# ---- moderate parameters ------------------------------------------------------------------------
+
+
+@njit
+def evaluate(positions, n, excess, beta1, alpha, xi, beta2, with_loss, work, out):
+    """Loss and gradient.
+
+    Parameters
+    ----------
+    positions : int
+        EXACT or MEAN_FIELD.
+    n : int
+        Pairs N.
+    excess : float
+        L − N.
+    beta1, alpha, xi, beta2 : float
+    with_loss : bool
+        Whether out[0] is wanted; without it the logarithms are saved.
+    work : float64 array
+        Scratch of length `workspace(n)`.
+    out : float64 array, shape (5,), written
+        Loss (nats) and its derivatives by beta1, alpha, xi, beta2.
+    """
+    moderate = abs(beta1) <= LARGE and abs(alpha) + abs(beta2) <= LARGE and abs(xi) <= LARGE
+    if not moderate:
+        gradient, hessian, measures = np.empty(4), np.empty((4, 4)), np.empty(N_MEASURES)
+        out[0] = evaluate_direct(
+            positions, n, excess, beta1, alpha, xi, beta2, False, work, gradient, hessian, measures
+        )
+        out[1:] = gradient
+    elif positions == EXACT:
+        _evaluate_exact(n, excess, beta1, alpha, xi, beta2, with_loss, work, out)
+    else:
+        _evaluate_mean_field(n, excess, beta1, alpha, xi, out)
+
+
+@njit
+def _evaluate_exact(n, excess, beta1, alpha, xi, beta2, with_loss, work, out):
+    """Exact positions, LANES slots at a time.
+
+    The factors exp(alpha·m) depend on the token and not on the slot of the match, so that each is
+    computed once; only the last softmax sees pairs of slots.
+    """
+    blocks = (n + LANES - 1) // LANES
+    label_factor = exp(splat(beta2))
+    target = 2.0 / (exp(splat(beta1)) + 2.0 * n)
+    target_factor = exp(alpha * target)
+    target_m = target_factor * target
+    target_slope = -target_m * (1.0 - n * target)
+    _tokens(n, blocks, beta1, alpha, label_factor, work)
+
+    # g runs monotonically from its value at slot NEAR + 1 to that at slot N
+    far = n > NEAR
+    labels_row = LANES * _G * blocks
+    moments = LANES * _ROWS * blocks
+    centre, half_width = 0.0, 1.0
+    if far:
+        nearest, farthest = work[labels_row + NEAR], work[labels_row + n - 1]
+        centre = 0.5 * (nearest + farthest)
+        half_width = max(0.5 * abs(nearest - farthest), 1e-300)  # it divides
+        work[moments : moments + 3 * TERMS] = 0.0
+
+    zero = splat(0.0)
+    later_labels, later_items, later_m, later_slope = zero, zero, zero, zero
+    sum_loss, sum_beta1, sum_alpha, sum_xi, sum_beta2 = zero, zero, zero, zero, zero
+    for block in range(blocks - 1, -1, -1):
+        start = block * LANES
+        slot = counting() + (start + 1.0)
+        before = slot - 1.0
+        match, match_factor = (
+            load(work, _MATCH * blocks + block),
+            load(work, _MATCH_FACTOR * blocks + block),
+        )
+        match_slope = match * (1.0 - match)
+
+        # sums over this slot's item and all later tokens
+        labels = suffix_sums(load(work, _G * blocks + block))
+        labels_m = suffix_sums(load(work, _G_M * blocks + block))
+        labels_slope = suffix_sums(load(work, _G_SLOPE * blocks + block))
+        items = suffix_sums(load(work, _ITEM * blocks + block))
+        items_m = suffix_sums(load(work, _ITEM_M * blocks + block))
+        items_slope = suffix_sums(load(work, _ITEM_SLOPE * blocks + block))
+        off_labels = (before + target_factor) + (items + later_items)
+        others = label_factor * (before + after(labels) + later_labels) + off_labels
+        others_m = fma(label_factor, after(labels_m), items_m) + (later_m + target_m)
+        others_slope = fma(label_factor, after(labels_slope), items_slope) + (
+            later_slope + target_slope
+        )
+        later_labels = later_labels + first(labels)
+        later_items = later_items + first(items)
+        later_m = later_m + first(fma(label_factor, labels_m, items_m))
+        later_slope = later_slope + first(fma(label_factor, labels_slope, items_slope))
+
+        # layer 2: overlaps are taken relative to the match, which saves digits once it dominates
+        inverse_z = 1.0 / (match_factor + others)
+        q_match = match_factor * inverse_z
+        q_before = label_factor * inverse_z
+        lead_m = inverse_z * (match * others - others_m)
+        lead_slope = inverse_z * (match_slope * others - others_slope)
+
+        # readout: labels before the match share one logit, label k after it has xi·q_before·g_k
+        c = xi * q_before
+        e_match = exp(xi * q_match)
+        e_before = exp(c) * before
+        sums = zero, zero, zero, zero
+        for k in range(start + 1, min(start + LANES, n)):
+            e = where_above(k + 1.0, slot, exp(c * broadcast(work, labels_row + k)), 0.0)
+            sums = _add_label(k, e, sums, blocks, work)
+        stop = n
+        if far:
+            u = c * half_width
+            if not any_above(absolute(u), RADIUS):
+                stop = max(start + LANES, NEAR)
+                if stop < n:
+                    sums = _add_series(c, u, centre, half_width, moments, sums, work)
+        for k in range(start + LANES, stop):
+            e = exp(c * broadcast(work, labels_row + k))
+            sums = _add_label(k, e, sums, blocks, work)
+        e_after, e_g, e_m, e_slope = sums
+
+        rest = (e_before + e_after) + excess
+        inverse_w = 1.0 / (rest + e_match)
+        scale = inverse_w * q_before
+        e_g = e_g + e_before
+        by_xi = scale * e_g - rest * inverse_w * q_match
+        by_alpha = fma(by_xi, lead_m, scale * (e_m - match * e_g))
+        by_beta1 = fma(by_xi, lead_slope, scale * (e_slope - match_slope * e_g))
+        by_beta2 = by_xi * (inverse_z * off_labels)
+        if start + LANES > n:  # slots beyond N
+            by_xi = where_above(n + 0.5, slot, by_xi, 0.0)
+            by_alpha = where_above(n + 0.5, slot, by_alpha, 0.0)
+            by_beta1 = where_above(n + 0.5, slot, by_beta1, 0.0)
+            by_beta2 = where_above(n + 0.5, slot, by_beta2, 0.0)
+            rest = where_above(n + 0.5, slot, rest, 0.0)
+        sum_xi, sum_alpha = sum_xi + by_xi, sum_alpha + by_alpha
+        sum_beta1, sum_beta2 = sum_beta1 + by_beta1, sum_beta2 + by_beta2
+        if with_loss:
+            sum_loss = sum_loss + log1p(rest / e_match)
+        if start >= NEAR:
+            for k in range(start, min(start + LANES, n)):
+                _add_to_moments(k, centre, half_width, moments, blocks, work)
+
+    share = 1.0 / n
+    out[0] = total(sum_loss) * share
+    out[1] = total(sum_beta1) * (xi * alpha * share)
+    out[2] = total(sum_alpha) * (xi * share)
+    out[3] = total(sum_xi) * share
+    out[4] = total(sum_beta2) * (xi * share)
+
+
+@njit
+def _tokens(n, blocks, beta1, alpha, label_factor, work):
+    """Overlaps and attention factors of every label and item."""
+    E = exp(splat(beta1))
+    for block in range(blocks):
+        slot = counting() + (block * LANES + 1.0)
+        label = 1.0 / (E + (2.0 * slot - 1.0))
+        match = E * label
+        item = 1.0 / (E + (2.0 * slot - 2.0))
+        item_slope = -item * (1.0 - (2.0 * slot - 2.0) * item)
+        if block == 0:  # the first item sees itself alone, whatever beta1
+            item = where_above(1.5, slot, 1.0, item)
+            item_slope = where_above(1.5, slot, 0.0, item_slope)
+        label_weight, item_weight = exp(alpha * label), exp(alpha * item)
+        if block == blocks - 1:  # slots beyond N
+            label_weight = where_above(n + 0.5, slot, label_weight, 0.0)
+            item_weight = where_above(n + 0.5, slot, item_weight, 0.0)
+        label_m, item_m = label_weight * label, item_weight * item
+        label_slope, item_slope = -label_m * match, item_weight * item_slope
+        store(work, _G * blocks + block, label_weight)
+        store(work, _G_M * blocks + block, label_m)
+        store(work, _G_SLOPE * blocks + block, label_slope)
+        store(work, _MATCH * blocks + block, match)
+        store(work, _MATCH_FACTOR * blocks + block, label_factor * exp(alpha * match))
+        store(work, _ITEM * blocks + block, item_weight)
+        store(work, _ITEM_M * blocks + block, item_m)
+        store(work, _ITEM_SLOPE * blocks + block, item_slope)
+
+
+@njit
+def _add_label(k, e, sums, blocks, work):
+    """Add e = exp(c·g_k) times 1, g_k, g_k·m_k and g_k·dm_k/dbeta1."""
+    length = LANES * blocks
+    return (
+        sums[0] + e,
+        fma(e, broadcast(work, _G * length + k), sums[1]),
+        fma(e, broadcast(work, _G_M * length + k), sums[2]),
+        fma(e, broadcast(work, _G_SLOPE * length + k), sums[3]),
+    )
+
+
+_RECIPROCALS = tuple(1.0 / max(j, 1) for j in range(TERMS))
+
+
+@njit
+def _add_series(c, u, centre, half_width, moments, sums, work):
+    """Add what `_add_label` would for all labels in the moments.
+
+    With g_k = centre + half_width·rho_k, |rho_k| ≤ 1, and u = c·half_width, exp(c·g_k) is
+    exp(c·centre)·Σ_j (u·rho_k)^j / j!, so that the sums over k are those of w_k·rho_k^j: the moments.
+    """
+    by_m, by_slope = moments + TERMS, moments + 2 * TERMS
+    top = TERMS - 1
+    s_after = broadcast(work, moments + top)
+    s_m, s_slope = broadcast(work, by_m + top), broadcast(work, by_slope + top)
+    s_rho = s_after  # Σ rho_k·exp(u·rho_k), the derivative of the first series
+    for j in range(top, 0, -1):
+        v = u * _RECIPROCALS[j]
+        if j < top:
+            s_rho = fma(s_rho, v, broadcast(work, moments + j))
+        s_after = fma(s_after, v, broadcast(work, moments + j - 1))
+        s_m = fma(s_m, v, broadcast(work, by_m + j - 1))
+        s_slope = fma(s_slope, v, broadcast(work, by_slope + j - 1))
+    factor = exp(c * centre)
+    return (
+        fma(factor, s_after, sums[0]),
+        fma(factor, fma(s_after, centre, s_rho * half_width), sums[1]),
+        fma(factor, s_m, sums[2]),
+        fma(factor, s_slope, sums[3]),
+    )
+
+
+@njit
+def _add_to_moments(k, centre, half_width, moments, blocks, work):
+    """Add label k to the moments Σ w_k·rho_k^j, w = 1, g·m and g·dm/dbeta1; see `_add_series`."""
+    length = LANES * blocks
+    rho = (work[_G * length + k] - centre) / half_width
+    g_m, g_slope = broadcast(work, _G_M * length + k), broadcast(work, _G_SLOPE * length + k)
+    rho_to_j = powers(rho)
+    step = rho**LANES
+    for j in range(TERMS // LANES):
+        row = moments // LANES + j
+        by_m, by_slope = row + TERMS // LANES, row + 2 * TERMS // LANES
+        store(work, row, load(work, row) + rho_to_j)
+        store(work, by_m, fma(rho_to_j, g_m, load(work, by_m)))
+        store(work, by_slope, fma(rho_to_j, g_slope, load(work, by_slope)))
+        rho_to_j = rho_to_j * step
+
+
+@njit
+def _evaluate_mean_field(n, excess, beta1, alpha, xi, out):
+    """Mean field: one matching label against N − 1 equal others; beta2 shifts all alike."""
+    others = n - 1.0
+    E = math.exp(beta1)
+    p1 = E / (E + n)
+    factor = math.exp(alpha * p1)
+    inverse_z = 1.0 / (factor + others)  # attention to each other label
+    p2 = factor * inverse_z
+    e_match = math.exp(xi * p2)
+    e_others = others * math.exp(xi * inverse_z) if n > 1 else 0.0
+    rest = e_others + excess
+    inverse_w = 1.0 / (rest + e_match)
+    pull, push = -rest * inverse_w, e_others * inverse_w
+    by_match = xi * p2 * inverse_z * (pull * others - push)  # derivative by the logit alpha·p1
+    out[0] = math.log1p(rest / e_match)
+    out[1] = by_match * alpha * p1 * (n / (E + n))
+    out[2] = by_match * p1
+    out[3] = push * inverse_z + pull * p2
+    out[4] = 0.0
+
+
+@entry
+def evaluate_batch(positions, n, excess, theta, with_loss, out):
+    """`evaluate` for theta of shape (m, 4) into out of shape (m, 5)."""
+    work = np.empty(workspace(n))
+    for k in range(theta.shape[0]):
+        evaluate(
+            positions,
+            n,
+            excess,
+            theta[k, 0],
+            theta[k, 1],
+            theta[k, 2],
+            theta[k, 3],
+            with_loss,
+            work,
+            out[k],
+        )
+
+
+# ---- any finite parameters, one at a time -------------------------------------------------------
+
+
+@njit
+def _shares(beta1, k):
+    """(E, 1)/(E + k) and their first two derivatives by beta1, for any beta1 and k ≥ 0."""
+    small = math.exp(-abs(beta1))
+    up, one = (1.0, small) if beta1 >= 0.0 else (small, 1.0)
+    whole = up + k * one
+    seen, other = up / whole, one / whole
+    rest = k * other  # 1 − seen
+    return (
+        seen,
+        other,
+        seen * rest,
+        -seen * other,
+        seen * rest * (rest - seen),
+        -seen * other * (rest - seen),
+    )
+
+
+@njit
+def _set_token(work, row, count, is_label, m, m_1, m_11):
+    base = row * _COLUMNS
+    work[base + _COUNT] = count
+    work[base + _IS_LABEL] = is_label
+    work[base + _M] = m
+    work[base + _M_1] = m_1
+    work[base + _M_11] = m_11
+
+
+@njit
+def _exact_tokens(n, s, beta1, work):
+    """Token table of slot s with exact positions; row 0 is the matching label. Returns the rows."""
+    seen, _, seen_1, _, seen_11, _ = _shares(beta1, 2.0 * s - 1.0)
+    _set_token(work, 0, 1.0, 1.0, seen, seen_1, seen_11)
+    _set_token(work, 1, s - 1.0, 1.0, 0.0, 0.0, 0.0)  # labels before the match
+    _set_token(work, 2, s - 1.0, 0.0, 0.0, 0.0, 0.0)  # items before it
+    row = 3
+    for k in range(s + 1, n + 1):
+        _, other, _, other_1, _, other_11 = _shares(beta1, 2.0 * k - 1.0)
+        _set_token(work, row, 1.0, 1.0, other, other_1, other_11)
+        row += 1
+    for k in range(s, n + 1):
+        if k == 1:
+            _set_token(work, row, 1.0, 0.0, 1.0, 0.0, 0.0)
+        else:
+            _, other, _, other_1, _, other_11 = _shares(beta1, 2.0 * k - 2.0)
+            _set_token(work, row, 1.0, 0.0, other, other_1, other_11)
+        row += 1
+    _, other, _, other_1, _, other_11 = _shares(beta1, 2.0 * n)
+    _set_token(work, row, 1.0, 0.0, 2.0 * other, 2.0 * other_1, 2.0 * other_11)
+    return row + 1
+
+
+@njit
+def _mean_field_tokens(n, beta1, work):
+    """Token table of the mean field: the matching label, and N − 1 labels that it is not."""
+    seen, _, seen_1, _, seen_11, _ = _shares(beta1, 1.0 * n)
+    _set_token(work, 0, 1.0, 1.0, seen, seen_1, seen_11)
+    _set_token(work, 1, n - 1.0, 1.0, 0.0, 0.0, 0.0)
+    return 2
+
+
+@njit
+def evaluate_direct(
+    positions,
+    n,
+    excess,
+    beta1,
+    alpha,
+    xi,
+    beta2,
+    with_hessian,
+    work,
+    gradient,
+    hessian,
+    measures,
+):
+    """Loss, gradient, Hessian and progress measures at any finite parameters.
+
+    Parameters
+    ----------
+    positions, n : int
+    excess : float
+        L − N.
+    beta1, alpha, xi, beta2 : float
+    with_hessian : bool
+    work : float64 array
+        Scratch of `workspace(n)`.
+    gradient : float64 array, shape (4,), written
+    hessian : float64 array, shape (4, 4), written if `with_hessian`
+    measures : float64 array, shape (N_MEASURES,), written
+        ila1, tila2, tla2, cla, accuracy.
+
+    Returns
+    -------
+    float
+        The loss (nats).
+    """
+    gradient[:] = 0.0
+    hessian[:] = 0.0
+    measures[:] = 0.0
+    loss = 0.0
+    slots = n if positions == EXACT else 1
+    for s in range(1, slots + 1):
+        if positions == EXACT:
+            rows = _exact_tokens(n, s, beta1, work)
+        else:
+            rows = _mean_field_tokens(n, beta1, work)
+        measures[0] += work[_M]  # the match sees its item as every label sees the one before it
+        loss += _slot(
+            rows, excess, alpha, xi, beta2, with_hessian, work, gradient, hessian, measures
+        )
+    gradient /= slots
+    hessian /= slots
+    measures /= slots
+    return loss / slots
+
+
+@njit
+def _slot(rows, excess, alpha, xi, beta2, with_hessian, work, gradient, hessian, measures):
+    """Add one slot's gradient, Hessian and measures; return its loss. See `evaluate_direct`.
+
+    With x_j the layer-2 logits and y_n = xi·q_n, subscripts i for derivatives by parameter i,
+        q_i  = q (x_i − <x_i>),                  <·> = mean over tokens weighted by q,
+        q_ij = q [(x_i − <x_i>)(x_j − <x_j>) + x_ij − <x_ij> − cov(x_i, x_j)],
+        loss_ij = Σ r y_ij + Σ pi y_i y_j − (Σ pi y_i)(Σ pi y_j),    r = pi − [correct].
+    """
+    largest = -np.inf
+    for row in range(rows):
+        base = row * _COLUMNS
+        if work[base + _COUNT] > 0.0:
+            logit = alpha * work[base + _M] + beta2 * work[base + _IS_LABEL]
+            work[base + _LOGIT] = logit
+            largest = max(largest, logit)
+    z = 0.0
+    for row in range(rows):
+        base = row * _COLUMNS
+        if work[base + _COUNT] > 0.0:
+            work[base + _Q] = math.exp(work[base + _LOGIT] - largest)
+            z += work[base + _COUNT] * work[base + _Q]
+        else:
+            work[base + _Q] = 0.0
+
+    # means over tokens of x_i (beta1, alpha, beta2) and of the second derivatives; overlaps are
+    # taken relative to the match, which saves the digits of the differences once it dominates
+    m_0, m1_0, m11_0 = work[_M], work[_M_1], work[_M_11]
+    off_labels = 0.0
+    mean_m, mean_m1, mean_m11, on_labels = 0.0, 0.0, 0.0, 0.0
+    mm, mm1, m1m1, lm, lm1 = 0.0, 0.0, 0.0, 0.0, 0.0
+    top = -np.inf if excess <= 0.0 else 0.0
+    for row in range(rows):
+        base = row * _COLUMNS
+        work[base + _Q] /= z
+        q = work[base + _COUNT] * work[base + _Q]
+        if q == 0.0:
+            continue
+        m, m1, label = work[base + _M] - m_0, work[base + _M_1] - m1_0, work[base + _IS_LABEL]
+        mean_m += q * m
+        mean_m1 += q * m1
+        mean_m11 += q * (work[base + _M_11] - m11_0)
+        on_labels += q * label
+        off_labels += q * (1.0 - label)
+        mm += q * m * m
+        mm1 += q * m * m1
+        m1m1 += q * m1 * m1
+        lm += q * label * m
+        lm1 += q * label * m1
+    for row in range(rows):
+        base = row * _COLUMNS
+        if work[base + _COUNT] > 0.0 and work[base + _IS_LABEL] > 0.0:
+            work[base + _Y] = xi * work[base + _Q]
+            top = max(top, work[base + _Y])
+
+    rest = excess * math.exp(-top) if excess > 0.0 else 0.0
+    present = 0.0
+    for row in range(1, rows):
+        base = row * _COLUMNS
+        if work[base + _COUNT] > 0.0 and work[base + _IS_LABEL] > 0.0:
+            present += work[base + _COUNT] * math.exp(work[base + _Y] - top)
+    rest += present
+    correct = math.exp(work[_Y] - top)
+    whole = rest + correct
+    loss = (top - work[_Y]) + math.log(whole)
+    if correct > 0.5 * rest:  # small losses keep their digits
+        loss = math.log1p(rest / correct)
+
+    measures[1] += work[_Q]
+    measures[2] += on_labels
+    measures[3] += (present + correct) / whole
+    measures[4] += correct / whole
+
+    # derivatives: i over beta1, alpha, xi, beta2; y_i and x_i of one label at a time
+    first = np.zeros(4)  # Σ pi y_i
+    for row in range(rows):
+        base = row * _COLUMNS
+        count = work[base + _COUNT]
+        if count == 0.0 or work[base + _IS_LABEL] == 0.0:
+            continue
+        q, m, m1 = work[base + _Q], work[base + _M] - m_0, work[base + _M_1] - m1_0
+        if row == 0:
+            pi, r = correct / whole, -rest / whole
+        else:
+            pi = math.exp(work[base + _Y] - top) / whole
+            r = pi
+        dm, dm1, dl = m - mean_m, m1 - mean_m1, off_labels
+        y_1, y_a, y_x, y_b = xi * alpha * q * dm1, xi * q * dm, q, xi * q * dl
+        r *= count
+        pi *= count
+        gradient[0] += r * y_1
+        gradient[1] += r * y_a
+        gradient[2] += r * y_x
+        gradient[3] += r * y_b
+        if with_hessian:
+            m11 = work[base + _M_11] - m11_0
+            xq = xi * q
+            spread_11 = dm1 * dm1 - (m1m1 - mean_m1 * mean_m1)
+            y_11 = xq * alpha * (alpha * spread_11 + m11 - mean_m11)
+            y_1a = xq * (alpha * (dm1 * dm - (mm1 - mean_m * mean_m1)) + dm1)
+            y_1b = xq * alpha * (dm1 * dl - (lm1 - on_labels * mean_m1))
+            y_aa = xq * (dm * dm - (mm - mean_m * mean_m))
+            y_ab = xq * (dm * dl - (lm - on_labels * mean_m))
+            y_bb = xq * (dl * dl - on_labels * off_labels)
+            hessian[0, 0] += r * y_11 + pi * y_1 * y_1
+            hessian[0, 1] += r * y_1a + pi * y_1 * y_a
+            hessian[0, 2] += r * (q * alpha * dm1) + pi * y_1 * y_x
+            hessian[0, 3] += r * y_1b + pi * y_1 * y_b
+            hessian[1, 1] += r * y_aa + pi * y_a * y_a
+            hessian[1, 2] += r * (q * dm) + pi * y_a * y_x
+            hessian[1, 3] += r * y_ab + pi * y_a * y_b
+            hessian[2, 2] += pi * y_x * y_x
+            hessian[2, 3] += r * (q * dl) + pi * y_x * y_b
+            hessian[3, 3] += r * y_bb + pi * y_b * y_b
+            first[0] += pi * y_1
+            first[1] += pi * y_a
+            first[2] += pi * y_x
+            first[3] += pi * y_b
+    if with_hessian:
+        for i in range(4):
+            for j in range(i, 4):
+                hessian[i, j] -= first[i] * first[j]
+    return loss
+
+
+@entry
+def direct_batch(positions, n, excess, theta, with_hessian, loss, gradient, hessian, measures):
+    """`evaluate_direct` for theta of shape (m, 4); the outputs have m in front."""
+    work = np.empty(workspace(n))
+    for k in range(theta.shape[0]):
+        loss[k] = evaluate_direct(
+            positions,
+            n,
+            excess,
+            theta[k, 0],
+            theta[k, 1],
+            theta[k, 2],
+            theta[k, 3],
+            with_hessian,
+            work,
+            gradient[k],
+            hessian[k],
+            measures[k],
+        )
+        for i in range(4):
+            for j in range(i):
+                hessian[k, i, j] = hessian[k, j, i]

@@ -1,0 +1,66 @@
+"""Work on all cores: compiled kernels that let go of the interpreter's lock, in threads."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+
+Range = tuple[int, int]
+
+
+def n_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def split(first: int, last: int, chunk: int) -> list[Range]:
+    """Consecutive ranges of at most `chunk` entries that cover ``range(first, last)``."""
+    return [(start, min(start + chunk, last)) for start in range(first, last, chunk)]
+
+
+def in_parallel(
+    work: Callable[[int, int], object],
+    ranges: Sequence[Range],
+    workers: int | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> None:
+    """Call ``work(start, stop)`` for every range.
+
+    Parameters
+    ----------
+    work : callable
+        Fills its range of arrays that the caller made. It has to let go of the interpreter's lock
+        for the threads to run side by side.
+    ranges : sequence of (start, stop)
+        Ranges that do not overlap, in the order in which to start them.
+    workers : int, optional
+        Threads; all cores by default.
+    progress : callable, optional
+        Called in this thread with the number of entries that have been done since the last call.
+
+    Raises
+    ------
+    Exception
+        The first that a range raises; ranges that have not been started are dropped.
+    """
+    workers = min(n_cores() if workers is None else workers, len(ranges))
+    if workers <= 1:
+        for start, stop in ranges:
+            work(start, stop)
+            if progress:
+                progress(stop - start)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        sizes = {pool.submit(work, start, stop): stop - start for start, stop in ranges}
+        left = set(sizes)
+        try:
+            while left:
+                done, left = wait(left, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                    if progress:
+                        progress(sizes[future])
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
