@@ -17,13 +17,16 @@ from cliff.cli.common import (
     Plot,
     Quiet,
     Seed,
+    announce_compiling,
     check_outputs,
+    label_bias_of,
     print_json,
-    progress_bar,
+    say,
 )
 
 if TYPE_CHECKING:
     import xarray as xr
+    from rich.progress import Progress
 
     from cliff.network.runs import Run
 
@@ -78,7 +81,7 @@ def train(
     ] = False,
     output: Output = None,
     plot: Plot = None,
-    json: Json = False,
+    as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Train a network on the in-context task and record the progress measures.
@@ -98,7 +101,7 @@ def train(
 
     network: dict[str, Any] = {"width": width}
     if model == "minimal":
-        network["label_bias"] = label_bias if label_bias == "free" else _number(label_bias)
+        network["label_bias"] = label_bias_of(label_bias)
     elif label_bias != "free":
         raise ArgumentError("label_bias", label_bias, "belongs to the minimal head")
     task: dict[str, Any] = {
@@ -135,16 +138,21 @@ def train(
         )
         for number in chosen
     ]
+    announce_compiling(quiet)
     result = _train(runs, processes, quiet)
     if output is not None:
         from cliff.store import save_dataset
 
         save_dataset(result, output, "run")
     if plot is not None:
+        from cliff.plots import save
         from cliff.plots_train import training_figure
 
-        training_figure(result).savefig(plot)
-    _tell(result, json, quiet)
+        save(training_figure(result), plot)
+    _tell(result, as_json)
+    for path in (output, plot):
+        if path is not None:
+            say(f"wrote {path}", quiet)
 
 
 def _seeds(text: str) -> list[int]:
@@ -162,13 +170,6 @@ def _seeds(text: str) -> list[int]:
     return chosen
 
 
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ArgumentError("label_bias", text, "must be a number, or free") from None
-
-
 def _checkpoint(given: Path | None, output: Path | None, resume: bool, n_runs: int) -> str | None:
     """Name of the checkpoints, in which {seed} stands for the seed."""
     if given is not None:
@@ -184,31 +185,58 @@ def _checkpoint(given: Path | None, output: Path | None, resume: bool, n_runs: i
 
 
 def _train(runs: list[Run], processes: int | None, quiet: bool) -> xr.Dataset:
-    """Run them all behind a line of progress each, and lay the results side by side."""
+    """Train, with words for what can end it early."""
     from concurrent.futures.process import BrokenProcessPool
 
+    try:
+        return _show_and_train(runs, processes, quiet)
+    except BrokenProcessPool as error:
+        raise ComputationFailed("a training process was killed; --resume goes on") from error
+    except KeyboardInterrupt as error:
+        kept = runs[0].options["checkpoint"] is not None
+        say("cliff: interrupted" + kept * ", and kept: --resume goes on from here", quiet)
+        raise typer.Exit(130) from error
+
+
+def _show_and_train(runs: list[Run], processes: int | None, quiet: bool) -> xr.Dataset:
+    """Run them all behind a line of progress each, and lay the results side by side."""
     from cliff.network.runs import run_all, side_by_side
 
-    with progress_bar(quiet) as bar:
-        lines = {run.seed: bar.add_task(f"seed {run.seed}", total=run.n_steps) for run in runs}
+    progress = _lines(quiet)
+    lines = {run.seed: progress.add_task("", total=run.n_steps) for run in runs}
 
-        def report(seed: int, row: dict[str, float]) -> None:
-            text = "  ".join(f"{name} {row[name]:.3f}" for name in SHOWN)
-            bar.update(lines[seed], completed=row["step"], description=f"seed {seed}  {text}")
+    def report(seed: int, row: dict[str, float]) -> None:
+        values = "  ".join(f"{name} {row[name]:.2f}" for name in SHOWN)
+        text = f"seed {seed}  {row['step']}/{runs[0].n_steps}  {values}"
+        progress.start()
+        progress.update(lines[seed], completed=row["step"], description=text)
 
-        try:
-            if len(runs) == 1:
-                return runs[0](report)
-            return side_by_side(run_all(runs, processes, report), [run.seed for run in runs])
-        except BrokenProcessPool as error:
-            raise ComputationFailed("a training process was killed; --resume goes on") from error
-        except BaseException:
-            bar.live.transient = True  # what went wrong stands alone
-            raise
+    try:
+        if len(runs) == 1:
+            return runs[0](report)
+        return side_by_side(run_all(runs, processes, report), [run.seed for run in runs])
+    finally:
+        if progress.live.is_started:
+            progress.stop()
 
 
-def _tell(result: xr.Dataset, json: bool, quiet: bool) -> None:
-    """Print where the runs ended, and fail if one diverged."""
+def _lines(quiet: bool) -> Progress:
+    """Live lines on standard error."""
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
+
+    columns = (
+        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(compact=True),
+    )
+    return Progress(*columns, console=Console(stderr=True), disable=quiet)
+
+
+def _tell(result: xr.Dataset, as_json: bool) -> None:
+    """Print where the runs ended, and fail if the loss of one did not stay finite."""
+    from cliff.network.train import Status
+
     each = [result.sel(seed=seed) for seed in result.seed] if "seed" in result.dims else [result]
     summaries = []
     for run in each:
@@ -222,13 +250,13 @@ def _tell(result: xr.Dataset, json: bool, quiet: bool) -> None:
                 **{name: float(last[name]) for name in (*SHOWN, "accuracy", "icl_swapped", "cla")},
             }
         )
-    if json:
+    if as_json:
         print_json({"runs": summaries})
-    elif not quiet:
+    else:
         for summary in summaries:
             values = "  ".join(f"{name} {summary[name]:.3f}" for name in SHOWN)
             print("seed {seed}: {status} at step {steps}, ".format(**summary) + values)
-    diverged = [summary for summary in summaries if summary["status"] == "diverged"]
-    if diverged:
-        where = ", ".join("seed {seed} at step {steps}".format(**summary) for summary in diverged)
+    failed = [summary for summary in summaries if summary["status"] == Status.NOT_FINITE]
+    if failed:
+        where = ", ".join("seed {seed} at step {steps}".format(**summary) for summary in failed)
         raise ComputationFailed(f"the loss was no longer finite: {where}; the curves were kept")

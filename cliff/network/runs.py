@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cliff.checks import choice
+from cliff.checks import choice, integer
 from cliff.network.train import MODELS, Row, check_options, make_network, train
+from cliff.parallel import n_cores
 from cliff.task import Task
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Run:
 
     def __post_init__(self) -> None:
         choice("model", self.model, list(MODELS))
+        integer("width", self.network.get("width", 1), 1)
         check_options(self.n_steps, seed=self.seed, **self.options)
 
     def __call__(self, report: Callable[[int, Row], object] | None = None) -> xr.Dataset:
@@ -87,7 +89,7 @@ def run_all(
     # spawned, because a forked process would inherit the locks of threads that it does not have
     context = multiprocessing.get_context("spawn")
     reports = context.SimpleQueue()
-    count = min(processes or os.cpu_count() or 1, len(runs))
+    count = min(processes or n_cores(), len(runs))
     listener = threading.Thread(target=_listen, args=(reports, report), daemon=True)
     listener.start()
     with _one_thread_each():

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,14 +32,21 @@ if TYPE_CHECKING:
 
 MODELS: dict[str, type[Network]] = {"transformer": Transformer, "minimal": MinimalHead}
 
-DONE, REACHED, DIVERGED = "done", "accuracy reached", "diverged"
-"""How a run can end: after all its steps, at `stop_accuracy`, or at a loss that is not finite."""
-
 CHECKPOINT_FORMAT = 1
 """Version of the checkpoints. One with a higher number is refused rather than misread."""
 
 Row = dict[str, float]
+"""One record: names and numbers."""
+
 Probe = Callable[[Network, Mapping[Question, Batch]], Mapping[str, float]]
+
+
+class Status(StrEnum):
+    """How a run ended."""
+
+    DONE = "done"
+    ACCURACY = "accuracy reached"
+    NOT_FINITE = "not finite"
 
 
 @dataclass
@@ -136,7 +144,8 @@ def train(
         ``tla2``, ``cla`` on the training distribution; accuracies ``icl``, ``icl_swapped``,
         ``iwl`` on the three questions; the network's scalars and the probes' numbers. Over
         ``moment`` (before, after): ``attention1`` and ``attention2`` as `attention_maps` gives
-        them. The scalar ``status`` is "done", "accuracy reached" or "diverged", and ``last_step``
+        them. The scalar ``status`` is "done", "accuracy reached" or "not finite"
+        (the loss), and ``last_step``
         the number of updates made.
 
     Raises
@@ -190,7 +199,7 @@ def train(
                 "n_steps", n_steps, f"must be at least {state.step}, where the checkpoint is"
             )
 
-    status = DONE
+    status = Status.DONE
     # divergence is looked for in the loss; the warnings on its way there would say less
     with np.errstate(all="ignore"), _deferred_interrupt() as interrupted:
         while True:
@@ -203,8 +212,8 @@ def train(
                 if report:
                     report(row)
             if stop_accuracy is not None and state.rows[-1]["accuracy"] >= stop_accuracy:
-                status = REACHED
-            finished = status == REACHED or state.step == n_steps
+                status = Status.ACCURACY
+            finished = status == Status.ACCURACY or state.step == n_steps
             if file and (finished or interrupted or state.step % checkpoint_every == 0):
                 file.save(state, rng, before)
             if interrupted:
@@ -215,7 +224,7 @@ def train(
                 callback(state)
             _check_same_world(net, state.task)
             if not math.isfinite(net.loss_and_gradient(state.task.sample(rng, batch))):
-                status = DIVERGED
+                status = Status.NOT_FINITE
                 break
             _descend(net, lr, weight_decay)
             state.step += 1
@@ -248,7 +257,7 @@ def check_options(
     if stop_accuracy is not None:
         real("stop_accuracy", stop_accuracy, 0, 1)
     integer("checkpoint_every", checkpoint_every, 1)
-    if checkpoint is not None and not resume and Path(checkpoint).exists():
+    if checkpoint is not None and check_writable(checkpoint, "checkpoint").exists() and not resume:
         raise ArgumentError(
             "checkpoint", str(checkpoint), "exists: resume from it, or remove it first"
         )
@@ -273,7 +282,7 @@ def _check_same_world(net: Network, task: Task) -> None:
 
 def _dataset(
     state: State,
-    status: str,
+    status: Status,
     before: Mapping[str, Any],
     after: Mapping[str, Any],
     settings: Mapping[str, Any],
@@ -290,7 +299,7 @@ def _dataset(
     dims = {"attention1": ("token", "seen_token"), "attention2": ("slot", "seen_token")}
     for name, axes in dims.items():
         variables[name] = (("moment", *axes), np.stack([before[name], after[name]]), {"units": "1"})
-    variables["status"] = ((), status)
+    variables["status"] = ((), str(status))
     variables["last_step"] = ((), state.step, {"units": "1"})
     return xr.Dataset(
         variables,
@@ -327,7 +336,7 @@ class _Checkpoint:
     """The file that holds the whole state of a run of given settings."""
 
     def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
-        self.path = check_writable(path, "checkpoint")
+        self.path = Path(path)
         self.settings = json.loads(json.dumps(settings))  # as they come back from the file
 
     def save(self, state: State, rng: Generator, before: Mapping[str, Any]) -> None:
