@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,6 +90,9 @@ def train(
     The defaults show the transition of an induction head, at about step 4,000.
     With --output RUN.nc the state is kept in RUN.checkpoint.npz unless --checkpoint says otherwise.
     """
+    # before NumPy is loaded: these products are too small to be shared out among threads
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
     check_outputs(output, plot)
     chosen = _seeds(seeds) if seeds is not None else [seed]
     if processes is not None and processes < 1:
