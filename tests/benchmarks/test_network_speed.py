@@ -1,8 +1,8 @@
 """Whole training steps, a fresh batch and an update, against JAX, PyTorch and the hardware.
 
 Everyone runs in a process of its own, in turn, because thread pools that share a process get in
-each other's way. JAX and PyTorch have all cores; `cliff` has one BLAS thread, as `cliff train` gives
-it.
+each other's way. JAX and PyTorch have all cores; `cliff` has one BLAS thread, as `cliff train`
+gives it.
 
 Run by name on a quiet machine:  pytest tests/benchmarks/test_network_speed.py -s
 """
