@@ -1,5 +1,6 @@
 """Checks of arguments: one line that names the argument, its value and what would be right."""
 
+import math
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -27,18 +28,30 @@ class ArgumentError(ValueError):
         self.argument = argument
         self.value = value
         self.requirement = requirement
-        super().__init__(f"{argument}={value!r}: {requirement}")
+        super().__init__(f"{argument}={shorten(value)}: {requirement}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         # an exception that crosses a process pool is rebuilt from its constructor's arguments
         return type(self), (self.argument, self.value, self.requirement)
 
 
+def shorten(value: object) -> str:
+    """A value on one line of at most 80 characters, for messages."""
+    text = " ".join((value if isinstance(value, str) else repr(value)).split())
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
 def integer(argument: str, value: object, minimum: int) -> int:
     """Return `value` as an int, or raise ArgumentError unless it is a whole number >= `minimum`."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < minimum:
+    if type(value) is int:  # the usual case, without the cost of an abstract base class
+        number = value
+    elif isinstance(value, Integral) and not isinstance(value, bool):
+        number = int(value)
+    else:
+        number = minimum - 1
+    if number < minimum:
         raise ArgumentError(argument, value, f"must be an integer of at least {minimum}")
-    return int(value)
+    return number
 
 
 def real(
@@ -53,9 +66,14 @@ def real(
 
     With `exclusive` the ends themselves are not allowed.
     """
-    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else np.nan
+    if type(value) is float:  # the usual case, without the cost of an abstract base class
+        number = value
+    elif isinstance(value, Real) and not isinstance(value, bool):
+        number = float(value)
+    else:
+        number = math.nan
     inside = minimum < number < maximum if exclusive else minimum <= number <= maximum
-    if not (np.isfinite(number) and inside):
+    if not (math.isfinite(number) and inside):
         if minimum == -np.inf and maximum == np.inf:
             requirement = "must be a finite number"
         elif maximum == np.inf:

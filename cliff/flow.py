@@ -25,7 +25,6 @@ from cliff.trajectory import (
     Ensemble,
     Status,
     Trajectory,
-    transition_from,
 )
 
 if TYPE_CHECKING:
@@ -301,7 +300,6 @@ def integrate_ensemble(
 
     in_parallel(work, ranges, workers, progress)
     state = state[np.argsort(order, kind="stable")]
-    t_transition, width, _, _ = transition_from(state.crossings, pairs)
     return Ensemble(
         model=model,
         n_pairs=pairs,
@@ -311,8 +309,8 @@ def integrate_ensemble(
         t=state.t,
         loss=state.loss,
         crossings=state.crossings,
-        t_transition=t_transition,
-        width=width,
+        t_transition=state.crossings[:, 1],
+        width=state.crossings[:, 2] - state.crossings[:, 0],
         n_steps=state.n_steps,
         n_rejected=state.n_rejected,
         status=state.status.astype(np.int8),
@@ -396,7 +394,10 @@ class VectorField:
                 ) from error
             _check_mobility(rates, name, p)
             return cls(model, rows, function, f"function {name}")
-        values = np.ones(p) if mobility is UNIT else finite_array("mobility", mobility, p)
+        if mobility is UNIT:
+            rows[:, :p] = 1.0
+            return cls(model, rows, None, [1.0] * p)
+        values = finite_array("mobility", mobility, p)
         if values.ndim > 1 and (starts.ndim == 1 or values.shape != starts.shape):
             raise ArgumentError(
                 "mobility", values.shape, f"must have shape ({p},) or one row a start"
@@ -472,7 +473,6 @@ class _State:
     theta: Array
     t: Array
     h: Array
-    last_error: Array
     crossings: Array
     loss: Array
     n_steps: NDArray[np.int64]
@@ -482,9 +482,9 @@ class _State:
     @classmethod
     def at(cls, theta: Array, pairs: Any, labels: Any, mobility: Array) -> _State:
         m = len(theta)
-        plateau = np.log(pairs)
-        levels = np.where(pairs > 1, plateau, np.nan)[:, None] * LEVELS  # NaN is never crossed
-        zeros, counts = np.zeros((4, m)), np.zeros((3, m), np.int64)
+        levels = np.log(pairs)[:, None] * LEVELS
+        levels[pairs == 1] = np.nan  # never crossed
+        zeros, counts = np.zeros((3, m)), np.zeros((3, m), np.int64)
         return cls(
             pairs=pairs,
             excess=(labels - pairs).astype(np.float64),
@@ -493,9 +493,8 @@ class _State:
             theta=theta.copy(),
             t=zeros[0],
             h=zeros[1],
-            last_error=zeros[2],
             crossings=np.full((m, len(LEVELS)), np.nan),
-            loss=zeros[3],
+            loss=zeros[2],
             n_steps=counts[0],
             n_rejected=counts[1],
             status=counts[2],
@@ -551,7 +550,6 @@ def _advance(
         state.theta,
         state.t,
         state.h,
-        state.last_error,
         state.crossings,
         state.loss,
         state.n_steps,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
@@ -81,32 +82,6 @@ class Transition:
     status: TransitionStatus
 
 
-def transition_from(crossings: Array, n_pairs: ArrayLike) -> tuple[Array, Array, Array, Any]:
-    """Transition times, widths, abruptness and statuses from the crossings of LEVELS.
-
-    Parameters
-    ----------
-    crossings : ndarray, shape (m, 3)
-        Times of the first crossings of LEVELS times log N; NaN where there was none.
-    n_pairs : array_like, shape (m,) or ()
-        Pairs N.
-
-    Returns
-    -------
-    t_transition, width, abruptness : ndarray, shape (m,)
-    status : ndarray of TransitionStatus, shape (m,)
-    """
-    start, middle, end = crossings.T
-    width = end - start
-    positive = np.where(width > 0.0, width, np.nan)
-    status = np.full(middle.shape, TransitionStatus.REACHED, dtype=object)
-    status[start == 0.0] = TransitionStatus.STARTED_BELOW
-    status[np.isnan(end)] = TransitionStatus.NOT_COMPLETED
-    status[np.isnan(middle)] = TransitionStatus.NOT_REACHED
-    status[np.broadcast_to(np.asarray(n_pairs) == 1, middle.shape)] = TransitionStatus.UNDEFINED
-    return middle, width, middle / positive, status
-
-
 @dataclass(frozen=True)
 class DensePath:
     """Continuous path of theta: a polynomial between each two steps (dense output).
@@ -143,7 +118,8 @@ class DensePath:
         value = np.zeros((*times.shape, self.theta.shape[1]))
         for d in range(self.coefficients.shape[2] - 1, -1, -1):
             value = (value + self.coefficients[step, :, d]) * sigma[..., None]
-        return self.theta[step] + value
+        at_end = (times == self.t[-1])[..., None]  # not one rounding beside the last step
+        return np.where(at_end, self.theta[-1], self.theta[step] + value)
 
 
 @dataclass(frozen=True)
@@ -193,8 +169,19 @@ class Trajectory:
 
     def transition(self) -> Transition:
         """When the loss falls off the plateau, and how abruptly; see `Transition`."""
-        t, width, abruptness, status = transition_from(self.crossings[None], self.model.n_pairs)
-        return Transition(float(t[0]), float(width[0]), float(abruptness[0]), status[0])
+        begin, middle, end = (float(t) for t in self.crossings)
+        if self.model.n_pairs == 1:
+            status = TransitionStatus.UNDEFINED
+        elif math.isnan(middle):
+            status = TransitionStatus.NOT_REACHED
+        elif math.isnan(end):
+            status = TransitionStatus.NOT_COMPLETED
+        elif begin == 0.0:
+            status = TransitionStatus.STARTED_BELOW
+        else:
+            status = TransitionStatus.REACHED
+        width = end - begin
+        return Transition(middle, width, middle / width if width > 0.0 else math.nan, status)
 
     def measures(self) -> dict[str, Array]:
         """Progress measures at the times `t`; see `NestedLogit.measures`."""

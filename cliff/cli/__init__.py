@@ -10,7 +10,6 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-import click
 import typer
 
 from cliff.checks import ArgumentError
@@ -18,10 +17,12 @@ from cliff.cli.common import ComputationFailed, describe
 from cliff.cli.flow import flow
 from cliff.cli.train import train
 
+# typer brings its own copy of click, and names this class only through its children
+ParserError: type[Exception] = typer.BadParameter.__mro__[2]
+
 app = typer.Typer(
     name="cliff",
     help="The loss landscape behind the sudden emergence of in-context learning.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -29,9 +30,11 @@ app.command()(flow)
 app.command()(train)
 
 
-@app.callback()
-def _group() -> None:
-    """Keep the commands a group, however few there are."""
+@app.callback(invoke_without_command=True)
+def _group(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help(), file=sys.stderr)
+        raise typer.Exit(2)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -41,23 +44,17 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
-        code = app(args=arguments, prog_name="cliff", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.ctx.get_help() if error.ctx else "", file=sys.stderr)
-        return 2
-    except click.ClickException as error:
-        return _complain(" ".join(error.format_message().split()), 2)
+        return int(app(args=arguments, prog_name="cliff", standalone_mode=False) or 0)
+    except ParserError as error:
+        return _complain(error.format_message(), 2)  # type: ignore[attr-defined]
     except ArgumentError as error:
         return _complain(describe(error), 2)
-    except ComputationFailed as error:
+    except (ComputationFailed, OSError) as error:
         return _complain(str(error), 1)
-    except OSError as error:
-        return _complain(str(error), 1)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         return _complain("interrupted", 130)
-    return int(code or 0)
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"cliff: {message}", file=sys.stderr)
+    print("cliff:", " ".join(message.split()), file=sys.stderr)
     return code

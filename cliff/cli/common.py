@@ -16,7 +16,7 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-from cliff.checks import ArgumentError
+from cliff.checks import ArgumentError, shorten
 
 # The option behind each argument of the library, for error messages.
 OPTION_OF = {
@@ -66,7 +66,7 @@ def label_bias_of(text: str) -> float | str:
 def describe(error: ArgumentError) -> str:
     """One line for a user's mistake, with the option's name where the argument has one."""
     option = OPTION_OF.get(error.argument, "--" + error.argument.replace("_", "-"))
-    return f"{option} {error.value}: {error.requirement}"
+    return f"{option} {shorten(error.value)}: {error.requirement}"
 
 
 def say(message: str, quiet: bool = False) -> None:

@@ -175,7 +175,7 @@ def _evaluate_exact(n, excess, beta1, alpha, xi, beta2, with_loss, work, out):
         # readout: labels before the match share one logit, label k after it has xi·q_before·g_k
         c = xi * q_before
         e_match = exp(xi * q_match)
-        e_before = exp(c) * before
+        e_before = exp(where_above(before, 0.5, c, 0.0)) * before  # at slot 1 no label bounds c
         sums = zero, zero, zero, zero
         for k in range(start + 1, min(start + LANES, n)):
             e = where_above(k + 1.0, slot, exp(c * broadcast(work, labels_row + k)), 0.0)
@@ -222,7 +222,7 @@ def _evaluate_exact(n, excess, beta1, alpha, xi, beta2, with_loss, work, out):
     out[4] = total(sum_beta2) * (xi * share)
 
 
-@njit
+@njit(forceinline=True)
 def _tokens(n, blocks, beta1, alpha, label_factor, work):
     """Overlaps and attention factors of every label and item."""
     E = exp(splat(beta1))
@@ -251,7 +251,7 @@ def _tokens(n, blocks, beta1, alpha, label_factor, work):
         store(work, _ITEM_SLOPE * blocks + block, item_slope)
 
 
-@njit
+@njit(forceinline=True)
 def _add_label(k, e, sums, blocks, work):
     """Add e = exp(c·g_k) times 1, g_k, g_k·m_k and g_k·dm_k/dbeta1."""
     length = LANES * blocks
@@ -266,12 +266,12 @@ def _add_label(k, e, sums, blocks, work):
 _RECIPROCALS = tuple(1.0 / max(j, 1) for j in range(TERMS))
 
 
-@njit
+@njit(forceinline=True)
 def _add_series(c, u, centre, half_width, moments, sums, work):
     """Add what `_add_label` would for all labels in the moments.
 
     With g_k = centre + half_width·rho_k, |rho_k| ≤ 1, and u = c·half_width, exp(c·g_k) is
-    exp(c·centre)·Σ_j (u·rho_k)^j / j!, so that the sums over k are those of w_k·rho_k^j: the moments.
+    exp(c·centre)·Σ_j (u·rho_k)^j / j!, so that its sums over k are the moments, Σ w_k·rho_k^j.
     """
     by_m, by_slope = moments + TERMS, moments + 2 * TERMS
     top = TERMS - 1
@@ -294,7 +294,7 @@ def _add_series(c, u, centre, half_width, moments, sums, work):
     )
 
 
-@njit
+@njit(forceinline=True)
 def _add_to_moments(k, centre, half_width, moments, blocks, work):
     """Add label k to the moments Σ w_k·rho_k^j, w = 1, g·m and g·dm/dbeta1; see `_add_series`."""
     length = LANES * blocks
@@ -311,7 +311,7 @@ def _add_to_moments(k, centre, half_width, moments, blocks, work):
         rho_to_j = rho_to_j * step
 
 
-@njit
+@njit(forceinline=True)
 def _evaluate_mean_field(n, excess, beta1, alpha, xi, out):
     """Mean field: one matching label against N − 1 equal others; beta2 shifts all alike."""
     others = n - 1.0

@@ -253,9 +253,9 @@ def total(typing_context, a):
     return types.float64(a), lower
 
 
-# exp and log1p by argument reduction and a polynomial, without a branch. The polynomials interpolate
-# at Chebyshev nodes; the remainder is quoted with each. They are summed in pairs (Estrin), since a
-# chain of multiply-adds would wait for itself.
+# exp and log1p by argument reduction and a polynomial, without a branch. The polynomials
+# interpolate at Chebyshev nodes; the remainder is quoted with each. They are summed in pairs
+# (Estrin), since a chain of multiply-adds would wait for itself.
 
 _SHIFTER = 1.5 * 2.0**52  # adding it leaves the nearest integer in the low bits of the mantissa
 _LOG2_E = 1.0 / math.log(2.0)
@@ -272,7 +272,7 @@ _power_of_two = _lanewise(_emit_power_of_two, 1)
 """_power_of_two(k + _SHIFTER): 2**k for integers −1022 ≤ k ≤ 1023."""
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def exp(x):
     """exp of every lane, to one unit in the last place, for −708 ≤ x ≤ 709 (not checked)."""
     shifted = fma(x, _LOG2_E, _SHIFTER)
@@ -315,7 +315,7 @@ _mantissa = _lanewise(_emit_mantissa, 1)
 """u = _mantissa(u)·2**_exponent(u) with the mantissa in [√½, √2), for normal u > 0."""
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def log1p(x):
     """log(1 + x) of every lane, to two units in the last place, for finite x ≥ 0 (not checked)."""
     u = x + 1.0

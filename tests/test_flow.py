@@ -1,0 +1,334 @@
+"""The flow against independent solvers, closed forms and the identities that it must obey."""
+
+import numba
+import numpy as np
+import pytest
+from scipy.integrate import quad, solve_ivp
+from scipy.special import lambertw
+
+from cliff import NestedLogit, integrate
+from cliff.checks import ArgumentError
+from cliff.flow import STEPPERS, Numerics, VectorField, _advance, _State
+from cliff.trajectory import Status, TransitionStatus
+
+START = (0.01, 0.01, 0.01)
+PAPER = NestedLogit(8, 32)
+
+
+def truth(model, start, t, mobility=(1.0, 1.0, 1.0), method="DOP853"):
+    """theta at times t from SciPy near the limit of its tolerance."""
+    field = VectorField.check(model, mobility, np.array(start))
+    run = solve_ivp(
+        field, (0.0, t[-1]), np.array(start), method, t_eval=t, rtol=2.3e-14, atol=1e-15
+    )
+    return run.y.T
+
+
+def test_transition_times_of_the_anchors():
+    exact = integrate(PAPER, START, 200.0).transition()
+    assert exact.t_transition == pytest.approx(94.249, abs=2e-3)
+    assert exact.status is TransitionStatus.REACHED
+    mean = integrate(NestedLogit(8, 32, "mean"), np.zeros(3), 200.0).transition()
+    assert mean.t_transition == pytest.approx(48.996, abs=2e-3)
+
+
+@pytest.mark.parametrize("rtol", [1e-4, 1e-6, 1e-9])
+@pytest.mark.parametrize("model", [PAPER, NestedLogit(8, 32, "mean"), NestedLogit(3, 3)])
+def test_error_stays_within_ten_tolerances(model, rtol):
+    start = (0.3, 0.8, 1.5)
+    t = np.linspace(0.0, 20.0, 41)  # up to the cliff and down
+    path = integrate(model, start, 20.0, rtol=rtol, atol=rtol, t_eval=t)
+    expected = truth(model, start, t)
+    error = np.abs(path.theta - expected) / (rtol * (1.0 + np.abs(expected)))
+    # local errors are amplified by the instability of the path itself
+    growth = np.exp(max(0.0, -np.linalg.eigvalsh(model.hessian(expected)).min()) * 5.0)
+    assert error.max() <= 10.0 * max(1.0, growth)
+
+
+@pytest.mark.parametrize(
+    ("method", "steps", "order", "tolerance"),
+    [
+        ("dopri5", np.array([16, 20, 24, 32]), 5.0, 0.15),
+        ("rk4", np.array([12, 16, 24, 32, 48]), 4.0, 0.15),
+        ("euler", np.array([1000, 2000, 4000, 8000]), 1.0, 0.1),
+    ],
+)
+def test_measured_order(method, steps, order, tolerance):
+    """Errors of fixed steps over a stretch of the fall in which all three logits bend.
+
+    The stretch is short: along the whole fall dopri5's leading error term changes its sign, and its
+    errors shrink with the sixth power of the step before they do with the fifth.
+    """
+    start, span = np.array([3.4, 1.1, 2.9]), 4.0
+    expected = truth(PAPER, start, [span])[0]
+    moved = expected - start
+    assert moved.min() > 0.5  # a stretch that is not linear
+    errors = []
+    for count in steps:
+        end = _fixed(method, start, span, int(count))
+        errors.append(np.linalg.norm(end - expected))
+    assert min(errors) > 1e-11  # above the floor of the yardstick
+    measured = np.polyfit(np.log(span / steps), np.log(errors), 1)[0]
+    assert measured == pytest.approx(order, abs=tolerance)
+
+
+def _fixed(method, start, span, count):
+    """The end after `count` equal steps; dopri5 takes them when its error weights are ignored."""
+    stepper = STEPPERS[method]
+    field = VectorField.check(PAPER, (1.0, 1.0, 1.0), start)
+    numerics = Numerics(method, span, 1e-6, 1e-9, 10**6, span / count)
+    state = _State.at(PAPER.complete(start[None]), np.array([8]), np.array([32]), field.mobility)
+    _advance(field, numerics, state)
+    assert state.n_steps[0] == count
+    assert stepper.order in (1, 4, 5)
+    return state.theta[0, :3]
+
+
+def test_loss_never_rises():
+    for start in (START, (2.0, -3.0, 1.0), (-1.0, 4.0, 5.0)):
+        run = integrate(PAPER, start, 500.0)
+        assert np.diff(run.loss).max() <= 1e-6 * run.loss[0]
+
+
+@pytest.mark.parametrize("mobility", [(1.0, 1.0, 1.0), (0.2, 3.0, 0.5)])
+def test_dissipation_equals_the_drop_in_loss(mobility):
+    run = integrate(PAPER, START, 150.0, mobility, rtol=1e-10, atol=1e-12)
+
+    def dissipation(t):
+        return float(np.sum(np.array(mobility) * PAPER.gradient(run.path(t)) ** 2))
+
+    spent = sum(
+        quad(dissipation, a, b, epsabs=1e-11)[0]
+        for a, b in zip(run.path.t[:-1], run.path.t[1:], strict=True)
+    )
+    assert spent == pytest.approx(run.loss[0] - run.loss[-1], abs=1e-6)
+
+
+@pytest.mark.parametrize(("n", "labels"), [(8, 32), (4, 5), (40, 400)])
+def test_slow_phase_in_closed_form(n, labels):
+    """alpha = beta1 = 0: v = xi·q obeys v + r·exp(v) = q²t + r, v = c − W(r·exp(c))."""
+    t = np.linspace(0.0, 40.0 * (2 * n + 1) ** 2 / 17**2, 30)
+    run = integrate(
+        NestedLogit(n, labels), np.zeros(3), t[-1], (0, 0, 1), rtol=1e-11, atol=1e-13, t_eval=t
+    )
+    q, r = 1.0 / (2 * n + 1), n / (labels - n)
+    c = q**2 * t + r
+    v = c - lambertw(r * np.exp(c)).real
+    np.testing.assert_allclose(run.theta[:, 2] * q, v, atol=1e-8)
+    assert not run.theta[:, :2].any()
+
+
+@pytest.mark.parametrize("method", ["lsoda", "radau"])
+def test_scipy_methods_agree(method):
+    t = np.linspace(0.0, 200.0, 101)
+    ours = integrate(PAPER, START, 200.0, rtol=1e-9, atol=1e-11, t_eval=t)
+    theirs = integrate(PAPER, START, 200.0, method=method, rtol=1e-9, atol=1e-11, t_eval=t)
+    np.testing.assert_allclose(theirs.theta, ours.theta, atol=2e-4)
+    assert theirs.status is Status.DONE
+    np.testing.assert_allclose(theirs.crossings, ours.crossings, rtol=1e-6)
+    # the stored polynomials are SciPy's own dense output
+    between = 0.5 * (theirs.path.t[1:] + theirs.path.t[:-1])
+    np.testing.assert_allclose(theirs.path(between), ours.path(between), atol=2e-4)
+
+
+def test_gradient_descent_is_euler():
+    rate, theta = 0.05, np.array(START)
+    run = integrate(PAPER, START, 5.0, method="euler", step=rate)
+    for k in range(100):
+        np.testing.assert_allclose(run.theta[k], theta, rtol=1e-12)
+        theta = theta - rate * PAPER.gradient(theta)
+    np.testing.assert_allclose(run.theta[100], theta, rtol=1e-12)
+    assert run.n_steps == 100
+    np.testing.assert_allclose(run.path(0.125), 0.5 * (run.theta[2] + run.theta[3]), rtol=1e-12)
+
+
+def test_crossings_lie_on_the_dense_output():
+    run = integrate(PAPER, START, 200.0)
+    levels = PAPER.plateau * np.array([0.9, 0.5, 0.1])
+    np.testing.assert_allclose(PAPER.loss(run.path(run.crossings)), levels, atol=1e-11)
+    fine = integrate(PAPER, START, 200.0, rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(run.crossings, fine.crossings, rtol=1e-5)
+    # straight lines between the steps would be far off: the steps are long
+    straight = np.interp(-levels[1], -run.loss, run.t)
+    assert abs(straight - fine.crossings[1]) > 5 * abs(run.crossings[1] - fine.crossings[1])
+
+
+@pytest.mark.parametrize("method", ["dopri5", "rk4", "lsoda"])
+def test_dense_output_between_steps(method):
+    step = 0.5 if method == "rk4" else None
+    run = integrate(PAPER, (0.3, 0.8, 1.5), 20.0, method=method, step=step, rtol=1e-8, atol=1e-10)
+    t = np.linspace(0.0, 20.0, 77)
+    np.testing.assert_allclose(run.path(t), truth(PAPER, (0.3, 0.8, 1.5), t), atol=2e-3)
+    np.testing.assert_array_equal(run.path(run.t), run.theta)
+    with pytest.raises(ArgumentError, match="within the path"):
+        run.path(20.5)
+
+
+def test_reports_at_chosen_times():
+    t = [0.0, 1.5, 90.0, 150.0]
+    run = integrate(PAPER, START, 150.0, t_eval=t)
+    np.testing.assert_array_equal(run.t, t)
+    np.testing.assert_array_equal(run.loss, PAPER.loss(run.theta))
+    steps = integrate(PAPER, START, 150.0)
+    np.testing.assert_array_equal(run.crossings, steps.crossings)
+    np.testing.assert_array_equal(run.theta, steps.sampled(t).theta)
+
+
+@pytest.mark.parametrize("method", ["dopri5", "lsoda"])
+def test_step_limit_keeps_what_was_reached(method):
+    run = integrate(PAPER, START, 200.0, method=method, max_steps=7)
+    assert run.status is Status.STEP_LIMIT
+    assert run.n_steps == 7
+    assert 0.0 < run.t[-1] < 200.0
+    assert np.isnan(run.transition().t_transition)
+    assert run.transition().status is TransitionStatus.NOT_REACHED
+    at = integrate(PAPER, START, 200.0, method=method, max_steps=7, t_eval=[0.0, 1.0, 199.0])
+    np.testing.assert_array_equal(at.t, [0.0, 1.0])
+
+
+def test_interrupting_keeps_what_was_reached_and_changes_nothing():
+    model = NestedLogit(300, 1200)
+    whole = integrate(model, START, 1000.0, rtol=1e-10, atol=1e-12)
+    seen = []
+    stopped = integrate(
+        model,
+        START,
+        1000.0,
+        method="rk4",
+        step=0.05,
+        progress=lambda t: bool(seen.append(t)) or len(seen) == 2,
+    )
+    assert stopped.status is Status.RUNNING
+    assert 0.0 < stopped.t[-1] < 1000.0
+    assert whole.status is Status.DONE
+
+
+def test_the_loop_goes_on_exactly_where_its_budget_ended():
+    field = VectorField.check(PAPER, (1.0, 1.0, 1.0), np.array(START))
+    numerics = Numerics("dopri5", 200.0, 1e-6, 1e-9, 10**6, None)
+    ends = []
+    for budget in (1, 3, 10**6):
+        state = _State.at(
+            PAPER.complete(np.array([START])), np.array([8]), np.array([32]), field.mobility
+        )
+        while state.status[0] == 0:
+            _advance(field, numerics, state, budget)
+        ends.append(state)
+    for other in ends[:2]:
+        np.testing.assert_array_equal(other.theta, ends[2].theta)
+        np.testing.assert_array_equal(other.crossings, ends[2].crossings)
+        assert other.n_rejected[0] == ends[2].n_rejected[0]
+
+
+def test_diverging_descent_says_so():
+    run = integrate(PAPER, (1e300, 1e300, 1e300), 1e10, (1e300, 1e300, 1e300), "euler", step=1e9)
+    assert run.status in (Status.NOT_FINITE, Status.DONE)
+    assert np.isfinite(run.theta).all()
+
+    def explosive(theta):
+        return 1e308 * (1.0 + theta[2]), 1e308, 1e308
+
+    run = integrate(PAPER, START, 1e6, explosive, "euler", step=1e3)
+    assert run.status is Status.NOT_FINITE
+    assert np.isfinite(run.theta).all()
+
+
+def test_mobility_as_a_function():
+    def growing(theta):
+        return 1.0, 1.0, 1.0 + theta[2] ** 2
+
+    @numba.njit
+    def constant(theta):
+        return np.array([0.3, 2.0, 0.7])
+
+    compiled = integrate(PAPER, START, 60.0, growing, rtol=1e-9, atol=1e-11)
+
+    def field(t, theta):
+        return -np.array(growing(theta)) * PAPER.gradient(theta)
+
+    expected = solve_ivp(field, (0, 60.0), START, "DOP853", rtol=1e-11, atol=1e-13).y[:, -1]
+    np.testing.assert_allclose(compiled.theta[-1], expected, rtol=1e-6)
+    stiff = integrate(PAPER, START, 60.0, growing, "radau", rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(stiff.theta[-1], expected, rtol=1e-5)
+    same = integrate(PAPER, START, 60.0, constant)
+    np.testing.assert_array_equal(same.theta, integrate(PAPER, START, 60.0, (0.3, 2.0, 0.7)).theta)
+    assert "growing" in compiled.settings["mobility"]
+
+
+def test_jacobian_is_the_slope_of_the_field():
+    def growing(theta):
+        return 1.0 + theta[0] ** 2, 1.0, 1.0 + theta[2] ** 2
+
+    theta = np.array([0.7, 1.3, 2.1])
+    for mobility in ((1.0, 0.5, 2.0), growing):
+        field = VectorField.check(PAPER, mobility, theta)
+        jacobian = field.jacobian(0.0, theta)
+        for j in range(3):
+            shift = 1e-5 * np.eye(3)[j]
+            slope = (field(0.0, theta + shift) - field(0.0, theta - shift)) / 2e-5
+            np.testing.assert_allclose(jacobian[:, j], slope, atol=1e-8)
+
+
+def test_free_label_bias_flows():
+    model = NestedLogit(8, 32, label_bias="free")
+    run = integrate(model, [*START, 0.0], 200.0)
+    assert run.theta.shape[1] == 4
+    assert run.theta[-1, 3] > 0.1  # labels gain attention
+    frozen = integrate(model, [*START, 0.5], 200.0, (1, 1, 1, 0))
+    fixed = integrate(NestedLogit(8, 32, label_bias=0.5), START, 200.0)
+    assert frozen.transition().t_transition == pytest.approx(
+        fixed.transition().t_transition, rel=1e-4
+    )
+
+
+def test_one_pair_has_no_plateau():
+    run = integrate(NestedLogit(1, 4), START, 50.0)
+    assert run.status is Status.DONE
+    assert np.isnan(run.transition().t_transition)
+    assert run.transition().status is TransitionStatus.UNDEFINED
+
+
+def test_starts_below_the_plateau_are_told():
+    transition = integrate(PAPER, (3.0, 4.0, 8.0), 100.0).transition()
+    assert transition.status is TransitionStatus.STARTED_BELOW
+    assert transition.t_transition == 0.0
+
+
+def test_stiff_end_of_a_long_flow():
+    run = integrate(PAPER, START, 1e6)
+    assert run.status is Status.DONE
+    assert run.loss[-1] < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"theta0": [0.0, np.nan, 0.0]}, "theta0"),
+        ({"theta0": [0.0, 0.0]}, "theta0"),
+        ({"theta0": np.zeros((2, 3))}, "theta0"),
+        ({"t_end": 0.0}, "t_end"),
+        ({"t_end": np.inf}, "t_end"),
+        ({"t_end": "long"}, "t_end"),
+        ({"mobility": (1.0, 1.0)}, "mobility"),
+        ({"mobility": (1.0, -1.0, 1.0)}, "mobility"),
+        ({"mobility": (1.0, np.nan, 1.0)}, "mobility"),
+        ({"mobility": lambda theta: -1.0 * theta}, "mobility"),
+        ({"mobility": lambda theta: undefined_name}, "mobility"),  # noqa: F821
+        ({"rtol": 0.0}, "rtol"),
+        ({"atol": -1.0}, "atol"),
+        ({"method": "leapfrog"}, "method"),
+        ({"method": "euler"}, "step"),
+        ({"method": "dopri5", "step": 0.1}, "step"),
+        ({"method": "rk4", "step": 0.0}, "step"),
+        ({"max_steps": 0}, "max_steps"),
+        ({"max_steps": 10.5}, "max_steps"),
+        ({"t_eval": [3.0, 1.0]}, "t_eval"),
+        ({"t_eval": [0.0, 201.0]}, "t_eval"),
+    ],
+)
+def test_bad_arguments_are_named(change, named):
+    arguments = {"theta0": START, "t_end": 200.0} | change
+    with pytest.raises(ArgumentError) as caught:
+        integrate(PAPER, **arguments)
+    assert str(caught.value).startswith(f"{named}=")
+    assert "\n" not in str(caught.value)
