@@ -133,7 +133,7 @@ def test_interventions():
             history.append({name: value.copy() for name, value in state.net.parameters.items()})
         if state.step == 8:
             state.net.set_clamp(1, "previous")
-            state.task = dataclasses.replace(state.task, p_novel=0.0, p_bursty=0.0)
+            state.task = dataclasses.replace(state.task, n_pairs=3, p_novel=0.0, p_bursty=0.0)
 
     net = network()
     run = train(net, TASK, 12, **OPTIONS, callbacks=[intervene])

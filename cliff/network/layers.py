@@ -171,9 +171,9 @@ class Network(ABC):
 
     def _contents(self, batch: Batch) -> Array:
         """Contents in the order of the tokens, padded with zeros: (B, T, D padded)."""
-        size, _, dim = batch.items.shape
+        size, n_items, dim = batch.items.shape
         padded = -(-dim // PADDING) * PADDING
-        contents = self._scratch("contents", (size, self.task.n_tokens, padded))
+        contents = self._scratch("contents", (size, 2 * n_items - 1, padded))
         kernels.lay_out(batch.items, batch.labels, self.label_vectors, contents)
         return contents
 

@@ -205,7 +205,7 @@ def train(
         while True:
             recorded = bool(state.rows) and state.rows[-1]["step"] == state.step
             if not recorded and (state.step % eval_every == 0 or state.step == n_steps):
-                row = {"step": state.step, "t": lr * state.step, **evaluate(net, sets)}
+                row = {"step": state.step, "t": float(lr * state.step), **evaluate(net, sets)}
                 for probe in probes:
                     row.update(probe(net, sets))
                 state.rows.append(row)
@@ -272,7 +272,7 @@ def _descend(net: Network, lr: float, weight_decay: float) -> None:
 
 
 def _check_same_world(net: Network, task: Task) -> None:
-    names = ("n_pairs", "n_labels", "n_classes", "dim", "window", "seed")
+    names = ("n_labels", "n_classes", "dim", "window", "seed")
     if task is not net.task:
         for name in names:
             own, other = getattr(net.task, name), getattr(task, name)

@@ -254,7 +254,8 @@ class Transformer(Network):
 
     def tokens(self, batch: Batch) -> Array:
         """Write out the tokens, shape (size, T, W)."""
-        size, n_tokens, window = len(batch.labels), self.task.n_tokens, self.task.window
+        size, n_pairs = batch.labels.shape
+        n_tokens, window = 2 * n_pairs + 1, self.task.window
         tokens = np.zeros((size, n_tokens, self.task.width), self.dtype)
         position = batch.start[:, None] + np.arange(n_tokens)
         np.put_along_axis(tokens, position[:, :, None], 1, axis=2)
