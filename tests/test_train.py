@@ -378,7 +378,11 @@ def test_bad_arguments_are_named(changes, argument):
 
 # The science. Every run of these tests is of the paper's size and takes a minute.
 
-SLOW = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+def slow(test):
+    return pytest.mark.slow(pytest.mark.timeout(3600)(test))
+
+
 PAPER = Task(n_pairs=8, n_labels=32, dim=63, burstiness=1, p_bursty=1.0, p_novel=1.0)
 
 
@@ -393,52 +397,54 @@ def first_time(run, name, level):
     return float(run.t[int(reached.argmax())])
 
 
-class TestTransition:
-    pytestmark = SLOW
-
-    @pytest.fixture(scope="class")
-    def runs(self):
-        return runs_of("transformer", PAPER, range(6), 10_000, lr=0.1)
-
-    def test_every_seed_reaches_the_induction_head(self, runs):
-        assert (runs.accuracy.isel(step=-1) > 0.97).all()
-        assert (runs.icl.isel(step=-1) > 0.97).all()
-        assert (runs.icl_swapped.isel(step=-1) > 0.97).all()
-
-    def test_slow_phase_then_fall(self, runs):
-        for seed in runs.seed:
-            run = runs.sel(seed=seed)
-            fall = first_time(run, "accuracy", 0.5)
-            slow = run.isel(step=(run.t <= 0.75 * fall).values)
-            # the head start: predictions move to the context's labels, at random among them
-            assert slow.accuracy.max() < 1.5 / 8
-            assert slow.cla.values[-1] > 1.5 * slow.cla.values[0]
-            assert slow.loss.values[-1] > np.log(8)
-            # the fall takes a small part of the time that it took to come
-            duration = first_time(run, "accuracy", 0.9) - first_time(run, "accuracy", 0.25)
-            assert duration < 0.2 * fall
-
-    def test_both_heads_jump_with_the_accuracy(self, runs):
-        for seed in runs.seed:
-            run = runs.sel(seed=seed)
-            jump = {
-                name: int(np.diff(run[name]).argmax()) for name in ("accuracy", "ila1", "tila2")
-            }
-            assert max(jump.values()) - min(jump.values()) <= 2  # records, of 100 steps each
-            for name in ("ila1", "tila2"):
-                assert run[name].values[-1] > run[name].values[0] + 0.5
-
-    def test_time_of_gradient_flow_is_what_counts(self, runs):
-        slower = runs_of("transformer", PAPER, range(3), 33_000, lr=0.03, stop_accuracy=0.6)
-        times = {
-            rate: [first_time(some.sel(seed=seed), "accuracy", 0.5) for seed in range(3)]
-            for rate, some in ((0.1, runs), (0.03, slower))
-        }
-        assert np.mean(times[0.03]) == pytest.approx(np.mean(times[0.1]), rel=0.1)
+@pytest.fixture(scope="module")
+def runs():
+    return runs_of("transformer", PAPER, range(6), 10_000, lr=0.1)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
+@slow
+def test_every_seed_reaches_the_induction_head(runs):
+    assert (runs.accuracy.isel(step=-1) > 0.97).all()
+    assert (runs.icl.isel(step=-1) > 0.97).all()
+    assert (runs.icl_swapped.isel(step=-1) > 0.97).all()
+
+
+@slow
+def test_slow_phase_then_fall(runs):
+    for seed in runs.seed:
+        run = runs.sel(seed=seed)
+        fall = first_time(run, "accuracy", 0.5)
+        slow = run.isel(step=(run.t <= 0.75 * fall).values)
+        # the head start: predictions move to the context's labels, at random among them
+        assert slow.accuracy.max() < 1.5 / 8
+        assert slow.cla.values[-1] > 1.5 * slow.cla.values[0]
+        assert slow.loss.values[-1] > np.log(8)
+        # the fall takes a small part of the time that it took to come
+        duration = first_time(run, "accuracy", 0.9) - first_time(run, "accuracy", 0.25)
+        assert duration < 0.2 * fall
+
+
+@slow
+def test_both_heads_jump_with_the_accuracy(runs):
+    for seed in runs.seed:
+        run = runs.sel(seed=seed)
+        jump = {name: int(np.diff(run[name]).argmax()) for name in ("accuracy", "ila1", "tila2")}
+        assert max(jump.values()) - min(jump.values()) <= 2  # records, of 100 steps each
+        for name in ("ila1", "tila2"):
+            assert run[name].values[-1] > run[name].values[0] + 0.5
+
+
+@slow
+def test_time_of_gradient_flow_is_what_counts(runs):
+    slower = runs_of("transformer", PAPER, range(3), 33_000, lr=0.03, stop_accuracy=0.6)
+    times = {
+        rate: [first_time(some.sel(seed=seed), "accuracy", 0.5) for seed in range(3)]
+        for rate, some in ((0.1, runs), (0.03, slower))
+    }
+    assert np.mean(times[0.03]) == pytest.approx(np.mean(times[0.1]), rel=0.1)
+
+
+@slow
 def test_weights_learn_what_the_context_does_not_hold():
     task = dataclasses.replace(PAPER, p_novel=0.0, p_bursty=0.0, n_classes=64)
     runs = runs_of("transformer", task, range(3), 10_000, lr=0.1)
@@ -446,8 +452,7 @@ def test_weights_learn_what_the_context_does_not_hold():
     assert (runs.icl.isel(step=-1) < 1 / 8).all()  # what guessing among the context gives
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
+@slow
 @pytest.mark.parametrize("label_bias", ["free", 0.0])
 def test_minimal_head_shows_the_same_transition(label_bias):
     runs = runs_of("minimal", PAPER, range(3), 10_000, {"label_bias": label_bias}, lr=0.1)
