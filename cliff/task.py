@@ -13,6 +13,7 @@ References
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -39,10 +40,11 @@ def stream(seed: int, purpose: int) -> Generator:
 
 def normals(rng: Generator, shape: tuple[int, ...], scale: float) -> Float32:
     """Independent normal numbers of mean 0 and standard deviation `scale`, in float32."""
-    half = -(-int(np.prod(shape)) // 2)
-    pairs = np.empty((2, half), np.float32)
-    kernels.normals(rng.bit_generator.random_raw(half), np.float32(scale), pairs)
-    return pairs.reshape(-1)[: int(np.prod(shape))].reshape(shape)
+    count = math.prod(shape)
+    raw = rng.integers(0, 2**64 - 1, (count + 1) // 2, dtype=np.uint64, endpoint=True)
+    pairs = np.empty((2, len(raw)), np.float32)
+    kernels.normals(raw, np.float32(scale), pairs)
+    return pairs.reshape(-1)[:count].reshape(shape)
 
 
 class Batch(NamedTuple):

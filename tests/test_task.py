@@ -255,6 +255,12 @@ def test_normals_are_normal():
     assert p_value(octant, np.ones(2)) > 1e-3
 
 
+def test_normals_come_from_any_generator():
+    """A generator of 32-bit words, too, has to fill both halves of each word."""
+    rng = np.random.Generator(np.random.MT19937(0))
+    assert stats.kstest(normals(rng, (50_000,), 1.0), "norm").pvalue > 1e-3
+
+
 def test_normals_of_an_odd_number_and_of_known_bits():
     assert normals(stream(16, DATA), (3, 5), 1.0).shape == (3, 5)
     # the transform itself, in double precision

@@ -48,7 +48,8 @@ def train(
     p_bursty: Annotated[float, typer.Option(help="Bursty share of the known sequences.")] = 1.0,
     p_novel: Annotated[float, typer.Option(help="Share of sequences with fresh classes.")] = 1.0,
     novel: Annotated[
-        int | None, typer.Option(help="Fresh classes in a batch [default: each sequence its own].")
+        int | None,
+        typer.Option(help="Fresh classes in a batch; by default each sequence has its own."),
     ] = None,
     window: Annotated[int, typer.Option(help="Positions, at least 2N + 1.")] = 65,
     model: Annotated[str, typer.Option(help="transformer or minimal.")] = "transformer",
@@ -70,7 +71,7 @@ def train(
         str | None, typer.Option(help="Several runs side by side: 0:6, or 1,5,7.")
     ] = None,
     processes: Annotated[
-        int | None, typer.Option(help="Runs at a time [default: the number of cores].")
+        int | None, typer.Option(help="Runs at a time; by default one on each core.")
     ] = None,
     checkpoint: Annotated[
         Path | None,

@@ -24,8 +24,8 @@ def normals(raw, scale, out):
 
     One word makes two numbers: its upper half the radius, its lower half the direction, as an angle
     within an eighth turn of the axis, a reflection about the diagonal and two signs. The logarithm
-    is Cephes' polynomial, sine and cosine are Taylor's; both are exact to float32, and the numbers
-    reach 6.6 standard deviations.
+    is Cephes' polynomial, sine and cosine are Taylor's; all are as good as float32 allows, and the
+    numbers reach 6.6 standard deviations.
 
     Parameters
     ----------

@@ -93,6 +93,7 @@ def start(code, threads=None):
     """A process that prints "ready", waits for a line, and then prints a number."""
     here = Path(__file__).parent
     environment = {**os.environ, "PYTHONPATH": f"{here.parent.parent}:{here}"}
+    environment["JAX_ENABLE_X64"] = "0"  # float32 for everyone
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
         environment.pop(name, None)
         if threads is not None:
