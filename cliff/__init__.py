@@ -15,6 +15,7 @@ _HOME = {
     "Trajectory": "cliff.trajectory",
     "Ensemble": "cliff.trajectory",
     "Transition": "cliff.trajectory",
+    "sweep": "cliff.sweep",
     # task → network → run
     "Task": "cliff.task",
     "Transformer": "cliff.network.transformer",

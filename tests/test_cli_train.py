@@ -71,6 +71,28 @@ def test_output_and_picture(command, tmp_path):
     assert parameters["label_bias"] == 0
     assert parameters["task"]["n_classes"] == 8
     assert (tmp_path / "run.checkpoint.npz").is_file()
+    with pytest.raises(SystemExit) as exit_:
+        main(["plot", str(output), str(tmp_path / "again.png")])
+    assert exit_.value.code == 0
+    assert (tmp_path / "again.png").read_bytes() == plot.read_bytes()
+
+
+def test_one_blas_thread_unless_asked_otherwise(tmp_path):
+    """The command sets the number before NumPy is loaded, when it still counts."""
+    code = (
+        "import os, sys; import cliff.cli; loaded = 'numpy' in sys.modules\n"
+        "try: cliff.cli.main(['train', '--steps=0', '--eval-size=1', '--quiet'])\n"
+        "except SystemExit: print(loaded, os.environ['OPENBLAS_NUM_THREADS'])"
+    )
+    for given, expected in ((None, "1"), ("2", "2")):
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+        environment.pop("OPENBLAS_NUM_THREADS", None)
+        if given:
+            environment["OPENBLAS_NUM_THREADS"] = given
+        run = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+        )
+        assert run.stdout.splitlines()[-1] == f"False {expected}"
 
 
 def test_several_seeds(command, tmp_path):

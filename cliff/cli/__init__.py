@@ -15,6 +15,8 @@ import typer
 from cliff.checks import ArgumentError
 from cliff.cli.common import ComputationFailed, describe
 from cliff.cli.flow import flow
+from cliff.cli.phase import phase
+from cliff.cli.plot import plot
 from cliff.cli.train import train
 
 # typer brings its own copy of click, and names this class only through its children
@@ -27,7 +29,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(flow)
+app.command()(phase)
 app.command()(train)
+app.command()(plot)
 
 
 @app.callback(invoke_without_command=True)

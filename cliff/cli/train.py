@@ -150,14 +150,19 @@ def train(
 
         save_dataset(result, output, "run")
     if plot is not None:
-        from cliff.plots import save
-        from cliff.plots_train import training_figure
-
-        save(training_figure(result), plot)
+        draw(result, plot)
     _tell(result, as_json)
     for path in (output, plot):
         if path is not None:
             say(f"wrote {path}", quiet)
+
+
+def draw(result: xr.Dataset, path: Path) -> None:
+    """Draw the picture of a run, or of several side by side."""
+    from cliff.plots import save
+    from cliff.plots_train import training_figure
+
+    save(training_figure(result), path)
 
 
 def _seeds(text: str) -> list[int]:
