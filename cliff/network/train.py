@@ -176,7 +176,8 @@ def train(
     _check_same_world(net, task)
 
     settings = {
-        **{"task": task.settings(), **net.settings()},
+        "task": task.settings(),
+        **net.settings(),
         "clamp": {str(layer): pattern for layer, pattern in sorted(net.clamp.items())},
         "frozen": sorted(net.frozen),
         "initial_parameters": hashlib.sha256(net.parameters.vector.tobytes()).hexdigest()[:16],
