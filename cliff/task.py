@@ -200,17 +200,19 @@ class Task:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        integer("n_pairs", self.n_pairs, 1)
-        integer("n_labels", self.n_labels, 2)
-        integer("n_classes", self.n_classes, 2)
-        integer("dim", self.dim, 1)
-        real("noise", self.noise, 0)
-        real("zipf_exponent", self.zipf_exponent, 0, 10)
-        integer("burstiness", self.burstiness, 0)
-        real("p_bursty", self.p_bursty, 0, 1)
-        real("p_novel", self.p_novel, 0, 1)
-        integer("window", self.window, 1)
-        integer("seed", self.seed, 0)
+        least = {
+            "n_pairs": 1,
+            "n_labels": 2,
+            "n_classes": 2,
+            "dim": 1,
+            "burstiness": 0,
+            "window": 1,
+        }
+        for name, minimum in {**least, "seed": 0}.items():
+            object.__setattr__(self, name, integer(name, getattr(self, name), minimum))
+        most = {"noise": np.inf, "zipf_exponent": 10, "p_bursty": 1, "p_novel": 1}
+        for name, maximum in most.items():
+            object.__setattr__(self, name, real(name, getattr(self, name), 0, maximum))
         if self.n_pairs % self.copies:
             raise ArgumentError(
                 "burstiness", self.burstiness, f"must divide the {self.n_pairs} pairs"
@@ -226,7 +228,7 @@ class Task:
                 "n_classes", self.n_classes, f"must be at least {self.n_labels}, one for each label"
             )
         if self.n_novel is not None:
-            integer("n_novel", self.n_novel, self.n_distinct)
+            object.__setattr__(self, "n_novel", integer("n_novel", self.n_novel, self.n_distinct))
         if self.n_tokens > self.window:
             raise ArgumentError(
                 "window",

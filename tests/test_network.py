@@ -152,7 +152,7 @@ def test_float32_gradient_is_close_to_the_exact_one(model):
     assert single.loss_and_gradient(batch) == pytest.approx(double.loss_and_gradient(batch), 1e-5)
     for name, gradient in single.gradients.items():
         exact = double.gradients[name]
-        assert np.abs(gradient - exact).max() <= 1e-4 * np.abs(exact).max(), name
+        assert np.abs(gradient - exact).max() <= 1e-5 * np.abs(exact).max(), name
 
 
 @pytest.mark.parametrize("model", MODELS)

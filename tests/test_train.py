@@ -1,6 +1,8 @@
 """Training: schedule, exact resumption, interventions, and the science it is for."""
 
 import dataclasses
+import doctest
+import importlib
 import json
 import os
 import signal
@@ -87,6 +89,18 @@ def test_seeds_of_network_data_and_evaluation_are_separate():
     other = network(seed=2)
     train(other, TASK, 10, **OPTIONS)
     assert not np.array_equal(first.parameters.vector, other.parameters.vector)
+
+
+def test_numbers_of_numpy_are_as_good_as_python_s(tmp_path):
+    sizes = {name: np.int64(value) for name, value in (("n_pairs", 2), ("n_labels", 4), ("dim", 5))}
+    task = Task(**sizes, n_classes=8, window=9, noise=np.float32(0.5), seed=np.int32(3))
+    run = train(
+        Transformer(task, np.int64(1), width=np.int64(6)), task, np.int64(4), np.float32(0.1),
+        np.int64(8), seed=np.int64(2), eval_size=np.int64(16), checkpoint=tmp_path / "run.npz",
+    )  # fmt: skip
+    assert json.loads(run.attrs["parameters"])["task"]["noise"] == 0.5
+    save_dataset(run, tmp_path / "run.nc", "run")
+    assert load(tmp_path / "run.nc").step.values.tolist() == [0, 4]
 
 
 def test_stops_at_an_accuracy():
@@ -374,6 +388,13 @@ def test_bad_arguments_are_named(changes, argument):
     with pytest.raises(ArgumentError) as caught:
         train(network(), TASK, **{"n_steps": 5, **changes})
     assert caught.value.argument == argument
+
+
+def test_examples_in_the_docstrings():
+    for name in ("cliff.task", "cliff.network.transformer", "cliff.network.train"):
+        result = doctest.testmod(importlib.import_module(name))
+        assert result.attempted > 2
+        assert result.failed == 0
 
 
 # The science. Every run of these tests is of the paper's size and takes a minute.

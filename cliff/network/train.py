@@ -164,6 +164,15 @@ def train(
     >>> run.step.values.tolist(), run.status.item()
     ([0, 10, 20], 'done')
 
+    A causal experiment: from step 10 on, every token attends to the one before it.
+
+    >>> def intervene(state):
+    ...     if state.step == 10:
+    ...         state.net.set_clamp(1, "previous")
+    >>> run = train(Transformer(task), task, 20, eval_every=10, callbacks=[intervene])
+    >>> run.ila1.values[-1].item()
+    1.0
+
     References
     ----------
     Reddy, ICLR 2024, arXiv:2312.03002, section 2 (batches of 128, learning rate 0.01).
@@ -181,12 +190,12 @@ def train(
         "clamp": {str(layer): pattern for layer, pattern in sorted(net.clamp.items())},
         "frozen": sorted(net.frozen),
         "initial_parameters": hashlib.sha256(net.parameters.vector.tobytes()).hexdigest()[:16],
-        "lr": lr,
-        "batch": batch,
-        "weight_decay": weight_decay,
-        "seed": seed,
-        "eval_every": eval_every,
-        "eval_size": eval_size,
+        "lr": float(lr),
+        "batch": int(batch),
+        "weight_decay": float(weight_decay),
+        "seed": int(seed),
+        "eval_every": int(eval_every),
+        "eval_size": int(eval_size),
     }
     state = State(net, task)
     rng = stream(seed, DATA)
