@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
     import xarray as xr
 
-CONNECT_SECONDS = 10
+CONNECT_SECONDS = 5
 INTEGERS = ("pairs", "labels")
 
 
