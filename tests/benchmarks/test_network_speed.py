@@ -24,6 +24,8 @@ from cliff.task import DATA, Task, stream
 pytest.importorskip("jax")
 pytest.importorskip("torch")
 
+pytestmark = pytest.mark.timeout(1800)  # twenty processes, one after the other
+
 TASK = Task(n_pairs=8, n_labels=32, dim=63, burstiness=1, p_novel=1.0)
 SIZE = 128
 LR = 0.01
@@ -85,7 +87,7 @@ def gemm_rate():
     return best
 
 
-def median_of(measure, n=15):
+def median_of(measure, n=9):
     return float(np.median([measure() for _ in range(n)]))
 
 
@@ -119,7 +121,7 @@ step = make_step({who!r})
 seconds(step, 20)
 print("ready", flush=True)
 sys.stdin.readline()
-print(median_of(lambda: seconds(step, 10)))
+print(median_of(lambda: seconds(step, 5)))
 """
 
 LONG = """
@@ -127,7 +129,7 @@ step = make_step("cliff")
 seconds(step, 20)
 print("ready", flush=True)
 sys.stdin.readline()
-print(seconds(step, 600))
+print(seconds(step, 400))
 """
 
 RATE = """
@@ -176,7 +178,8 @@ def test_step_against_the_rate_of_one_core(taken):
 
 
 @pytest.mark.xfail(
-    reason="one run keeps to one core: its products are too small to be shared out with profit"
+    raises=AssertionError,
+    reason="one run keeps to one core: its products are too small to be shared out with profit",
 )
 def test_step_against_the_rate_of_all_cores(taken):
     assert taken["cliff"] <= 2.5 * taken["all_cores"]
