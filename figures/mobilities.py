@@ -6,8 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from cliff import plots, sweep
-from cliff.analysis import METRIC_UNITS, FlowMetric
+from figures.diagrams import compute_diagrams, draw_diagrams
 
 CAPTION = """
 Transition time (left) and abruptness (right) over the mobilities of match and classifier, that of
@@ -20,18 +19,8 @@ corner. Command: python -m figures mobilities --recompute.
 
 def compute(fast: bool = False) -> xr.Dataset:
     side = np.geomspace(0.05, 20.0, 5 if fast else 41)
-    axes = {"mobility_alpha": side, "mobility_xi": side}
-    grids = [
-        sweep(FlowMetric(metric, t_end=2e4), axes, vectorized=True, units=METRIC_UNITS)
-        for metric in ("t_transition", "abruptness")
-    ]
-    grids[0]["abruptness"] = grids[1]["abruptness"]
-    return grids[0]
+    return compute_diagrams({"mobility_alpha": side, "mobility_xi": side})
 
 
 def draw(data: xr.Dataset) -> Figure:
-    figure, axes = plots.new_figure(10.0, 4.0, 1, 2)
-    for ax, metric in zip(axes[0], ("t_transition", "abruptness"), strict=True):
-        mesh = plots.phase_map(data[[metric, "outcome"]].assign_attrs(data.attrs), ax)
-        figure.colorbar(mesh, ax=ax, label=plots.METRIC_LABELS[metric])
-    return figure
+    return draw_diagrams(data)

@@ -6,8 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from cliff import plots, sweep
-from cliff.analysis import METRIC_UNITS, FlowMetric
+from figures.diagrams import compute_diagrams, draw_diagrams
 
 CAPTION = """
 Transition time (left) and abruptness, transition time over width (right), of the flow from (0.01,
@@ -19,21 +18,11 @@ saddle. Command: python -m figures phase --recompute.
 
 def compute(fast: bool = False) -> xr.Dataset:
     count = 6 if fast else 40
-    axes = {
-        "labels": np.unique(np.rint(np.geomspace(2, 256, count + count // 2)).astype(int)),
-        "pairs": np.unique(np.rint(np.geomspace(2, 64, count)).astype(int)),
-    }
-    grids = [
-        sweep(FlowMetric(metric, t_end=2e4), axes, vectorized=True, units=METRIC_UNITS)
-        for metric in ("t_transition", "abruptness")
-    ]
-    grids[0]["abruptness"] = grids[1]["abruptness"]
-    return grids[0]
+    labels = np.geomspace(2, 256, count + count // 2)
+    pairs = np.geomspace(2, 64, count)
+    axes = {"labels": labels, "pairs": pairs}
+    return compute_diagrams({k: np.unique(np.rint(v).astype(int)) for k, v in axes.items()})
 
 
 def draw(data: xr.Dataset) -> Figure:
-    figure, axes = plots.new_figure(10.0, 4.0, 1, 2)
-    for ax, metric in zip(axes[0], ("t_transition", "abruptness"), strict=True):
-        mesh = plots.phase_map(data[[metric, "outcome"]].assign_attrs(data.attrs), ax)
-        figure.colorbar(mesh, ax=ax, label=plots.METRIC_LABELS[metric])
-    return figure
+    return draw_diagrams(data)

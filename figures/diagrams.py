@@ -1,0 +1,33 @@
+"""Two phase diagrams side by side: when the cliff comes, and how sharp it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from cliff import plots, sweep
+from cliff.analysis import METRIC_UNITS, FlowMetric
+
+METRICS = ("t_transition", "abruptness")
+T_END = 2e4
+
+
+def compute_diagrams(axes: Mapping[str, np.ndarray]) -> xr.Dataset:
+    """Transition time and abruptness over two parameters, up to t = T_END."""
+    first, second = (
+        sweep(FlowMetric(metric, t_end=T_END), axes, vectorized=True, units=METRIC_UNITS)
+        for metric in METRICS
+    )
+    return first.assign(abruptness=second["abruptness"])
+
+
+def draw_diagrams(data: xr.Dataset) -> Figure:
+    """One panel a metric."""
+    figure, axes = plots.new_figure(10.0, 4.0, 1, 2)
+    for ax, metric in zip(axes[0], METRICS, strict=True):
+        mesh = plots.phase_map(data[[metric, "outcome"]].assign_attrs(data.attrs), ax)
+        figure.colorbar(mesh, ax=ax, label=plots.METRIC_LABELS[metric])
+    return figure
