@@ -159,8 +159,7 @@ def train(
 
 def draw(result: xr.Dataset, path: Path) -> None:
     """Draw the picture of a run, or of several side by side."""
-    from cliff.plots import save
-    from cliff.plots_train import training_figure
+    from cliff.plots import save, training_figure
 
     save(training_figure(result), path)
 

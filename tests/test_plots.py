@@ -6,11 +6,12 @@ import pytest
 from cliff.network.runs import side_by_side
 from cliff.network.train import train
 from cliff.network.transformer import Transformer
-from cliff.plots import MEASURE_STYLES, new_figure
-from cliff.plots_train import (
+from cliff.plots import (
     ACCURACY_STYLES,
+    MEASURE_STYLES,
     attention,
     loss_and_accuracies,
+    new_figure,
     training_figure,
     training_measures,
 )
