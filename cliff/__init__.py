@@ -15,6 +15,7 @@ _HOME = {
     "Trajectory": "cliff.trajectory",
     "Ensemble": "cliff.trajectory",
     "Transition": "cliff.trajectory",
+    "sweep": "cliff.sweep",
     "load": "cliff.store",
 }
 

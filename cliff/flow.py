@@ -256,7 +256,8 @@ def integrate_ensemble(
     workers : int, optional
         Threads; all cores by default. The result does not depend on it.
     progress : callable, optional
-        Called with the number of trajectories done since the last call.
+        Called with the number of trajectories done since the last call; a true answer stops the
+        ensemble, and the status of those that have not been started is "interrupted".
 
     Returns
     -------
@@ -292,7 +293,7 @@ def integrate_ensemble(
     ranges = [
         chunk
         for first, last in pairwise(edges.tolist())
-        for chunk in split(first, last, max(8, 4096 // int(state.pairs[first])))
+        for chunk in split(first, last, max(4, 1024 // int(state.pairs[first])))
     ]
 
     def work(start: int, stop: int) -> None:

@@ -37,7 +37,8 @@ def in_parallel(
     workers : int, optional
         Threads; all cores by default.
     progress : callable, optional
-        Called in this thread with the number of entries that have been done since the last call.
+        Called in this thread with the number of entries that have been done since the last call; a
+        true answer drops the ranges that have not been started.
 
     Raises
     ------
@@ -48,8 +49,8 @@ def in_parallel(
     if workers <= 1:
         for start, stop in ranges:
             work(start, stop)
-            if progress:
-                progress(stop - start)
+            if progress and progress(stop - start):
+                return
         return
     with ThreadPoolExecutor(workers) as pool:
         sizes = {pool.submit(work, start, stop): stop - start for start, stop in ranges}
@@ -59,8 +60,7 @@ def in_parallel(
                 done, left = wait(left, return_when=FIRST_COMPLETED)
                 for future in done:
                     future.result()
-                    if progress:
-                        progress(sizes[future])
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+                    if progress and progress(sizes[future]):
+                        return
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)

@@ -7,21 +7,29 @@ grey.
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import BoundaryNorm, ListedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from cliff.analysis import Slice
+from cliff.analysis import METRICS, Slice
 from cliff.store import write_atomic
 from cliff.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 Array = NDArray[np.float64]
 
@@ -145,3 +153,217 @@ def flow_figure(trajectory: Trajectory, measures: Mapping[str, Array], part: Sli
         f"{model.positions} positions"
     )
     return figure
+
+
+AXIS_LABELS = {
+    "pairs": "pairs in the context, $N$",
+    "labels": "labels, $L$",
+    "labels_per_pair": "labels per pair, $L/N$",
+    **{name: f"{SYMBOLS[name]} at the start ({ROLES[name]})" for name in SYMBOLS},
+    **{f"mobility_{name}": f"mobility of {SYMBOLS[name]} ({ROLES[name]})" for name in SYMBOLS},
+}
+METRIC_LABELS = {
+    "t_transition": "transition time (gradient flow)",
+    "width": "width of the fall (gradient-flow time)",
+    "abruptness": "abruptness, transition time / width",
+    "loss": "loss at the end (nats)",
+    "basin": "valley at the end",
+}
+NEVER, IMPOSSIBLE = "#D9D9D9", "white"
+BASIN_COLOURS = {
+    -1: NEVER,
+    0: BLUE,
+    1: RED,
+    2: ORANGE,
+    3: GREEN,
+    4: PURPLE,
+}
+
+
+def metric_of(dataset: xr.Dataset) -> str:
+    """The metric that a phase diagram's dataset holds."""
+    return next(str(name) for name in METRICS if name in dataset)
+
+
+def phase_map(dataset: xr.Dataset, ax: Axes) -> Any:
+    """A metric over two parameters: colours, "never reached" in grey, impossible cells hatched.
+
+    The dataset is a sweep of `cliff.analysis.FlowMetric`; returns the coloured mesh.
+    """
+    metric = metric_of(dataset)
+    y, x = (str(name) for name in dataset[metric].dims)
+    values = np.asarray(dataset[metric].values, dtype=float)
+    values[~np.isfinite(values)] = np.nan
+    ax.set_facecolor(NEVER)
+    finite = values[np.isfinite(values)]
+    wide = finite.size and finite.min() > 0.0 and finite.max() > 20.0 * finite.min()
+    mesh = ax.pcolormesh(
+        dataset[x].values,
+        dataset[y].values,
+        np.ma.masked_invalid(values),
+        cmap="viridis_r" if metric == "loss" else "viridis",
+        norm=LogNorm() if wide else None,
+        shading="nearest",
+        rasterized=True,
+    )
+    handles = _mark_cells(dataset, np.isnan(values), x, y, ax)
+    _finish_phase_axes(dataset, x, y, ax)
+    if handles:
+        ax.legend(handles=handles, fontsize="small", loc="upper left", framealpha=0.9)
+    return mesh
+
+
+def _mark_cells(
+    dataset: xr.Dataset, empty: NDArray[np.bool_], x: str, y: str, ax: Axes
+) -> list[Any]:
+    """Hatch cells that cannot be; return legend entries for them and for the grey ones."""
+    outcomes = json.loads(dataset.attrs["outcomes"])
+    outcome = dataset["outcome"].values
+    impossible = np.isin(outcome, [i for i, name in enumerate(outcomes) if "fewer labels" in name])
+    handles: list[Any] = []
+    if impossible.any():
+        blank = np.ma.masked_where(~impossible, np.zeros(impossible.shape))
+        ax.pcolormesh(
+            dataset[x].values,
+            dataset[y].values,
+            blank,
+            cmap=ListedColormap([IMPOSSIBLE]),
+            shading="nearest",
+            rasterized=True,
+        )
+        handles.append(Patch(facecolor=IMPOSSIBLE, edgecolor=GREY, label="fewer labels than pairs"))
+    if (empty & ~impossible).any():
+        handles.append(Patch(facecolor=NEVER, edgecolor=GREY, label="never reached"))
+    if {x, y} == {"pairs", "labels"}:
+        low = max(dataset[x].values.min(), dataset[y].values.min())
+        high = min(dataset[x].values.max(), dataset[y].values.max())
+        handles += ax.plot([low, high], [low, high], color=RED, lw=2, label="wall $L$ = $N$")
+    return handles
+
+
+def _finish_phase_axes(dataset: xr.Dataset, x: str, y: str, ax: Axes) -> None:
+    for name, set_scale in ((x, ax.set_xscale), (y, ax.set_yscale)):
+        values = np.asarray(dataset[name].values, dtype=float)
+        if len(values) > 2 and values.min() > 0.0 and values.max() > 8.0 * values.min():
+            steps = np.diff(values)
+            if steps.max() > 2.0 * steps.min():
+                set_scale("log")
+                _plain_ticks(ax.xaxis if name == x else ax.yaxis)
+    ax.set(xlabel=AXIS_LABELS[x], ylabel=AXIS_LABELS[y])
+
+
+def _plain_ticks(axis: Axis) -> None:
+    """Ticks of a logarithmic axis at 1, 2, 5, 10, … as plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def basin_map(
+    dataset: xr.Dataset,
+    names: Sequence[str],
+    ax: Axes,
+    paths: Sequence[Array] = (),
+    points: Sequence[tuple[float, float]] = (),
+) -> Any:
+    """Which valley the flow ends in, over two parameters.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        A sweep of the metric "basin".
+    names : sequence of str
+        The valleys behind the labels.
+    ax : Axes
+    paths : sequence of ndarray, shape (n, 2)
+        Sample paths to draw in.
+    points : sequence of (x, y)
+        Saddles to mark.
+    """
+    y, x = (str(name) for name in dataset["basin"].dims)
+    labels = dataset["basin"].values
+    present = np.unique(labels).tolist()
+    codes = list(range(-1, max(len(names), 1)))
+    colours = [BASIN_COLOURS.get(code, "#000000") for code in codes]
+    mesh = ax.pcolormesh(
+        dataset[x].values,
+        dataset[y].values,
+        labels,
+        cmap=ListedColormap(colours),
+        norm=BoundaryNorm(np.arange(-1.5, codes[-1] + 1.0), len(codes)),
+        shading="nearest",
+        rasterized=True,
+        alpha=0.85,
+    )
+    handles: list[Any] = [
+        Patch(
+            facecolor=BASIN_COLOURS.get(code, "#000000"),
+            edgecolor=GREY,
+            label="undecided" if code < 0 else names[code],
+        )
+        for code in present
+    ]
+    limits = ax.get_xlim(), ax.get_ylim()
+    for path in paths:
+        ax.plot(*path.T, color="black", lw=0.9)
+        ax.plot(*path[0], ".", color="black", ms=5)
+    if paths:
+        handles.append(Line2D([], [], color="black", lw=0.9, marker=".", label="path from a start"))
+    for point in points:
+        ax.plot(*point, "X", color="white", mec="black", ms=10)
+    if points:
+        handles.append(
+            Line2D([], [], ls="", marker="X", color="white", mec="black", ms=9, label="saddle")
+        )
+    ax.set(xlim=limits[0], ylim=limits[1])
+    _finish_phase_axes(dataset, x, y, ax)
+    ax.legend(handles=handles, fontsize="small", loc="center left", bbox_to_anchor=(1.02, 0.5))
+    return mesh
+
+
+def phase_figure(
+    dataset: xr.Dataset,
+    names: Sequence[str] = (),
+    paths: Sequence[Array] = (),
+    points: Sequence[tuple[float, float]] = (),
+) -> Figure:
+    """A phase diagram with its colours explained and the settings in the title."""
+    metric = metric_of(dataset)
+    settings = json.loads(dataset.attrs["parameters"])["settings"]
+    figure, axes = new_figure(7.2, 4.8)
+    ax = axes[0, 0]
+    if dataset[metric].ndim == 1:
+        phase_line(dataset, ax)
+    elif metric == "basin":
+        basin_map(dataset, names, ax, paths, points)
+    else:
+        figure.colorbar(phase_map(dataset, ax), ax=ax, label=METRIC_LABELS[metric])
+    held = {"pairs": "$N$", "labels": "$L$"}
+    if "labels_per_pair" in dataset.dims:
+        del held["labels"]
+    fixed = [f"{mark} = {settings[key]}" for key, mark in held.items() if key not in dataset.dims]
+    fixed += [f"{settings['positions']} positions", f"to $t$ = {settings['t_end']:g}"]
+    ax.set_title(", ".join(fixed), fontsize="medium")
+    return figure
+
+
+def phase_line(dataset: xr.Dataset, ax: Axes) -> list[Line2D]:
+    """A metric over one parameter."""
+    metric = metric_of(dataset)
+    x = str(dataset[metric].dims[0])
+    values = np.asarray(dataset[metric].values, dtype=float)
+    lines = ax.plot(dataset[x].values, values, "o-", color=BLUE, ms=4)
+    _finish_line_axes(np.asarray(dataset[x].values, dtype=float), values, ax)
+    ax.set(xlabel=AXIS_LABELS[x], ylabel=METRIC_LABELS[metric])
+    return lines
+
+
+def _finish_line_axes(x: Array, y: Array, ax: Axes) -> None:
+    for values, set_scale, axis in (
+        (x, ax.set_xscale, ax.xaxis),
+        (y, ax.set_yscale, ax.yaxis),
+    ):
+        known = values[np.isfinite(values)]
+        if known.size and known.min() > 0.0 and known.max() > 20.0 * known.min():
+            set_scale("log")
+            _plain_ticks(axis)

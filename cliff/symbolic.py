@@ -151,7 +151,7 @@ class Formula:
         body = []
         if self.takes_theta:
             arguments.insert(0, "theta")
-            body.append("theta = numpy.asarray(theta, dtype=float)")
+            body.append("theta = numpy.asarray(theta, dtype=numpy.float64)")
             body += [f"{p} = theta[..., {i}]" for i, p in enumerate(self.parameters)]
         body += [f"{name} = {printer.doprint(value)}" for name, value in self.assignments]
         if self.takes_theta:

@@ -81,10 +81,10 @@ def derive() -> Page:
     page.say(
         "Only $\\xi$ has a force at the origin. It therefore grows first, like t; $\\alpha$,",
         "pulled by $\\xi$, like t²; $\\beta_1$, pulled by $\\xi\\alpha$, like t⁴. This is the",
-        "order $\\xi \\to \\alpha \\to \\beta_1$. The feedback closes through $E = e^{\\beta_1}$, which",
-        "multiplies both $m_s$ and $m_s'$: once $\\beta_1$ is of order 1, it speeds up itself and",
-        "$\\alpha$, and both raise the attention to the match that drives $\\xi$. That is why the",
-        "three rise together in the end ([the cliff](transition.md)).",
+        "order $\\xi \\to \\alpha \\to \\beta_1$. The feedback closes through $E = e^{\\beta_1}$,",
+        "which multiplies both $m_s$ and $m_s'$: once $\\beta_1$ is of order 1, it speeds up",
+        "itself and $\\alpha$, and both raise the attention to the match that drives $\\xi$. That is",
+        "why the three rise together in the end ([the cliff](transition.md)).",
     )
     for positions in ("exact", "mean"):
         path = integrate(

@@ -16,6 +16,8 @@ from cliff.checks import ArgumentError
 from cliff.cli.common import ComputationFailed, describe
 from cliff.cli.derive import derive
 from cliff.cli.flow import flow
+from cliff.cli.phase import phase
+from cliff.cli.plot import plot
 
 # typer brings its own copy of click, and names this class only through its children
 ParserError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -28,6 +30,8 @@ app = typer.Typer(
 )
 app.command()(flow)
 app.command()(derive)
+app.command()(phase)
+app.command()(plot)
 
 
 @app.callback(invoke_without_command=True)

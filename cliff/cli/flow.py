@@ -96,7 +96,7 @@ def flow(
     if output is not None:
         trajectory.save(output)
     if plot is not None:
-        _draw(trajectory, plot)
+        draw(trajectory, plot)
     if as_json:
         print_json(_summary(trajectory))
     else:
@@ -173,7 +173,8 @@ def _print_table(trajectory: Trajectory) -> None:
         )
 
 
-def _draw(trajectory: Trajectory, path: Any) -> None:
+def draw(trajectory: Trajectory, path: Any) -> None:
+    """Draw one trajectory in four panels."""
     import numpy as np
 
     from cliff import plots

@@ -29,6 +29,18 @@ def best_of():
 
 
 @pytest.fixture
+def seconds():
+    """Time one call."""
+
+    def measure(function):
+        start = time.perf_counter()
+        function()
+        return time.perf_counter() - start
+
+    return measure
+
+
+@pytest.fixture
 def report(capsys):
     """Print a ratio whatever pytest captures."""
 

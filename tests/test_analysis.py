@@ -1,0 +1,145 @@
+"""Basins, boundaries, fixed points and slices: checked physics."""
+
+import numpy as np
+import pytest
+
+from cliff import NestedLogit, integrate, integrate_ensemble
+from cliff.analysis import (
+    FlowMetric,
+    basin_boundary,
+    basin_fractions,
+    basin_of,
+    classify,
+    fixed_points,
+    landscape_slice,
+    local_exponents,
+    slice_through,
+    slow_manifold,
+    valley_names,
+)
+from cliff.checks import ArgumentError
+from cliff.theory import saddle_rate
+
+PAPER, WALL = NestedLogit(8, 32), NestedLogit(8, 8)
+
+
+def test_the_wall_splits_small_starts_by_their_side_of_the_saddle(rng):
+    starts = 0.01 * rng.normal(size=(200, 3))
+    labels = basin_of(WALL, starts, 1e5)
+    names = valley_names(WALL)
+    side = starts[:, 1] + starts[:, 2] > 0.0  # the unstable direction is alpha + xi
+    clear = np.abs(starts[:, 1] + starts[:, 2]) > 1e-3
+    expected = np.where(side, names.index("induction"), names.index("shunned-match"))
+    np.testing.assert_array_equal(labels[clear], expected[clear])
+    assert set(labels[clear].tolist()) == {
+        names.index("induction"),
+        names.index("shunned-match"),
+    }
+
+
+def test_beyond_the_wall_small_starts_all_reach_induction(rng):
+    labels = basin_of(PAPER, 0.01 * rng.normal(size=(50, 3)), 1e4)
+    assert (labels == valley_names(PAPER).index("induction")).all()
+
+
+def test_fractions_have_binomial_errors():
+    fractions = basin_fractions([0, 0, 0, 1])
+    assert fractions[0] == (0.75, pytest.approx(np.sqrt(0.75 * 0.25 / 4)))
+    assert sum(share for share, _ in fractions.values()) == 1.0
+    with pytest.raises(ArgumentError):
+        basin_fractions([])
+
+
+def test_boundary_runs_through_the_saddle():
+    """At L = N the plane alpha = −xi belongs to the saddle's stable manifold, to first order."""
+    point = basin_boundary(WALL, [0.0, -0.1, -0.05], [0.0, 0.1, 0.06], 1e5, tolerance=1e-6)
+    assert point[1] + point[2] == pytest.approx(0.0, abs=1e-3)
+    with pytest.raises(ArgumentError, match="another basin"):
+        basin_boundary(WALL, [0.0, 0.1, 0.1], [0.0, 0.2, 0.2], 1e5)
+
+
+def test_the_saddle_and_its_rate():
+    saddle = classify(WALL, np.zeros(3))
+    assert saddle.kind == "saddle"
+    rate = saddle_rate(WALL)
+    np.testing.assert_allclose(saddle.eigenvalues, [-rate, 0.0, rate], atol=1e-15)
+    np.testing.assert_allclose(
+        np.abs(saddle.eigenvectors[:, -1]), [0.0, np.sqrt(0.5), np.sqrt(0.5)], atol=1e-12
+    )
+    found = fixed_points(WALL, [[0.0, 0.05, -0.02], [0.3, -0.1, 0.1]])
+    assert found
+    for point in found:
+        assert np.abs(WALL.gradient(point.theta)).max() <= 1e-12
+
+
+def test_escape_time_grows_with_the_logarithm_of_the_start():
+    sizes = np.array([1e-2, 1e-3, 1e-4, 1e-5])
+    starts = sizes[:, None] * np.array([0.0, np.sqrt(0.5), np.sqrt(0.5)])
+    times = integrate_ensemble(WALL, starts, 1e5, rtol=1e-9, atol=1e-14).t_transition
+    slopes = np.diff(times) / np.log(10.0)
+    assert slopes[1:] == pytest.approx(1.0 / saddle_rate(WALL), rel=1e-3)
+
+
+def test_transition_time_rises_to_the_wall():
+    labels = np.array([8, 9, 10, 12, 16, 32])
+    times = FlowMetric(t_end=1e5)(labels=labels)["t_transition"]
+    assert np.isfinite(times).all()
+    assert (np.diff(times) < 0.0).all()
+    assert times[0] > 3.0 * times[-1]
+
+
+def test_pairs_and_labels_are_not_interchangeable():
+    grid = FlowMetric(t_end=1e5)(pairs=np.array([4, 8]), labels=np.array([8, 16]))
+    doubled = grid["t_transition"][1] / grid["t_transition"][0]
+    assert doubled > 1.5
+
+
+def test_slow_manifold_draws_small_starts(rng):
+    (path,) = slow_manifold(PAPER, 200.0)
+    curve = path.path.theta
+    dense = path.path(np.linspace(0.0, 200.0, 4000))
+    for start in 0.05 * rng.normal(size=(5, 3)):
+        run = integrate(PAPER, start, 300.0)
+        late = run.theta[run.loss < 0.5 * PAPER.plateau]
+        gap = np.min(np.linalg.norm(late[:, None] - dense[None], axis=2), axis=1)
+        assert gap[0] < 0.5 < np.linalg.norm(curve[-1] - curve[0])
+    up, down = slow_manifold(WALL, 3000.0)
+    assert up.loss[-1] < 0.5 * WALL.plateau
+    assert down.theta[-1, 2] < 0.0
+
+
+def test_slice_holds_the_loss():
+    x, y = np.linspace(-1, 3, 7), np.linspace(0, 5, 9)
+    part = landscape_slice(PAPER, ("beta1", "xi"), x, y, {"alpha": 1.5})
+    assert part.loss.shape == (9, 7)
+    assert part.loss[4, 2] == PAPER.loss([x[2], 1.5, y[4]])
+    gradient = PAPER.gradient([x[2], 1.5, y[4]])
+    assert part.slope[4, 2] == pytest.approx(np.hypot(gradient[0], gradient[2]))
+    with pytest.raises(ArgumentError, match="alpha"):
+        landscape_slice(PAPER, ("beta1", "xi"), x, y, {})
+    with pytest.raises(ArgumentError, match="must be one of"):
+        landscape_slice(PAPER, ("beta1", "gamma"), x, y, {"alpha": 1.0})
+
+
+def test_edge_and_ridge_lie_on_the_cliff():
+    part = slice_through(integrate(PAPER, [0.01] * 3, 200.0))
+    edge, ridge = part.edge(), part.ridge()
+    right = part.x > 4.0
+    assert np.isfinite(edge[right]).all()
+    for x, y in zip(part.x[right], edge[right], strict=True):
+        xi = part.fixed["xi"]
+        assert PAPER.loss([x, y, xi]) <= 0.9 * PAPER.plateau
+        assert PAPER.loss([x, y - 0.2, xi]) > 0.9 * PAPER.plateau
+    assert ((ridge[right] > 0.5) & (ridge[right] < 5.0)).all()
+    assert np.isnan(edge[part.x < 0.0]).all()
+
+
+def test_metrics_say_which_cells_cannot_be():
+    result = FlowMetric()(pairs=np.array([8, 8]), labels=np.array([4, 32]))
+    assert list(result["failure"]) == ["fewer labels than pairs", ""]
+    assert np.isnan(result["t_transition"][0])
+    assert result["t_transition"][1] == pytest.approx(94.248, abs=1e-3)
+
+
+def test_local_exponents():
+    np.testing.assert_allclose(local_exponents([1, 2, 4], [3, 24, 192]), [3.0, 3.0])

@@ -1,0 +1,217 @@
+"""Sweeps on every executor, and through kills, full disks and rivals."""
+
+import json
+import multiprocessing
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import cliff
+from cliff.analysis import FlowMetric
+from cliff.checks import ArgumentError
+from cliff.store import open_dataset
+from cliff.sweep import SweepBroken, sweep
+
+AXES = {"pairs": np.array([2, 3, 5, 8]), "labels_per_pair": np.linspace(0.5, 4.0, 15)}
+
+
+def product(x, y):
+    if x == 2.0 and y == 5.0:
+        raise ValueError("two and five do not go together")
+    return {"product": x * y, "sum": x + y}
+
+
+def dies(x):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def data_of(path):
+    """Bytes of all variables and coordinates, and what the codes mean."""
+    dataset = open_dataset(path, "sweep")
+    return {str(name): dataset[name].values.tobytes() for name in dataset.variables} | {
+        "outcomes": dataset.attrs["outcomes"]
+    }
+
+
+def test_cells_axes_units_and_failures():
+    grid = sweep(product, {"x": [1.0, 2.0], "y": [3.0, 4.0, 5.0]}, units={"product": "nat"})
+    assert grid["product"].dims == ("x", "y")
+    assert grid["product"].attrs["units"] == "nat"
+    assert float(grid["product"].sel(x=1.0, y=5.0)) == 5.0
+    assert np.isnan(grid["sum"].sel(x=2.0, y=5.0))
+    names = json.loads(grid.attrs["outcomes"])
+    failed = names[int(grid["outcome"].sel(x=2.0, y=5.0))]
+    assert failed == "ValueError: two and five do not go together"
+    assert int((grid["outcome"] == 1).sum()) == 5
+    assert json.loads(grid.attrs["parameters"])["function"] == "test_sweep.product"
+
+
+def test_executors_give_the_same_data():
+    axes = {"x": np.arange(1.0, 5.0), "y": np.arange(3.0, 9.0)}
+    here = sweep(product, axes)
+    with ThreadPoolExecutor(3) as threads:
+        assert sweep(product, axes, threads).identical(here)
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=spawn) as processes:
+        assert sweep(product, axes, processes, block=5).identical(here)
+
+
+def test_vectorized_metric_equals_single_calls():
+    grid = sweep(FlowMetric(), AXES, vectorized=True, block=7)
+    for n in (3, 8):
+        for ratio in (1.5, 4.0):
+            cell = grid.sel(pairs=n, labels_per_pair=ratio)
+            labels = int(np.rint(ratio * n))
+            run = cliff.integrate(cliff.NestedLogit(n, labels), [0.01] * 3, 1000.0)
+            assert float(cell["t_transition"]) == run.transition().t_transition
+    names = json.loads(grid.attrs["outcomes"])
+    assert (
+        names[int(grid["outcome"].sel(pairs=8, labels_per_pair=0.5))] == "fewer labels than pairs"
+    )
+
+
+def test_a_finished_file_is_read_and_not_computed(tmp_path):
+    path = tmp_path / "grid.nc"
+    first = sweep(product, {"x": [1.0, 2.0], "y": [3.0, 5.0]}, path=path)
+    calls = []
+    again = sweep(product, {"x": [1.0, 2.0], "y": [3.0, 5.0]}, path=path, progress=calls.append)
+    assert again.equals(first)
+    assert calls == [4]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["grid.nc"]
+
+
+def test_a_stopped_sweep_goes_on(tmp_path):
+    path, whole = tmp_path / "part.nc", tmp_path / "whole.nc"
+    axes = {"x": np.arange(1.0, 9.0), "y": np.arange(1.0, 9.0)}
+    done = []
+    part = sweep(product, axes, path=path, progress=lambda n: done.append(n) or sum(done) >= 20)
+    assert int((part["outcome"] == 0).sum()) == 64 - 20
+    assert np.isnan(part["product"].values).sum() >= 44
+    sweep(product, axes, path=path)
+    sweep(product, axes, path=whole)
+    assert data_of(path) == data_of(whole)
+
+
+def test_files_of_other_sweeps_are_refused(tmp_path):
+    path = tmp_path / "grid.nc"
+    sweep(product, {"x": [1.0], "y": [3.0]}, path=path)
+    before = path.read_bytes()
+    for function, axes in (
+        (product, {"x": [1.0], "y": [4.0]}),
+        (max, {"x": [1.0], "y": [3.0]}),
+        (FlowMetric(), {"alpha": [1.0]}),
+    ):
+        with pytest.raises(ArgumentError, match="other parameters"):
+            sweep(function, axes, path=path)
+    run = tmp_path / "run.nc"
+    cliff.integrate(cliff.NestedLogit(2, 4), [0.1] * 3, 1.0).save(run)
+    with pytest.raises(ArgumentError, match="holds a trajectory"):
+        sweep(product, {"x": [1.0], "y": [3.0]}, path=run)
+    assert path.read_bytes() == before
+
+
+def test_two_sweeps_on_one_file_refuse_each_other(tmp_path):
+    path = tmp_path / "grid.nc"
+
+    def rival(x):
+        with pytest.raises(ArgumentError, match="another sweep is writing"):
+            sweep(product, {"x": [1.0], "y": [3.0]}, path=path)
+        return x
+
+    grid = sweep(rival, {"x": [1.0, 2.0]}, path=path)
+    assert (grid["outcome"] == 1).all()
+
+
+def test_dead_workers_lose_nothing(tmp_path):
+    path = tmp_path / "grid.nc"
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        ProcessPoolExecutor(1, mp_context=spawn) as pool,
+        pytest.raises(SweepBroken, match="sweeping again"),
+    ):
+        sweep(dies, {"x": [1.0, 2.0]}, pool, path)
+    assert (open_dataset(path)["outcome"] == 0).all()
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [{}, {"x": []}, {"x": [1.0, np.nan]}, {"x": [1.0, 1.0]}, {"x": [[1.0]]}, {"x": ["a"]}],
+)
+def test_bad_axes_are_named(axes):
+    with pytest.raises(ArgumentError):
+        sweep(product, axes)
+
+
+def phase_command(path, *more):
+    return [
+        sys.executable, "-m", "cliff", "phase", "--x", "alpha=-3:3:60", "--y", "xi=-3:3:60",
+        "--metric", "loss", "--t-end", "3000", "--labels", "9", "-q", "-o", str(path), *more,
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_kill_at_ten_random_moments(tmp_path, rng):
+    """SIGKILL of a phase diagram that writes its file all the time; then resumed to the end."""
+    whole, killed = tmp_path / "whole.nc", tmp_path / "killed.nc"
+    began = time.monotonic()
+    subprocess.run(phase_command(whole), check=True, capture_output=True)
+    duration = time.monotonic() - began
+    script = (
+        "import sys, cliff.sweep, functools\n"
+        "cliff.sweep.sweep = functools.partial(cliff.sweep.sweep, save_every=0.0, block=16)\n"
+        "from cliff.cli import main\nmain(sys.argv[1:])\n"
+    )
+    arguments = phase_command(killed, "--resume")[3:]
+    kills = 0
+    while kills < 10:
+        process = subprocess.Popen([sys.executable, "-c", script, *arguments])
+        time.sleep(rng.uniform(0.3, 0.5) * duration)
+        if process.poll() is None:
+            process.kill()
+            kills += 1
+        process.wait()
+        if process.returncode == 0:
+            killed.unlink()
+    subprocess.run(phase_command(killed, "--resume"), check=True, capture_output=True)
+    assert data_of(killed) == data_of(whole)
+    assert sorted(entry.name for entry in tmp_path.iterdir() if entry.suffix == ".nc") == [
+        "killed.nc",
+        "whole.nc",
+    ]
+
+
+def limited(path, size):
+    """The sweep in a process whose files may not outgrow `size` bytes."""
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    # kernels are compiled by now: a limit on files would hit numba's cache too
+    return subprocess.run(
+        phase_command(path, "--resume"), preexec_fn=limit, capture_output=True, text=True
+    )
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_told_and_survived(tmp_path):
+    path, whole = tmp_path / "grid.nc", tmp_path / "whole.nc"
+    subprocess.run(phase_command(whole), check=True, capture_output=True)
+    done = limited(path, 20_000)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "File too large" in done.stderr
+    assert not path.exists()
+    subprocess.run(phase_command(path, "--resume"), check=True, capture_output=True)
+    assert data_of(path) == data_of(whole)
+    before = path.read_bytes()
+    assert limited(path, 20_000).returncode == 1
+    assert path.read_bytes() == before
