@@ -83,8 +83,8 @@ def derive() -> Page:
         "pulled by $\\xi$, like t²; $\\beta_1$, pulled by $\\xi\\alpha$, like t⁴. This is the",
         "order $\\xi \\to \\alpha \\to \\beta_1$. The feedback closes through $E = e^{\\beta_1}$,",
         "which multiplies both $m_s$ and $m_s'$: once $\\beta_1$ is of order 1, it speeds up",
-        "itself and $\\alpha$, and both raise the attention to the match that drives $\\xi$. That is",
-        "why the three rise together in the end ([the cliff](transition.md)).",
+        "itself and $\\alpha$, and both raise the attention to the match that drives $\\xi$. So",
+        "the three rise together in the end ([the cliff](transition.md)).",
     )
     for positions in ("exact", "mean"):
         path = integrate(
