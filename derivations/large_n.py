@@ -111,7 +111,7 @@ def derive() -> Page:
         r"\ \frac{2N}{\log N}\ \mathrm{(exact)}\ \ \mathrm{or}\ \ N\ \mathrm{(mean\ field)}",
     )
     page.say(
-        "The two regimes meet where v reaches order 1 at the fall, at $M_\\xi$ of order $16N$: at",
+        "The two regimes meet where v reaches order 1 at the fall, at $M_\\xi$ of order N: at",
         "any fixed mobility the 3/2 law returns for large enough N. Measured at L = 4N, with",
         "the error of `theory.transition_time`:",
     )

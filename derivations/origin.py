@@ -5,7 +5,7 @@ python derivations/origin.py
 
 import numpy as np
 import sympy as sp
-from page import Page, write
+from page import KINDS, Page, write
 
 from cliff import NestedLogit, integrate, theory
 from cliff import symbolic as cs
@@ -28,7 +28,7 @@ def derive() -> Page:
         cases = [(1, 1), (2, 2), (2, 3), (8, 32), (100, 125)]
         got = [NestedLogit(*case, positions).gradient(np.zeros(3)) for case in cases]
         formulas = [cs.origin(*case, positions).results["gradient"] for case in cases]
-        page.measured(f"{positions} positions, (N, L) in {cases}", got, formulas, 1e-14)
+        page.measured(f"{KINDS[positions]}, (N, L) in {cases}", got, formulas, 1e-14)
 
     page.section("The saddle")
     page.say(
@@ -72,14 +72,14 @@ def derive() -> Page:
         hessians = [model.hessian(np.zeros(3)) for model in models]
         pairs = list(zip(hessians, map(theory.saddle_rate, models), strict=True))
         page.measured(
-            f"{positions} positions: ρ is the largest eigenvalue of the compiled Hessian, "
+            f"{KINDS[positions]}: ρ is the largest eigenvalue of the compiled Hessian, "
             "N = 2, 3, 8, 64, 512",
             [np.linalg.eigvalsh(hessian)[-1] / rate for hessian, rate in pairs],
             np.ones(5),
             1e-12,
         )
         page.measured(
-            f"{positions} positions: and so it is along the line of saddles (β₁, 0, 0), "
+            f"{KINDS[positions]}: and so it is along the line of saddles (β₁, 0, 0), "
             "β₁ = −2, −0.5, 1, 3, N = 8",
             [theory.saddle_rate(models[2], beta1=b) for b in (-2.0, -0.5, 1.0, 3.0)],
             [-models[2].hessian([b, 0.0, 0.0])[1, 2] for b in (-2.0, -0.5, 1.0, 3.0)],

@@ -23,7 +23,8 @@ def derive() -> Page:
 
     page.section("What can be a limit")
     page.say(
-        "No point at finite θ off the line of saddles attracts, so the flow ends at infinity. For",
+        "That no point at finite θ attracts is not proved here; the ends in the last table are all",
+        "on their way to infinity. Which ways are there? For",
         "$\\xi \\to +\\infty$ the softmax picks the labels with the most attention: the loss stays",
         "finite only if the correct label is among them, for every slot. For $\\xi \\to -\\infty$",
         "it picks those with the least, and the $L - N$ labels that are not in the context have",
@@ -102,10 +103,10 @@ def derive() -> Page:
 
     page.section("Which attract")
     page.say(
-        "The plateau does not: at $\\alpha = 0$ and $\\xi > 0$ the force on $\\alpha$ is",
+        "The plateau does not: at $\\alpha = 0$ and $\\xi \\to \\infty$ the force on $\\alpha$ is",
         "$\\xi\\rho(\\beta_1)$ with the rate of [the saddle](origin.md), so that $\\alpha$ leaves",
-        "on the side of ρ's sign. In the others each of the three logits is pushed outwards, which",
-        "the last table shows.",
+        "on the side of ρ's sign. That open sets of starts end in the others is what the last",
+        "table shows; it is not proved.",
         "In the mean field there is a constant of motion, since $\\beta_1$ and $\\alpha$ enter",
         "through $\\alpha E/(E+N)$ alone:",
     )
