@@ -206,6 +206,18 @@ def test_saddle_rate_for_symbolic_n():
 
 
 @pytest.mark.parametrize("positions", ["exact", "mean"])
+@pytest.mark.parametrize("degree", [1, 2, 3])
+def test_series_leaves_the_next_order(positions, degree):
+    """Its error falls with the power degree + 1 of the distance."""
+    polynomial = symbolic.series(3, 5, positions, "free", degree)
+    loss = sp.lambdify(symbolic.PARAMETERS, polynomial)
+    direction = np.array([0.6, -0.8, 1.1, 0.3])
+    model = NestedLogit(3, 5, positions, "free")
+    left = [loss(*(h * direction)) - float(model.loss(h * direction)) for h in (0.1, 0.05)]
+    assert math.log2(left[0] / left[1]) == pytest.approx(degree + 1, abs=0.2)
+
+
+@pytest.mark.parametrize("positions", ["exact", "mean"])
 def test_slow_phase_is_the_flow_of_xi_alone(positions):
     """1e-8 relative with a solver at 1e-12."""
     model = NestedLogit(8, 10, positions, -0.6)
@@ -261,6 +273,8 @@ def test_mean_field_invariant_is_conserved_and_the_exact_flow_breaks_it():
         (lambda: symbolic.loss().printed("word"), "format"),
         (lambda: symbolic.derive("everything"), "target"),
         (lambda: symbolic.saddle(4, 5), "n_labels"),
+        (lambda: symbolic.series(), "n_pairs"),
+        (lambda: symbolic.series(2, 4, degree=-1), "degree"),
         (lambda: symbolic.saddle(4, 4, label_bias="free"), "label_bias"),
         (lambda: symbolic.plateau(4, 4), "n_labels"),
         (lambda: symbolic.transition(4, 4), "n_labels"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -384,3 +385,55 @@ def check(
 
 def number(value: float) -> Expr:
     return sp.Integer(int(value)) if value.is_integer() else sp.Float(repr(value), 17)
+
+
+def series(
+    n_pairs: int | sp.Symbol = N,
+    n_labels: int | sp.Symbol = L,
+    positions: str = "exact",
+    label_bias: float | str = 0.0,
+    degree: int = 3,
+) -> Expr:
+    """Taylor polynomial of the loss at the origin, with exact coefficients.
+
+    Parameters
+    ----------
+    n_pairs, n_labels, positions, label_bias
+        As `statement`: N may be symbolic in the mean field only.
+    degree : int
+        Highest total degree, at least 0; each one costs a derivative of every name.
+
+    Raises
+    ------
+    ArgumentError
+        If an argument is out of range.
+    """
+    highest = integer("degree", degree, 0)
+    n, _, _ = check(n_pairs, n_labels, positions, label_bias)
+    if positions == "exact" and n is N:
+        raise ArgumentError("n_pairs", "N", "must be a number for a series with exact positions")
+    chain = statement(n_pairs, n_labels, positions, label_bias)
+    table = _Derivatives(chain)
+    known: dict[Expr, Expr] = dict.fromkeys(PARAMETERS, sp.S.Zero)
+
+    def value(expression: Expr) -> Expr:
+        for name, content in needed(table.assignments, [expression]):
+            if name not in known:
+                known[name] = sp.factor(content.xreplace(known))
+        return sp.factor(expression.xreplace(known).rewrite(sp.log))
+
+    polynomial = value(chain.loss)
+    level: dict[tuple[sp.Symbol, ...], Expr] = {(): chain.loss}
+    for _ in range(highest):
+        level = {
+            (*by, parameter): table.of(slope, parameter)
+            for by, slope in level.items()
+            for parameter in chain.parameters
+            # each mixed derivative once: the parameters in their order
+            if not by or chain.parameters.index(parameter) >= chain.parameters.index(by[-1])
+        }
+        for by, slope in level.items():
+            powers = Counter(by)
+            weight = sp.Mul(*(p**k / sp.factorial(k) for p, k in powers.items()))
+            polynomial += value(slope) * weight
+    return polynomial
