@@ -15,7 +15,7 @@ _HOME = {
     "Trajectory": "cliff.trajectory",
     "Ensemble": "cliff.trajectory",
     "Transition": "cliff.trajectory",
-    "sweep": "cliff.sweep",
+    "sweep": "cliff.sweeps",
     "load": "cliff.store",
 }
 

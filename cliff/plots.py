@@ -116,7 +116,9 @@ def progress_measures(t: Array, measures: Mapping[str, Array], ax: Axes) -> list
     for name, (colour, style, label) in MEASURE_STYLES.items():
         lines += ax.plot(t, measures[name], color=colour, ls=style, lw=1.5, label=label)
     ax.set(xlabel=TIME, ylabel="attention or probability", ylim=(-0.02, 1.02))
-    ax.legend(frameon=False, fontsize="small", loc="best")
+    ax.legend(
+        frameon=False, fontsize="small", ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.18)
+    )
     return lines
 
 

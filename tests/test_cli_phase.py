@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 from test_cli_flow import run
-from test_sweep import data_of
+from test_sweeps import data_of
 
 import cliff
 from cliff.store import open_dataset
@@ -184,7 +184,7 @@ import os, signal, sys
 import numpy as np
 from distributed import Client
 from cliff.analysis import FlowMetric
-from cliff.sweep import sweep
+from cliff.sweeps import sweep
 
 address, victim, path = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 function = FlowMetric("loss", pairs=16, labels=64, t_end=3000.0, workers=1)

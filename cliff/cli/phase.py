@@ -100,7 +100,7 @@ def phase(
         raise ArgumentError("resume", True, "needs --output, the file to go on with")
 
     from cliff.analysis import METRIC_UNITS, FlowMetric
-    from cliff.sweep import SweepBroken, sweep
+    from cliff.sweeps import SweepBroken, sweep
 
     announce_compiling(quiet)
     function = FlowMetric(

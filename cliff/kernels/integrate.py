@@ -65,15 +65,15 @@ def compile_mobility(function, p):
 
 
 @njit
-def _velocity(positions, n, p, excess, theta, mobility, address, with_loss, work, out, velocity):
-    """Write −M ∂loss/∂theta to `velocity` and return the loss, if it is asked for."""
+def _velocity(positions, n, p, excess, theta, mobility, address, with_loss, work, out, k, stage):
+    """Write −M ∂loss/∂theta to k[stage] and return the loss, if it is asked for."""
     evaluate(
         positions, n, excess, theta[0], theta[1], theta[2], theta[3], with_loss, work, out
     )  # fmt: skip
     if address != 0:
         _call_mobility(address, theta, mobility)
     for i in range(p):
-        velocity[i] = -mobility[i] * out[i + 1]
+        k[stage, i] = -mobility[i] * out[i + 1]
     return out[0]
 
 
@@ -119,6 +119,8 @@ def _locate(positions, n, p, level, y, dense, loss_0, loss_1, excess, theta, wor
             positions, n, excess, theta[0], theta[1], theta[2], theta[3], True, work, out
         )  # fmt: skip
         difference = out[0] - level
+        if abs(difference) <= 1e-13 * level:
+            return sigma
         if difference > 0.0:
             low, above = sigma, difference
             below *= 0.5 if side == 1 else 1.0
@@ -206,7 +208,7 @@ def integrate_batch(
         y_new[:] = y
         mobilities[:] = mobility[index]
         now_loss = _velocity(
-            positions, n, p, excess[index], y, mobilities, mobility_address, True, work, out, k[0]
+            positions, n, p, excess[index], y, mobilities, mobility_address, True, work, out, k, 0
         )
         if n_steps[index] == 0:
             loss[index] = now_loss
@@ -242,7 +244,7 @@ def integrate_batch(
                     y_new[i] = y[i] + width * slope
                 new_loss = _velocity(
                     positions, n, p, excess[index], y_new, mobilities, mobility_address,
-                    stage == stages - 1, work, out, k[stage],
+                    stage == stages - 1, work, out, k, stage,
                 )  # fmt: skip
             finite = math.isfinite(new_loss)
             for i in range(p):
@@ -292,8 +294,9 @@ def integrate_batch(
             else:  # a sum of many equal steps would drift
                 t[index] = n_steps[index] * step if step > 0.0 else t[index] + width
             loss[index] = new_loss
-            y[:] = y_new
-            k[0] = k[stages - 1]
+            for i in range(p):
+                y[i] = y_new[i]
+                k[0, i] = k[stages - 1, i]
             if recording:
                 row = n_steps[index]
                 record_t[row], record_loss[row] = t[index], new_loss

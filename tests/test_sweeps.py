@@ -17,7 +17,7 @@ import cliff
 from cliff.analysis import FlowMetric
 from cliff.checks import ArgumentError
 from cliff.store import open_dataset
-from cliff.sweep import SweepBroken, sweep
+from cliff.sweeps import SweepBroken, sweep
 
 AXES = {"pairs": np.array([2, 3, 5, 8]), "labels_per_pair": np.linspace(0.5, 4.0, 15)}
 
@@ -50,7 +50,7 @@ def test_cells_axes_units_and_failures():
     failed = names[int(grid["outcome"].sel(x=2.0, y=5.0))]
     assert failed == "ValueError: two and five do not go together"
     assert int((grid["outcome"] == 1).sum()) == 5
-    assert json.loads(grid.attrs["parameters"])["function"] == "test_sweep.product"
+    assert json.loads(grid.attrs["parameters"])["function"] == "test_sweeps.product"
 
 
 def test_executors_give_the_same_data():
@@ -165,8 +165,8 @@ def test_kill_at_ten_random_moments(tmp_path, rng):
     subprocess.run(phase_command(whole), check=True, capture_output=True)
     duration = time.monotonic() - began
     script = (
-        "import sys, cliff.sweep, functools\n"
-        "cliff.sweep.sweep = functools.partial(cliff.sweep.sweep, save_every=0.0, block=16)\n"
+        "import sys, cliff.sweeps, functools\n"
+        "cliff.sweeps.sweep = functools.partial(cliff.sweeps.sweep, save_every=0.0, block=16)\n"
         "from cliff.cli import main\nmain(sys.argv[1:])\n"
     )
     arguments = phase_command(killed, "--resume")[3:]

@@ -1,0 +1,63 @@
+"""Every figure in its fast mode, and the committed data against what computing them gives."""
+
+import subprocess
+import sys
+from importlib import import_module
+
+import numpy as np
+import pytest
+
+from cliff.analysis import FlowMetric
+from cliff.store import open_dataset
+from figures import HERE, NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fast_mode_computes_and_draws(name, tmp_path):
+    committed = {
+        file: file.read_bytes() for file in [HERE / f"{name}.png", HERE / f"data/{name}.nc"]
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "figures", name, "--recompute", "--fast", "--into", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        cwd=HERE.parent,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert "Command: python -m figures" in done.stdout
+    assert all(file.read_bytes() == content for file, content in committed.items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_figure_has_its_caption_and_settings(name):
+    assert f"python -m figures {name} --recompute" in " ".join(
+        import_module(f"figures.{name}").CAPTION.split()
+    )
+    assert open_dataset(HERE / f"data/{name}.nc", "figure").attrs["parameters"]
+
+
+def test_committed_data_are_what_computing_gives():
+    stored = open_dataset(HERE / "data/phase.nc", "figure")
+    row = stored.isel(labels=-5)
+    pairs = row["pairs"].values.astype(np.int64)
+    function = FlowMetric("t_transition", t_end=2e4)
+    anew = function(pairs=pairs, labels=np.full(len(pairs), int(row["labels"])))
+    np.testing.assert_allclose(anew["t_transition"], row["t_transition"].values, rtol=1e-9)
+
+
+def test_captions_quote_the_data():
+    grid = open_dataset(HERE / "data/mobilities.nc", "figure")["abruptness"]
+    caption = import_module("figures.mobilities").CAPTION
+    best = grid.where(grid == grid.max(), drop=True)
+    assert f"{float(grid.max()):.1f}" in caption
+    assert f"{float(best['mobility_alpha'][0]):.1f} for the match" in " ".join(caption.split())
+    assert f"{float(best['mobility_xi'][0]):.1f} for the classifier" in " ".join(caption.split())
+
+
+def test_an_unknown_figure_is_named():
+    done = subprocess.run(
+        [sys.executable, "-m", "figures", "moon"], capture_output=True, text=True, cwd=HERE.parent
+    )
+    assert done.returncode == 2
+    assert "moon is no figure" in done.stderr
