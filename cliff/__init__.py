@@ -15,6 +15,12 @@ _HOME = {
     "Trajectory": "cliff.trajectory",
     "Ensemble": "cliff.trajectory",
     "Transition": "cliff.trajectory",
+    # task → network → run
+    "Task": "cliff.task",
+    "Transformer": "cliff.network.transformer",
+    "MinimalHead": "cliff.network.minimal",
+    "train": "cliff.network.train",
+    # over parameters, and from disk
     "sweep": "cliff.sweeps",
     "load": "cliff.store",
 }

@@ -1,12 +1,15 @@
 """Checks of arguments: one line that names the argument, its value and what would be right."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
 
 
 class ArgumentError(ValueError):
@@ -57,8 +60,8 @@ def integer(argument: str, value: object, minimum: int) -> int:
 def real(
     argument: str,
     value: object,
-    minimum: float = -np.inf,
-    maximum: float = np.inf,
+    minimum: float = -math.inf,
+    maximum: float = math.inf,
     *,
     exclusive: bool = False,
 ) -> float:
@@ -74,9 +77,9 @@ def real(
         number = math.nan
     inside = minimum < number < maximum if exclusive else minimum <= number <= maximum
     if not (math.isfinite(number) and inside):
-        if minimum == -np.inf and maximum == np.inf:
+        if minimum == -math.inf and maximum == math.inf:
             requirement = "must be a finite number"
-        elif maximum == np.inf:
+        elif maximum == math.inf:
             requirement = f"must be a finite number {'above' if exclusive else 'of at least'} "
             requirement += f"{minimum:g}"
         else:
@@ -96,6 +99,8 @@ def choice(argument: str, value: object, allowed: Sequence[str]) -> str:
 
 def finite_array(argument: str, value: ArrayLike, last_axis: int) -> NDArray[np.float64]:
     """Return `value` as float64, C-contiguous, all finite, with `last_axis` entries at the end."""
+    import numpy as np  # here, for the command line to start without it
+
     try:
         array = np.asarray(value)
     except ValueError:  # ragged

@@ -18,6 +18,7 @@ from cliff.cli.derive import derive
 from cliff.cli.flow import flow
 from cliff.cli.phase import phase
 from cliff.cli.plot import plot
+from cliff.cli.train import train
 
 # typer brings its own copy of click, and names this class only through its children
 ParserError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -31,6 +32,7 @@ app = typer.Typer(
 app.command()(flow)
 app.command()(derive)
 app.command()(phase)
+app.command()(train)
 app.command()(plot)
 
 

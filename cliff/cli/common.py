@@ -28,6 +28,9 @@ OPTION_OF = {
     "mobility": "--mobility",
     "positions": "--positions",
     "label_bias": "--label-bias",
+    "n_classes": "--classes",
+    "n_novel": "--novel",
+    "n_steps": "--steps",
     "path": "FILE",
     "target": "TARGET",
 }

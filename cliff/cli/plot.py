@@ -29,6 +29,10 @@ def plot(
         from cliff.cli.phase import draw as draw_phase
 
         draw_phase(load(file), picture)
+    elif kind == "run":
+        from cliff.cli.train import draw as draw_run
+
+        draw_run(load(file), picture)
     else:
         raise ArgumentError("file", str(file), f"holds a {kind}, which has no picture")
     say(f"wrote {picture}", quiet)

@@ -1,0 +1,272 @@
+"""``cliff train``: train the full network or the minimal head on the task."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cliff.checks import ArgumentError, choice
+from cliff.cli.common import (
+    ComputationFailed,
+    Json,
+    Labels,
+    Output,
+    Pairs,
+    Plot,
+    Quiet,
+    Seed,
+    announce_compiling,
+    check_outputs,
+    label_bias_of,
+    print_json,
+    say,
+)
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from rich.progress import Progress
+
+    from cliff.network.runs import Run
+
+SHOWN = ("loss", "icl", "iwl", "ila1", "tila2")
+"""What the line of progress shows."""
+
+
+def train(
+    pairs: Pairs = 8,
+    labels: Labels = 32,
+    classes: Annotated[int, typer.Option(help="Classes K, at least L.")] = 512,
+    dim: Annotated[int, typer.Option(help="Dimension D of items and label vectors.")] = 63,
+    noise: Annotated[float, typer.Option(help="Spread of the items of a class.")] = 0.1,
+    zipf_exponent: Annotated[float, typer.Option(help="Exponent of the class frequencies.")] = 0.0,
+    burstiness: Annotated[
+        int, typer.Option("--burstiness", "-B", help="Times a class occurs in a bursty context.")
+    ] = 1,
+    p_bursty: Annotated[float, typer.Option(help="Bursty share of the known sequences.")] = 1.0,
+    p_novel: Annotated[float, typer.Option(help="Share of sequences with fresh classes.")] = 1.0,
+    novel: Annotated[
+        int | None,
+        typer.Option(help="Fresh classes in a batch; by default each sequence has its own."),
+    ] = None,
+    window: Annotated[int, typer.Option(help="Positions, at least 2N + 1.")] = 65,
+    model: Annotated[str, typer.Option(help="transformer or minimal.")] = "transformer",
+    width: Annotated[int, typer.Option(help="Units in each layer of the classifier.")] = 128,
+    label_bias: Annotated[
+        str, typer.Option(help="beta2 of the minimal head: free, or a number to hold it at.")
+    ] = "free",
+    steps: Annotated[int, typer.Option(help="Updates to make.")] = 10_000,
+    lr: Annotated[float, typer.Option(help="Learning rate; time is t = lr × steps.")] = 0.1,
+    batch: Annotated[int, typer.Option(help="Sequences in a batch.")] = 128,
+    weight_decay: Annotated[float, typer.Option(help="Shrinkage of parameters a step.")] = 1e-6,
+    eval_every: Annotated[int, typer.Option(help="Steps between evaluations.")] = 100,
+    eval_size: Annotated[int, typer.Option(help="Held-out sequences for each question.")] = 512,
+    stop_accuracy: Annotated[
+        float | None, typer.Option(help="Stop at this held-out accuracy.")
+    ] = None,
+    seed: Seed = 0,
+    seeds: Annotated[
+        str | None, typer.Option(help="Several runs side by side: 0:6, or 1,5,7.")
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(help="Runs at a time; by default one on each core.")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="Keep the state of the run here; {seed} stands for the seed."),
+    ] = None,
+    checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 1000,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the checkpoint, where there is one.")
+    ] = False,
+    output: Output = None,
+    plot: Plot = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a network on the in-context task and record the progress measures.
+
+    The defaults show the transition of an induction head, at about step 4,000.
+    With --output RUN.nc the state is kept in RUN.checkpoint.npz unless --checkpoint says otherwise.
+    """
+    # before NumPy is loaded: these products are too small to be shared out among threads
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    check_outputs(output, plot)
+    chosen = _seeds(seeds) if seeds is not None else [seed]
+    if processes is not None and processes < 1:
+        raise ArgumentError("processes", processes, "must be at least 1")
+    choice("model", model, ("transformer", "minimal"))
+    keep = _checkpoint(checkpoint, output, resume, len(chosen))
+
+    from cliff.network.runs import Run
+    from cliff.task import Task
+
+    network: dict[str, Any] = {"width": width}
+    if model == "minimal":
+        network["label_bias"] = label_bias_of(label_bias)
+    elif label_bias != "free":
+        raise ArgumentError("label_bias", label_bias, "belongs to the minimal head")
+    task: dict[str, Any] = {
+        "n_pairs": pairs,
+        "n_labels": labels,
+        "n_classes": classes,
+        "dim": dim,
+        "noise": noise,
+        "zipf_exponent": zipf_exponent,
+        "burstiness": burstiness,
+        "p_bursty": p_bursty,
+        "p_novel": p_novel,
+        "n_novel": novel,
+        "window": window,
+    }
+    options = {
+        "lr": lr,
+        "batch": batch,
+        "weight_decay": weight_decay,
+        "eval_every": eval_every,
+        "eval_size": eval_size,
+        "stop_accuracy": stop_accuracy,
+        "checkpoint_every": checkpoint_every,
+        "resume": resume,
+    }
+    runs = [
+        Run(
+            model,
+            Task(**task, seed=number),
+            number,
+            steps,
+            network,
+            {**options, "checkpoint": keep and keep.replace("{seed}", str(number))},
+        )
+        for number in chosen
+    ]
+    announce_compiling(quiet)
+    result = _train(runs, processes, quiet)
+    if output is not None:
+        from cliff.store import save_dataset
+
+        save_dataset(result, output, "run")
+    if plot is not None:
+        draw(result, plot)
+    _tell(result, as_json)
+    for path in (output, plot):
+        if path is not None:
+            say(f"wrote {path}", quiet)
+
+
+def draw(result: xr.Dataset, path: Path) -> None:
+    """Draw the picture of a run, or of several side by side."""
+    from cliff.plots import save
+    from cliff.plots_train import training_figure
+
+    save(training_figure(result), path)
+
+
+def _seeds(text: str) -> list[int]:
+    """Seeds of "first:end" (without the end) or of "a,b,c"."""
+    try:
+        if ":" in text:
+            first, end = (int(part) for part in text.split(":"))
+            chosen = list(range(first, end))
+        else:
+            chosen = [int(part) for part in text.split(",")]
+    except ValueError:
+        chosen = []
+    if not chosen or min(chosen) < 0 or len(set(chosen)) < len(chosen):
+        raise ArgumentError("seeds", text, "must be a range such as 0:6, or a list such as 1,5,7")
+    return chosen
+
+
+def _checkpoint(given: Path | None, output: Path | None, resume: bool, n_runs: int) -> str | None:
+    """Name of the checkpoints, in which {seed} stands for the seed."""
+    if given is not None:
+        if n_runs > 1 and "{seed}" not in given.name:
+            raise ArgumentError("checkpoint", str(given), "must contain {seed}, one for each run")
+        return str(given)
+    if output is not None:
+        middle = ".{seed}" if n_runs > 1 else ""
+        return str(output.with_suffix(f"{middle}.checkpoint.npz"))
+    if resume:
+        raise ArgumentError("resume", "", "needs --checkpoint or --output, to know the file")
+    return None
+
+
+def _train(runs: list[Run], processes: int | None, quiet: bool) -> xr.Dataset:
+    """Train, with words for what can end it early."""
+    from concurrent.futures.process import BrokenProcessPool
+
+    try:
+        return _show_and_train(runs, processes, quiet)
+    except BrokenProcessPool as error:
+        raise ComputationFailed("a training process was killed; --resume goes on") from error
+    except KeyboardInterrupt as error:
+        kept = runs[0].options["checkpoint"] is not None
+        say("cliff: interrupted" + kept * ", and kept: --resume goes on from here", quiet)
+        raise typer.Exit(130) from error
+
+
+def _show_and_train(runs: list[Run], processes: int | None, quiet: bool) -> xr.Dataset:
+    """Run them all behind a line of progress each, and lay the results side by side."""
+    from cliff.network.runs import run_all, side_by_side
+
+    progress = _lines(quiet)
+    lines = {run.seed: progress.add_task("", total=run.n_steps) for run in runs}
+
+    def report(seed: int, row: dict[str, float]) -> None:
+        values = "  ".join(f"{name} {row[name]:.2f}" for name in SHOWN)
+        text = f"seed {seed}  {row['step']}/{runs[0].n_steps}  {values}"
+        progress.start()
+        progress.update(lines[seed], completed=row["step"], description=text)
+
+    try:
+        if len(runs) == 1:
+            return runs[0](report)
+        return side_by_side(run_all(runs, processes, report), [run.seed for run in runs])
+    finally:
+        if progress.live.is_started:
+            progress.stop()
+
+
+def _lines(quiet: bool) -> Progress:
+    """Live lines on standard error."""
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
+
+    columns = (
+        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(compact=True),
+    )
+    return Progress(*columns, console=Console(stderr=True), disable=quiet)
+
+
+def _tell(result: xr.Dataset, as_json: bool) -> None:
+    """Print where the runs ended, and fail if the loss of one did not stay finite."""
+    from cliff.network.train import Status
+
+    each = [result.sel(seed=seed) for seed in result.seed] if "seed" in result.dims else [result]
+    summaries = []
+    for run in each:
+        last = run.dropna("step", subset=["loss"]).isel(step=-1)
+        summaries.append(
+            {
+                "seed": int(run.seed),
+                "status": str(run.status.item()),
+                "steps": int(run.last_step),
+                "t": float(last.t),
+                **{name: float(last[name]) for name in (*SHOWN, "accuracy", "icl_swapped", "cla")},
+            }
+        )
+    if as_json:
+        print_json({"runs": summaries})
+    else:
+        for summary in summaries:
+            values = "  ".join(f"{name} {summary[name]:.3f}" for name in SHOWN)
+            print("seed {seed}: {status} at step {steps}, ".format(**summary) + values)
+    failed = [summary for summary in summaries if summary["status"] == Status.NOT_FINITE]
+    if failed:
+        where = ", ".join("seed {seed} at step {steps}".format(**summary) for summary in failed)
+        raise ComputationFailed(f"the loss was no longer finite: {where}; the curves were kept")

@@ -1,0 +1,1 @@
+"""Networks that learn the task, with gradients written by hand, and their training."""

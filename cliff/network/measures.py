@@ -1,0 +1,110 @@
+"""What is measured on a network: progress measures and the three accuracies.
+
+The names are those of the landscape's measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cliff.network.layers import Network, Output, cross_entropy, softmax
+from cliff.task import EVALUATION, Batch, Question, Task, stream
+
+QUESTIONS: tuple[Question, ...] = ("train", "icl", "icl_swapped", "iwl")
+"""Evaluation sets: the training distribution itself, and the three questions."""
+
+
+def evaluation_sets(task: Task, seed: int, size: int) -> dict[Question, Batch]:
+    """Draw one held-out batch of `size` sequences for each of `QUESTIONS`."""
+    rng = stream(seed, EVALUATION)
+    return {question: task.sample(rng, size, question) for question in QUESTIONS}
+
+
+def measures(output: Output, batch: Batch) -> dict[str, float]:
+    """Progress measures of a network on a batch, as means over its sequences.
+
+    Parameters
+    ----------
+    output : Output
+        What the network makes of the batch.
+    batch : Batch
+
+    Returns
+    -------
+    dict of float
+        ``loss``: cross-entropy in nats;
+        ``accuracy``: share of right predictions;
+        ``ila1``: attention in layer 1 of a label to the item before it, mean over labels;
+        ``tila2``: attention in layer 2 of the target to the labels that are right (0 in a sequence
+        that has none);
+        ``tla2``: attention in layer 2 of the target to all labels;
+        ``cla``: probability that the prediction puts on the labels present in the context.
+    """
+    loss, _ = cross_entropy(output.logits, batch.answer)
+    present = np.zeros(output.logits.shape, bool)
+    np.put_along_axis(present, batch.labels, True, axis=1)
+    label = np.arange(1, output.attention1.shape[1], 2)
+    to_labels = output.attention2[:, label]
+    right = batch.labels == batch.answer[:, None]
+    return {
+        "loss": loss,
+        "accuracy": accuracy(output, batch),
+        "ila1": float(output.attention1[:, label, label - 1].mean()),
+        "tila2": float((to_labels * right).sum(axis=1).mean()),
+        "tla2": float(to_labels.sum(axis=1).mean()),
+        "cla": float((softmax(output.logits) * present).sum(axis=1).mean()),
+    }
+
+
+def accuracy(output: Output, batch: Batch) -> float:
+    """Share of right predictions."""
+    return float((output.logits.argmax(axis=1) == batch.answer).mean())
+
+
+def evaluate(net: Network, sets: Mapping[Question, Batch]) -> dict[str, float]:
+    """All measures on held-out sequences, and the network's own scalars.
+
+    Parameters
+    ----------
+    net : Network
+    sets : mapping
+        From `evaluation_sets`.
+
+    Returns
+    -------
+    dict of float
+        `measures` on the training distribution; the accuracies ``icl``, ``icl_swapped`` and
+        ``iwl``; whatever ``net.scalars()`` gives.
+    """
+    values = measures(net.forward(sets["train"]), sets["train"])
+    for question in QUESTIONS[1:]:
+        values[question] = accuracy(net.forward(sets[question]), sets[question])
+    return {**values, **net.scalars()}
+
+
+def attention_maps(net: Network, batch: Batch) -> dict[str, NDArray[np.float64]]:
+    """Mean attention of both layers.
+
+    Parameters
+    ----------
+    net : Network
+    batch : Batch
+        Sequences whose answer is in the context.
+
+    Returns
+    -------
+    dict of ndarray
+        ``attention1``, shape (T, T): of each token, mean over the batch;
+        ``attention2``, shape (N, T): of the target, mean over the sequences whose (first) right
+        label is in slot n; NaN where there is none.
+    """
+    output = net.forward(batch)
+    slot = (batch.labels == batch.answer[:, None]).argmax(axis=1)
+    members = np.eye(batch.labels.shape[1])[slot]
+    with np.errstate(invalid="ignore"):
+        attention2 = members.T @ output.attention2 / members.sum(axis=0)[:, None]
+    attention1 = output.attention1.mean(axis=0, dtype=np.float64)
+    return {"attention1": attention1, "attention2": attention2}

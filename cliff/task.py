@@ -1,0 +1,372 @@
+"""The in-context classification task and its samplers.
+
+A sequence is x1 l1 x2 l2 ... xN lN x_t: N item-label pairs, then a target item whose label is to be
+predicted. The task is that of Reddy [1]_, after Chan et al. [2]_.
+
+References
+----------
+.. [1] G. Reddy, "The mechanistic basis of data dependence and abrupt learning in an in-context
+   classification task", ICLR 2024, arXiv:2312.03002.
+.. [2] S. Chan et al., "Data distributional properties drive emergent in-context learning in
+   transformers", NeurIPS 2022, arXiv:2205.05055.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.random import Generator, SeedSequence
+from numpy.typing import NDArray
+
+from cliff.checks import ArgumentError, integer, real
+from cliff.kernels import network as kernels
+
+Float32 = NDArray[np.float32]
+Indices = NDArray[np.intp]
+Question = Literal["train", "icl", "icl_swapped", "iwl"]
+
+# Streams that grow from one seed without touching each other.
+WORLD, INITIAL, DATA, EVALUATION = range(4)
+
+
+def stream(seed: int, purpose: int) -> Generator:
+    """Generator of one purpose (WORLD, INITIAL, DATA or EVALUATION) under a seed."""
+    return Generator(np.random.SFC64(SeedSequence(seed, spawn_key=(purpose,))))
+
+
+def normals(rng: Generator, shape: tuple[int, ...], scale: float) -> Float32:
+    """Independent normal numbers of mean 0 and standard deviation `scale`, in float32."""
+    count = math.prod(shape)
+    raw = rng.integers(0, 2**64 - 1, (count + 1) // 2, dtype=np.uint64, endpoint=True)
+    pairs = np.empty((2, len(raw)), np.float32)
+    kernels.normals(raw, np.float32(scale), pairs)
+    return pairs.reshape(-1)[:count].reshape(shape)
+
+
+class Batch(NamedTuple):
+    """Sequences, in any order.
+
+    Attributes
+    ----------
+    items : ndarray of float32, shape (size, N + 1, D)
+        The items of the context, then the target.
+    labels : ndarray of int, shape (size, N)
+        Label of each item of the context.
+    answer : ndarray of int, shape (size,)
+        Label of the target.
+    start : ndarray of int, shape (size,)
+        Position of the first token in the window.
+    """
+
+    items: Float32
+    labels: Indices
+    answer: Indices
+    start: Indices
+
+
+class _Classes:
+    """Classes 0, 1, ... with frequencies proportional to (1 + class)^-exponent.
+
+    Class k carries the label k mod L. The classes are lined up on the unit interval label by label,
+    so that one uniform number draws a class, among all or among those of one label.
+    """
+
+    def __init__(self, n_classes: int, n_labels: int, exponent: float) -> None:
+        frequency = np.arange(1, n_classes + 1, dtype=np.float64) ** -exponent
+        frequency /= frequency.sum()
+        label = np.arange(n_classes) % n_labels
+        self.in_line = np.argsort(label, kind="stable")
+        self.place = np.argsort(self.in_line)
+        self.edges = np.concatenate([[0.0], np.cumsum(frequency[self.in_line])])
+        self.label_edges = np.concatenate([[0], np.cumsum(np.bincount(label))])
+        self.label_mass = np.bincount(label, frequency)
+
+    def _place_at(self, point: NDArray[np.float64]) -> Indices:
+        place = np.searchsorted(self.edges, point, side="right") - 1
+        return np.minimum(place, len(self.in_line) - 1)
+
+    def draw(self, rng: Generator, shape: tuple[int, ...]) -> Indices:
+        """Independent classes."""
+        return self.in_line[self._place_at(rng.random(shape))]
+
+    def draw_other(self, rng: Generator, classes: Indices, n_columns: int) -> Indices:
+        """Independent classes, `n_columns` a row, conditioned on not being the row's own class."""
+        own = self.place[classes][:, None]
+        begin, gap = self.edges[own], self.edges[own + 1] - self.edges[own]
+        point = rng.random((len(classes), n_columns)) * (1 - gap)
+        place = self._place_at(np.where(point < begin, point, point + gap))
+        # a point on the edge of the gap may be rounded into it
+        return self.in_line[np.where(place == own, (own + 1) % len(self.in_line), place)]
+
+    def draw_distinct(self, rng: Generator, n_rows: int, n_columns: int) -> Indices:
+        """Classes with distinct labels in each row; the first one is distributed as in `draw`.
+
+        The others follow as in successive draws that pass over the labels already taken.
+        """
+        label = race(rng, self.label_mass, n_rows, n_columns)
+        first, end = self.label_edges[label], self.label_edges[label + 1]
+        begin = self.edges[first]
+        point = begin + rng.random(label.shape) * (self.edges[end] - begin)
+        return self.in_line[np.clip(self._place_at(point), first, end - 1)]
+
+
+def race(rng: Generator, rates: NDArray[Any], n_rows: int, n_columns: int) -> Indices:
+    """Draw without replacement, in proportion to `rates`: `n_columns` indices in each row.
+
+    The runners' times are exponential, and their order of arrival is that of successive draws.
+    """
+    times = rng.standard_exponential((n_rows, len(rates))) / rates
+    return np.argsort(times, axis=1)[:, :n_columns]
+
+
+@dataclass(frozen=True)
+class Task:
+    """The in-context classification task.
+
+    K classes have centres mu_k ~ N(0, 1/D) in R^D; an item of class k is
+    (mu_k + noise eta) / sqrt(1 + noise^2) with eta ~ N(0, 1/D). L label vectors are N(0, 1/D) too,
+    and class k carries the label k mod L.
+
+    A *bursty* sequence holds N/B classes with distinct labels, B times each, in random order, and
+    its target is another item of one of them. That class is distributed as (1 + k)^-zipf_exponent;
+    the other classes follow as in successive draws that pass over the labels already taken. In a
+    sequence that is not bursty, the N classes of the context and the target's are independent.
+    A *novel* sequence is a bursty one whose classes are fresh, with fresh centres, so that only the
+    context tells their labels; each label is equally likely.
+
+    Parameters
+    ----------
+    n_pairs : int
+        Item-label pairs N in the context.
+    n_labels : int
+        Labels L.
+    n_classes : int
+        Classes K, at least L.
+    dim : int
+        Dimension D of items and label vectors.
+    noise : float
+        Spread of the items of a class, eps. The mean overlap of an item with its centre is
+        1 / sqrt(1 + noise^2), of two items of a class 1 / (1 + noise^2).
+    zipf_exponent : float
+        Exponent of the class frequencies, at most 10; 0 makes all classes equally frequent.
+    burstiness : int
+        Occurrences B of each class in a bursty context, a divisor of N. With B = 0 no known
+        sequence is bursty, whatever `p_bursty`, and B = 1 in the novel ones.
+    p_bursty : float
+        Share of the bursty sequences among those that are not novel.
+    p_novel : float
+        Share of the novel sequences.
+    n_novel : int, optional
+        Number of fresh classes that the novel sequences of one batch share, at least N/B.
+        Every sequence has its own by default.
+    window : int
+        Number P of positions. A sequence occupies 2N + 1 consecutive ones, which start anywhere.
+    seed : int
+        Seed of the centres and the label vectors.
+
+    Raises
+    ------
+    ArgumentError
+        If a parameter is out of range, N is not a multiple of B, N/B > L, L > K or 2N + 1 > P.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> task = Task(n_pairs=4, n_labels=8)
+    >>> batch = task.sample(np.random.default_rng(0), 100)
+    >>> batch.items.shape, batch.labels.shape, batch.answer.shape
+    ((100, 5, 63), (100, 4), (100,))
+
+    References
+    ----------
+    Reddy, ICLR 2024, arXiv:2312.03002, section 2.
+    """
+
+    n_pairs: int = 8
+    n_labels: int = 32
+    n_classes: int = 512
+    dim: int = 63
+    noise: float = 0.1
+    zipf_exponent: float = 0.0
+    burstiness: int = 1
+    p_bursty: float = 1.0
+    p_novel: float = 1.0
+    n_novel: int | None = None
+    window: int = 65
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        least = {
+            "n_pairs": 1,
+            "n_labels": 2,
+            "n_classes": 2,
+            "dim": 1,
+            "burstiness": 0,
+            "window": 1,
+        }
+        for name, minimum in {**least, "seed": 0}.items():
+            object.__setattr__(self, name, integer(name, getattr(self, name), minimum))
+        most = {"noise": np.inf, "zipf_exponent": 10, "p_bursty": 1, "p_novel": 1}
+        for name, maximum in most.items():
+            object.__setattr__(self, name, real(name, getattr(self, name), 0, maximum))
+        if self.n_pairs % self.copies:
+            raise ArgumentError(
+                "burstiness", self.burstiness, f"must divide the {self.n_pairs} pairs"
+            )
+        if self.n_distinct > self.n_labels:
+            raise ArgumentError(
+                "n_labels",
+                self.n_labels,
+                f"must be at least {self.n_distinct}, the classes in a bursty context",
+            )
+        if self.n_labels > self.n_classes:
+            raise ArgumentError(
+                "n_classes", self.n_classes, f"must be at least {self.n_labels}, one for each label"
+            )
+        if self.n_novel is not None:
+            object.__setattr__(self, "n_novel", integer("n_novel", self.n_novel, self.n_distinct))
+        if self.n_tokens > self.window:
+            raise ArgumentError(
+                "window",
+                self.window,
+                f"must be at least {self.n_tokens}, the tokens of a sequence",
+            )
+
+    @property
+    def copies(self) -> int:
+        """Occurrences of each class in a bursty context."""
+        return max(self.burstiness, 1)
+
+    @property
+    def n_distinct(self) -> int:
+        """Classes in a bursty context."""
+        return self.n_pairs // self.copies
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of a sequence."""
+        return 2 * self.n_pairs + 1
+
+    @property
+    def width(self) -> int:
+        """Length of a token: one-hot position, then content."""
+        return self.window + self.dim
+
+    def settings(self) -> dict[str, Any]:
+        """All parameters by name."""
+        return asdict(self)
+
+    @cached_property
+    def _world(self) -> tuple[Float32, Float32]:
+        rng = stream(self.seed, WORLD)
+        scale = self.dim**-0.5
+        label_vectors = normals(rng, (self.n_labels, self.dim), scale)
+        return label_vectors, normals(rng, (self.n_classes, self.dim), scale)
+
+    @property
+    def label_vectors(self) -> Float32:
+        """Label vectors, shape (L, D)."""
+        return self._world[0]
+
+    @property
+    def centres(self) -> Float32:
+        """Centres of the classes, shape (K, D)."""
+        return self._world[1]
+
+    @cached_property
+    def _known(self) -> _Classes:
+        return _Classes(self.n_classes, self.n_labels, self.zipf_exponent)
+
+    def sample(self, rng: Generator, size: int, question: Question = "train") -> Batch:
+        """Draw sequences.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            Source of all randomness.
+        size : int
+            Number of sequences.
+        question : str
+            ``"train"``: the mix that `p_novel` and `p_bursty` ask for;
+            ``"icl"``: novel sequences, every one with its own classes;
+            ``"icl_swapped"``: bursty sequences of known classes, the labels shifted all alike (by
+            1 to L - 1, modulo L), so that only the context gives the answer;
+            ``"iwl"``: known classes, independent, the target's class absent from the context, so
+            that only the weights give the answer.
+
+        Returns
+        -------
+        Batch
+        """
+        if question == "icl":
+            return self._novel(rng, size, None)
+        if question == "icl_swapped":
+            batch = self._bursty(rng, size)
+            shift = rng.integers(1, self.n_labels, size)
+            return batch._replace(
+                labels=(batch.labels + shift[:, None]) % self.n_labels,
+                answer=(batch.answer + shift) % self.n_labels,
+            )
+        if question == "iwl":
+            target = self._known.draw(rng, (size,))
+            return self._of_known(rng, self._known.draw_other(rng, target, self.n_pairs), target)
+        p_bursty = self.p_bursty if self.burstiness else 0.0
+        shares = [self.p_novel, (1 - self.p_novel) * p_bursty, (1 - self.p_novel) * (1 - p_bursty)]
+        n_novel, n_bursty, n_independent = rng.multinomial(size, shares)
+        parts = []
+        if n_novel:
+            parts.append(self._novel(rng, n_novel, self.n_novel))
+        if n_bursty:
+            parts.append(self._bursty(rng, n_bursty))
+        if n_independent:
+            parts.append(self._independent(rng, n_independent))
+        if len(parts) == 1:
+            return parts[0]
+        return Batch(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+    def _novel(self, rng: Generator, size: int, n_shared: int | None) -> Batch:
+        scale = self.dim**-0.5
+        slots = self._slots(rng, size)
+        if n_shared is None:
+            label = race(rng, np.ones(self.n_labels), size, self.n_distinct)
+            fresh = normals(rng, (size * self.n_distinct, self.dim), scale)
+            classes = np.arange(size * self.n_distinct).reshape(size, -1)
+        else:
+            shared = _Classes(n_shared, self.n_labels, 0.0)
+            classes = shared.draw_distinct(rng, size, self.n_distinct)
+            label = classes % self.n_labels
+            fresh = normals(rng, (n_shared, self.dim), scale)
+        classes = np.take_along_axis(classes, slots, axis=1)
+        label = np.take_along_axis(label, slots, axis=1)
+        return self._batch(rng, fresh[classes], label)
+
+    def _bursty(self, rng: Generator, size: int) -> Batch:
+        distinct = self._known.draw_distinct(rng, size, self.n_distinct)
+        classes = np.take_along_axis(distinct, self._slots(rng, size), axis=1)
+        return self._of_known(rng, classes[:, :-1], classes[:, -1])
+
+    def _independent(self, rng: Generator, size: int) -> Batch:
+        classes = self._known.draw(rng, (size, self.n_pairs + 1))
+        return self._of_known(rng, classes[:, :-1], classes[:, -1])
+
+    def _of_known(self, rng: Generator, context: Indices, target: Indices) -> Batch:
+        classes = np.column_stack([context, target])
+        return self._batch(rng, self.centres[classes], classes % self.n_labels)
+
+    def _slots(self, rng: Generator, size: int) -> Indices:
+        """Which of a bursty sequence's classes each item belongs to; the target to the first."""
+        order = np.argsort(rng.random((size, self.n_pairs), dtype=np.float32), axis=1)
+        return np.column_stack([order % self.n_distinct, np.zeros(size, np.intp)])
+
+    def _batch(self, rng: Generator, items: Float32, label: Indices) -> Batch:
+        """Add the items' noise to their centres, in place, and a place in the window."""
+        if self.noise:
+            spread = (1 + self.noise**2) ** -0.5
+            items *= np.float32(spread)
+            items += normals(rng, items.shape, spread * self.noise * self.dim**-0.5)
+        start = rng.integers(0, self.window - self.n_tokens + 1, len(items))
+        return Batch(items, label[:, :-1], label[:, -1], start)

@@ -1,0 +1,216 @@
+"""``cliff train`` as a user meets it: output, files, exit codes, one line for every mistake."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from cliff.cli import main
+from cliff.network.train import train
+from cliff.network.transformer import Transformer
+from cliff.task import Task
+
+SMALL = [
+    "--pairs=2", "--labels=4", "--classes=8", "--dim=5", "--window=9", "--width=6", "--batch=8",
+    "--eval-every=10", "--eval-size=32", "--steps=20",
+]  # fmt: skip
+
+
+@pytest.fixture
+def command(capsys):
+    def run(*arguments):
+        with pytest.raises(SystemExit) as exit_:
+            main(["train", *SMALL, *map(str, arguments)])
+        return exit_.value.code, *capsys.readouterr()
+
+    return run
+
+
+def test_prints_where_it_ended(command):
+    code, out, _ = command("--quiet")
+    assert code == 0
+    assert out.startswith("seed 0: done at step 20, loss ")
+    assert out.count("\n") == 1
+
+
+def test_json_is_all_that_standard_output_gets(command):
+    code, out, _ = command("--json", "--seed=3", "--lr=0.05")
+    assert code == 0
+    (summary,) = json.loads(out)["runs"]
+    assert summary["seed"] == 3
+    assert summary["status"] == "done"
+    assert summary["t"] == pytest.approx(1.0)
+    task = Task(2, 4, 8, 5, window=9, seed=3)
+    run = train(
+        Transformer(task, 3, width=6), task, 20, 0.05, 8, seed=3, eval_every=10, eval_size=32
+    )
+    assert summary["loss"] == run.loss.values[-1]
+
+
+def test_quiet_is_silent_on_standard_error(command):
+    assert command("--quiet")[2] == ""
+
+
+def test_output_and_picture(command, tmp_path):
+    output, plot = tmp_path / "run.nc", tmp_path / "run.png"
+    code, _, err = command("--output", output, "--plot", plot, "--model=minimal", "--label-bias=0")
+    assert code == 0
+    assert str(output) in err
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    with xr.open_dataset(output) as run:
+        assert run.step.values.tolist() == [0, 10, 20]
+        parameters = json.loads(run.attrs["parameters"])
+    assert parameters["model"] == "minimal"
+    assert parameters["label_bias"] == 0
+    assert parameters["task"]["n_classes"] == 8
+    assert (tmp_path / "run.checkpoint.npz").is_file()
+    with pytest.raises(SystemExit) as exit_:
+        main(["plot", str(output), str(tmp_path / "again.png")])
+    assert exit_.value.code == 0
+    assert (tmp_path / "again.png").read_bytes() == plot.read_bytes()
+
+
+def test_one_blas_thread_unless_asked_otherwise(tmp_path):
+    """The command sets the number before NumPy is loaded, when it still counts."""
+    code = (
+        "import os, sys; import cliff.cli; loaded = 'numpy' in sys.modules\n"
+        "try: cliff.cli.main(['train', '--steps=0', '--eval-size=1', '--quiet'])\n"
+        "except SystemExit: print(loaded, os.environ['OPENBLAS_NUM_THREADS'])"
+    )
+    for given, expected in ((None, "1"), ("2", "2")):
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+        environment.pop("OPENBLAS_NUM_THREADS", None)
+        if given:
+            environment["OPENBLAS_NUM_THREADS"] = given
+        run = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+        )
+        assert run.stdout.splitlines()[-1] == f"False {expected}"
+
+
+def test_several_seeds(command, tmp_path):
+    output, plot = tmp_path / "run.nc", tmp_path / "run.svg"
+    code, out, _ = command("--seeds=1:3", "--output", output, "--plot", plot, "--json")
+    assert code == 0
+    assert [run["seed"] for run in json.loads(out)["runs"]] == [1, 2]
+    with xr.open_dataset(output) as runs:
+        assert runs.loss.dims == ("seed", "step")
+        assert (runs.loss[0] != runs.loss[1]).any()
+    assert {"run.1.checkpoint.npz", "run.2.checkpoint.npz"} < set(os.listdir(tmp_path))
+    assert b"<svg" in plot.read_bytes()
+
+
+def test_resume_goes_on_where_it_stopped(command, tmp_path):
+    first, second = tmp_path / "first.nc", tmp_path / "second.nc"
+    assert command("--output", first, "--steps=10")[0] == 0
+    code, _, err = command("--output", first)
+    assert code == 2
+    assert "exists" in err
+    assert command("--output", first, "--resume")[0] == 0
+    assert command("--output", second, "--resume")[0] == 0
+    with xr.open_dataset(first) as pieces, xr.open_dataset(second) as whole:
+        assert whole.identical(pieces.assign_attrs(whole.attrs))
+    code, _, err = command("--output", first, "--resume", "--lr=0.3")
+    assert code == 2
+    assert "lr=0.1, and this run has 0.3" in err
+
+
+def test_infinite_loss_fails_and_keeps_the_curves(command, tmp_path):
+    output = tmp_path / "run.nc"
+    code, _, err = command("--lr=1e4", "--steps=500", "--output", output)
+    assert code == 1
+    assert "no longer finite: seed 0 at step" in err
+    with xr.open_dataset(output) as run:
+        assert run.status.item() == "not finite"
+        assert np.isfinite(run.loss).all()
+
+
+def test_stops_at_an_accuracy(command):
+    code, out, _ = command("--stop-accuracy=0.01", "--json")
+    assert code == 0
+    assert json.loads(out)["runs"][0]["status"] == "accuracy reached"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["--pairs=0"], "--pairs"),
+        (["--burstiness=3"], "--burstiness"),
+        (["--pairs=8", "--window=17"], "--labels"),
+        (["--labels=1"], "--labels"),
+        (["--classes=3"], "--classes"),
+        (["--window=4"], "--window"),
+        (["--dim=0"], "--dim"),
+        (["--noise=-1"], "--noise"),
+        (["--zipf-exponent=nan"], "--zipf-exponent"),
+        (["--p-bursty=1.5"], "--p-bursty"),
+        (["--p-novel=-0.1"], "--p-novel"),
+        (["--novel=1"], "--novel"),
+        (["--model=rnn"], "--model"),
+        (["--width=0"], "--width"),
+        (["--label-bias=0"], "--label-bias"),
+        (["--model=minimal", "--label-bias=none"], "--label-bias"),
+        (["--steps=-1"], "--steps"),
+        (["--lr=-1"], "--lr"),
+        (["--batch=0"], "--batch"),
+        (["--weight-decay=2"], "--weight-decay"),
+        (["--eval-every=0"], "--eval-every"),
+        (["--eval-size=0"], "--eval-size"),
+        (["--stop-accuracy=2"], "--stop-accuracy"),
+        (["--checkpoint-every=0"], "--checkpoint-every"),
+        (["--seed=-1"], "--seed"),
+        (["--seeds=6:0"], "--seeds"),
+        (["--seeds=a"], "--seeds"),
+        (["--seeds=1,1"], "--seeds"),
+        (["--processes=0"], "--processes"),
+        (["--resume"], "--resume"),
+        (["--seeds=0:2", "--checkpoint=run.npz"], "--checkpoint"),
+        (["--checkpoint=/missing/run.npz"], "--checkpoint"),
+        (["--output=/missing/run.nc"], "--output"),
+        (["--plot=run.txt"], "--plot"),
+    ],
+)
+def test_a_mistake_gets_one_line_and_leaves_no_file(
+    command, tmp_path, monkeypatch, arguments, option
+):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = command(*arguments)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("cliff: ")
+    assert option in err
+    assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("seeds", [["--seed=0"], ["--seeds=0:2", "--processes=2"]])
+def test_ctrl_c_keeps_the_checkpoints(tmp_path, seeds):
+    root = str(Path(__file__).parent.parent)
+    arguments = [*SMALL, "--steps=1000000", "--checkpoint-every=50", *seeds,
+                 f"--checkpoint={tmp_path}/{{seed}}.npz"]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cliff", "train", *arguments],
+        env={**os.environ, "PYTHONPATH": root}, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    expected = 1 if len(seeds) == 1 else 2
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("*.npz"))) < expected and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.endswith("cliff: interrupted, and kept: --resume goes on from here\n")
+    assert "Traceback" not in err
+    files = sorted(tmp_path.iterdir())
+    assert [file.name for file in files] == ["0.npz", "1.npz"][:expected]
+    for file in files:
+        with np.load(file) as content:
+            assert json.loads(str(content["header"]))["step"] > 0

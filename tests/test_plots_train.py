@@ -1,0 +1,67 @@
+"""Pictures of training runs show the numbers of the run, and nothing else."""
+
+import numpy as np
+import pytest
+
+from cliff.network.runs import side_by_side
+from cliff.network.train import train
+from cliff.network.transformer import Transformer
+from cliff.plots import MEASURE_STYLES, new_figure
+from cliff.plots_train import (
+    ACCURACY_STYLES,
+    attention,
+    loss_and_accuracies,
+    training_figure,
+    training_measures,
+)
+from cliff.task import Task
+
+TASK = Task(n_pairs=2, n_labels=4, n_classes=8, dim=5, window=9)
+
+
+@pytest.fixture(scope="module")
+def runs():
+    each = [
+        train(Transformer(TASK, seed, width=6), TASK, n, 0.1, 8, eval_every=5, eval_size=16)
+        for seed, n in ((0, 20), (1, 10))
+    ]
+    return side_by_side(each, [0, 1])
+
+
+@pytest.fixture
+def ax():
+    return new_figure(4, 3)[1][0, 0]
+
+
+@pytest.mark.parametrize(
+    ("draw", "names"),
+    [(loss_and_accuracies, ("loss", *ACCURACY_STYLES)), (training_measures, MEASURE_STYLES)],
+)
+def test_curves(runs, ax, draw, names):
+    lines = draw(runs, ax)
+    assert len(lines) == 2 * len(names)
+    for name, pair in zip(names, zip(lines[::2], lines[1::2], strict=True), strict=True):
+        for line, values in zip(pair, runs[name].values, strict=True):
+            np.testing.assert_array_equal(line.get_ydata(), values)
+            np.testing.assert_array_equal(line.get_xdata(), runs.t)
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert len(labels) == len(names) == len(set(labels))
+    assert ax.get_xlabel()
+    assert ax.get_ylabel()
+
+
+def test_one_run_is_drawn_as_one_curve(runs, ax):
+    assert len(training_measures(runs.isel(seed=0), ax)) == len(MEASURE_STYLES)
+
+
+@pytest.mark.parametrize("layer", ["attention1", "attention2"])
+def test_attention(runs, ax, layer):
+    one = runs.isel(seed=1)
+    image = attention(one, layer, "after", ax)
+    np.testing.assert_array_equal(image.get_array(), one[layer].sel(moment="after"))
+    assert image.get_clim() == (0, 1)
+    assert "after" in ax.get_title()
+
+
+def test_whole_figure(runs):
+    assert len(training_figure(runs).axes) == 8  # six panels, the accuracies' axis, the colours

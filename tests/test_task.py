@@ -1,0 +1,341 @@
+"""The samplers against theory, with negative controls for every statistical test.
+
+All seeds are fixed: a p-value below 1e-3 would be a mistake in the sampler, not bad luck, and the
+controls show that the tests have the power to see one.
+"""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from cliff.checks import ArgumentError
+from cliff.task import DATA, EVALUATION, Task, normals, stream
+
+SIZE = 4000
+
+
+def classes_of(task, batch):
+    """Class of every item, or -1 of fresh ones: without noise an item is its class's centre."""
+    assert task.noise == 0
+    items = batch.items.reshape(-1, task.dim)
+    distance = np.linalg.norm(items[:, None] - task.centres, axis=2)
+    nearest = distance.argmin(axis=1)
+    known = distance[np.arange(len(items)), nearest] == 0
+    return np.where(known, nearest, -1).reshape(batch.items.shape[:2])
+
+
+def small(**changes):
+    sizes = {"n_pairs": 4, "n_labels": 6, "n_classes": 18, "dim": 8, "window": 12}
+    return Task(**{**sizes, "noise": 0.0, "p_novel": 0.0, **changes})
+
+
+def p_value(counts, expected):
+    return stats.chisquare(counts, expected * counts.sum() / expected.sum()).pvalue
+
+
+def zipf(n_classes, exponent):
+    weights = np.arange(1, n_classes + 1) ** -float(exponent)
+    return weights / weights.sum()
+
+
+def test_shapes_and_types():
+    task = Task(n_pairs=3, n_labels=5, dim=7, window=9)
+    batch = task.sample(stream(0, DATA), 11)
+    assert batch.items.shape == (11, 4, 7)
+    assert batch.items.dtype == np.float32
+    assert batch.labels.shape == (11, 3)
+    assert batch.answer.shape == batch.start.shape == (11,)
+    assert task.centres.shape == (512, 7)
+    assert task.label_vectors.shape == (5, 7)
+
+
+def test_world_and_batches_follow_from_the_seeds():
+    task, same, other = Task(), Task(), Task(seed=1)
+    np.testing.assert_array_equal(task.centres, same.centres)
+    assert not np.array_equal(task.centres, other.centres)
+    first, again = (task.sample(stream(5, DATA), 20) for _ in range(2))
+    for one, two in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, two)
+    elsewhere = task.sample(stream(5, EVALUATION), 20)
+    assert not np.array_equal(first.items, elsewhere.items)
+
+
+@pytest.mark.parametrize("exponent", [0.0, 1.0, 1.5])
+@pytest.mark.parametrize("question", ["train", "icl_swapped", "iwl"])
+def test_target_classes_follow_the_zipf_law(exponent, question):
+    task = small(zipf_exponent=exponent)
+    target = classes_of(task, task.sample(stream(1, DATA), SIZE, question))[:, -1]
+    counts = np.bincount(target, minlength=18)
+    assert p_value(counts, zipf(18, exponent)) > 1e-3
+    assert p_value(counts, zipf(18, exponent + 0.3)) < 1e-6  # control
+
+
+@pytest.mark.parametrize("exponent", [0.0, 1.5])
+def test_independent_contexts_follow_the_zipf_law(exponent):
+    task = small(burstiness=0, zipf_exponent=exponent)
+    classes = classes_of(task, task.sample(stream(2, DATA), SIZE))
+    for column in classes.T:
+        assert p_value(np.bincount(column, minlength=18), zipf(18, exponent)) > 1e-3
+    repeated = np.mean([len(set(row)) < 4 for row in classes[:, :4] % 6])
+    assert repeated > 0.5  # the control of the test that bursty labels are distinct
+
+
+def test_bursty_contexts_are_those_of_successive_draws():
+    """Against plain loops: draw a class, pass over it if its label is taken, go on."""
+    task = small(zipf_exponent=1.0)
+    classes = classes_of(task, task.sample(stream(3, DATA), SIZE))
+    rng = np.random.default_rng(0)
+    frequency = zipf(18, 1.0)
+    loops = np.zeros(18)
+    for _ in range(SIZE):
+        chosen = []
+        while len(chosen) < 4:
+            candidate = rng.choice(18, p=frequency)
+            if candidate % 6 not in [other % 6 for other in chosen]:
+                chosen.append(candidate)
+        loops[chosen] += 1
+    counts = np.bincount(classes[:, :4].ravel(), minlength=18)
+    assert stats.chi2_contingency([counts, loops]).pvalue > 1e-3
+    independent = np.random.default_rng(1).choice(18, 4 * SIZE, p=frequency)
+    control = stats.chi2_contingency([np.bincount(independent, minlength=18), loops])
+    assert control.pvalue < 1e-6
+
+
+@pytest.mark.parametrize("copies", [1, 2, 4])
+@pytest.mark.parametrize("p_novel", [0.0, 1.0])
+def test_each_class_occurs_as_often_as_burstiness_says(copies, p_novel):
+    task = small(burstiness=copies, p_novel=p_novel)
+    batch = task.sample(stream(4, DATA), SIZE)
+    for row, answer in zip(batch.labels, batch.answer, strict=True):
+        labels, counts = np.unique(row, return_counts=True)
+        assert len(labels) == 4 // copies
+        assert set(counts) == {copies}
+        assert answer in labels
+    # without noise, items of one label are equal, and different from those of all others
+    for items, row in zip(batch.items[:50], batch.labels[:50], strict=True):
+        same_item = (items[:-1, None] == items[None, :-1]).all(axis=2)
+        np.testing.assert_array_equal(same_item, row[:, None] == row)
+
+
+@pytest.mark.parametrize("question", ["train", "icl", "icl_swapped"])
+def test_match_is_in_every_slot_equally_often(question):
+    batch = small().sample(stream(5, DATA), SIZE, question)
+    slot = (batch.labels == batch.answer[:, None]).argmax(axis=1)
+    assert p_value(np.bincount(slot, minlength=4), np.ones(4)) > 1e-3
+
+
+def test_target_is_another_item_of_a_class_in_the_context():
+    task = small(noise=0.1, dim=63)
+    for question in ("train", "icl", "icl_swapped"):
+        batch = task.sample(stream(6, DATA), 500, question)
+        closest = np.einsum("bnd,bd->bn", batch.items[:, :-1], batch.items[:, -1]).argmax(axis=1)
+        assert np.mean(batch.labels[np.arange(500), closest] == batch.answer) > 0.98
+        assert (batch.items[:, :-1] != batch.items[:, -1:]).any(axis=2).all()
+
+
+def test_known_classes_carry_their_labels_and_novel_ones_any():
+    task = small(n_pairs=3, n_labels=6)
+    batch = task.sample(stream(7, DATA), SIZE)
+    classes = classes_of(task, batch)
+    np.testing.assert_array_equal(classes[:, :3] % 6, batch.labels)
+    np.testing.assert_array_equal(classes[:, 3] % 6, batch.answer)
+    novel = task.sample(stream(7, DATA), SIZE, "icl")
+    assert (classes_of(task, novel) == -1).all()
+    assert p_value(np.bincount(novel.answer, minlength=6), np.ones(6)) > 1e-3
+
+
+def test_swapped_labels_are_wrong_everywhere_and_consistent():
+    task = small(burstiness=2)
+    batch = task.sample(stream(8, DATA), SIZE, "icl_swapped")
+    own = classes_of(task, batch) % 6
+    shift = (batch.labels - own[:, :-1]) % 6
+    assert (shift == shift[:, :1]).all()
+    assert (shift > 0).all()
+    np.testing.assert_array_equal(batch.answer, (own[:, -1] + shift[:, 0]) % 6)
+    assert p_value(np.bincount(shift[:, 0], minlength=6)[1:], np.ones(5)) > 1e-3
+
+
+@pytest.mark.parametrize("exponent", [0.0, 1.5])
+def test_in_weights_contexts_lack_the_class_of_the_target(exponent):
+    task = small(zipf_exponent=exponent)
+    batch = task.sample(stream(9, DATA), SIZE, "iwl")
+    classes = classes_of(task, batch)
+    assert (classes[:, :-1] != classes[:, -1:]).all()
+    np.testing.assert_array_equal(classes[:, -1] % 6, batch.answer)
+    # given the target's class, the others keep their proportions
+    frequency = zipf(18, exponent)
+    chosen = classes[classes[:, -1] == 0][:, :-1]
+    counts = np.bincount(chosen.ravel(), minlength=18)
+    assert p_value(counts[1:], frequency[1:]) > 1e-3
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1, 1.0])
+def test_items_overlap_with_their_centres_as_theory_says(noise):
+    task = Task(n_pairs=4, n_labels=8, n_classes=16, noise=noise, p_novel=0.0)
+    batch = task.sample(stream(10, DATA), SIZE)
+    centres = task.centres[[np.flatnonzero(np.arange(16) % 8 == label) for label in range(8)]]
+    # of the two classes that carry a label, the item's is the closer one
+    candidates = centres[batch.labels]  # (size, N, 2, D)
+    overlap = np.einsum("bnd,bncd->bnc", batch.items[:, :-1], candidates)
+    overlap = (overlap / (candidates**2).sum(axis=3)).max(axis=2).ravel()
+    expected = (1 + noise**2) ** -0.5
+    error = overlap.std() / len(overlap) ** 0.5 + 1e-6
+    assert abs(overlap.mean() - expected) < 4 * error
+    assert abs(overlap.mean() - (1 + (noise + 0.1) ** 2) ** -0.5) > 4 * error  # control
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1, 1.0])
+def test_items_of_a_novel_class_overlap_as_theory_says(noise):
+    task = Task(n_pairs=4, n_labels=8, noise=noise)
+    batch = task.sample(stream(11, DATA), SIZE)
+    overlap = np.einsum("bnd,bd->bn", batch.items[:, :-1], batch.items[:, -1])
+    match = batch.labels == batch.answer[:, None]
+    for values, expected in ((overlap[match], 1 / (1 + noise**2)), (overlap[~match], 0.0)):
+        error = values.std() / len(values) ** 0.5
+        assert abs(values.mean() - expected) < 4 * error
+        assert abs(values.mean() - expected - 0.05) > 4 * error  # control
+    norms = (batch.items**2).sum(axis=2).ravel()
+    assert abs(norms.mean() - 1) < 4 * norms.std() / len(norms) ** 0.5
+
+
+def test_shares_of_novel_and_bursty_sequences():
+    task = small(p_novel=0.3, p_bursty=0.25)
+    batch = task.sample(stream(12, DATA), SIZE)
+    classes = classes_of(task, batch)
+    novel = (classes == -1).any(axis=1)
+    assert (novel == (classes == -1).all(axis=1)).all()
+    bursty = np.array([len(set(row)) == 4 and row_target in row for row, row_target in
+                       zip(batch.labels, batch.answer, strict=True)])  # fmt: skip
+    assert stats.binomtest(int(novel.sum()), SIZE, 0.3).pvalue > 1e-3
+    assert stats.binomtest(int(novel.sum()), SIZE, 0.35).pvalue < 1e-6  # control
+    # an independent sequence looks bursty with probability (6 5 4 3 / 6^4) (4 / 6)
+    looks = 0.25 + 0.75 * (360 / 1296) * (4 / 6)
+    known = ~novel
+    assert stats.binomtest(int(bursty[known].sum()), int(known.sum()), looks).pvalue > 1e-3
+    assert bursty[novel].all()
+
+
+def test_fresh_classes_of_a_batch_are_as_many_as_asked_for():
+    own = small(p_novel=1.0).sample(stream(13, DATA), 100)
+    shared = small(p_novel=1.0, n_novel=7).sample(stream(13, DATA), 100)
+    assert len(np.unique(own.items[:, :-1].reshape(-1, 8), axis=0)) == 400
+    rows = shared.items[:, :-1].reshape(-1, 8)
+    classes, inverse = np.unique(rows, axis=0, return_inverse=True)
+    assert len(classes) == 7
+    for number in range(7):  # each of them keeps its label throughout the batch
+        assert len(set(shared.labels.ravel()[inverse.ravel() == number])) == 1
+
+
+def test_window_starts_anywhere_with_equal_probability():
+    task = small(window=12)
+    start = task.sample(stream(14, DATA), SIZE).start
+    assert p_value(np.bincount(start, minlength=4), np.ones(4)) > 1e-3
+    assert (small(window=9).sample(stream(14, DATA), 50).start == 0).all()
+
+
+def test_normals_are_normal():
+    numbers = normals(stream(15, DATA), (2, 300_000), 2.0).astype(np.float64) / 2.0
+    for half in numbers:
+        assert stats.kstest(half, "norm").pvalue > 1e-3
+    assert stats.kstest(1.02 * numbers[0], "norm").pvalue < 1e-3  # control
+    assert stats.kstest(numbers[0] + 0.02, "norm").pvalue < 1e-3  # control
+    # both numbers of a pair come from one word: they must not know each other
+    for power in (1, 2):
+        correlation = np.corrcoef(numbers[0] ** power, numbers[1] ** power)[0, 1]
+        assert abs(correlation) < 4 / 300_000**0.5
+    tail = np.mean(np.abs(numbers) > 4)
+    assert 4 < tail * numbers.size < 4 * 6.334e-5 * numbers.size
+    quadrant = np.bincount(2 * (numbers[0] > 0) + (numbers[1] > 0), minlength=4)
+    assert p_value(quadrant, np.ones(4)) > 1e-3
+    octant = np.bincount((np.abs(numbers[0]) > np.abs(numbers[1])).astype(int), minlength=2)
+    assert p_value(octant, np.ones(2)) > 1e-3
+
+
+def test_normals_come_from_any_generator():
+    """A generator of 32-bit words, too, has to fill both halves of each word."""
+    rng = np.random.Generator(np.random.MT19937(0))
+    assert stats.kstest(normals(rng, (50_000,), 1.0), "norm").pvalue > 1e-3
+
+
+def test_normals_of_an_odd_number_and_of_known_bits():
+    assert normals(stream(16, DATA), (3, 5), 1.0).shape == (3, 5)
+    # the transform itself, in double precision
+    raw = np.random.default_rng(3).integers(0, 2**64, 1000, dtype=np.uint64)
+    from cliff.kernels.network import normals as transform
+
+    out = np.empty((2, 1000), np.float32)
+    transform(raw, np.float32(1), out)
+    square = -2 * np.log(((raw >> np.uint64(33)) + 0.5) / 2**31)
+    # the uniform number is rounded to 24 bits, the result again
+    np.testing.assert_allclose((out.astype(np.float64) ** 2).sum(axis=0), square, 1e-6, 2**-22)
+
+
+@pytest.mark.parametrize(
+    ("changes", "argument"),
+    [
+        ({"n_pairs": 0}, "n_pairs"),
+        ({"n_pairs": 2.5}, "n_pairs"),
+        ({"n_labels": 1}, "n_labels"),
+        ({"n_labels": 4}, "n_labels"),
+        ({"n_classes": 31}, "n_classes"),
+        ({"dim": 0}, "dim"),
+        ({"noise": -0.1}, "noise"),
+        ({"noise": float("nan")}, "noise"),
+        ({"zipf_exponent": -1.0}, "zipf_exponent"),
+        ({"zipf_exponent": 11.0}, "zipf_exponent"),
+        ({"burstiness": 3}, "burstiness"),
+        ({"burstiness": -1}, "burstiness"),
+        ({"p_bursty": 1.1}, "p_bursty"),
+        ({"p_novel": -0.1}, "p_novel"),
+        ({"n_novel": 7}, "n_novel"),
+        ({"window": 16}, "window"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_bad_settings_name_the_argument(changes, argument):
+    with pytest.raises(ArgumentError) as caught:
+        Task(**changes)
+    assert caught.value.argument == argument
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    copies=st.integers(0, 3),
+    distinct=st.integers(1, 5),
+    extra_labels=st.integers(1, 4),
+    extra_classes=st.integers(0, 9),
+    p_novel=st.sampled_from([0.0, 0.4, 1.0]),
+    p_bursty=st.sampled_from([0.0, 0.5, 1.0]),
+    exponent=st.sampled_from([0.0, 1.0, 10.0]),
+    size=st.integers(1, 9),
+)
+def test_any_mix_gives_sound_batches(
+    copies, distinct, extra_labels, extra_classes, p_novel, p_bursty, exponent, size
+):
+    n_pairs = max(copies, 1) * distinct
+    n_labels = n_pairs + extra_labels
+    task = Task(
+        n_pairs=n_pairs, n_labels=n_labels, n_classes=n_labels + extra_classes, dim=5,
+        zipf_exponent=exponent, burstiness=copies, p_bursty=p_bursty, p_novel=p_novel, window=40,
+    )  # fmt: skip
+    for question in ("train", "icl", "icl_swapped", "iwl"):
+        batch = task.sample(stream(0, DATA), size, question)
+        assert batch.items.shape == (size, n_pairs + 1, 5)
+        assert np.isfinite(batch.items).all()
+        for labels in (batch.labels, batch.answer):
+            assert labels.min() >= 0
+            assert labels.max() < n_labels
+        assert batch.start.min() >= 0
+        assert batch.start.max() + 2 * n_pairs + 1 <= 40
+
+
+def test_tasks_are_values():
+    assert Task() == Task()
+    assert dataclasses.replace(Task(), p_novel=0.0) != Task()
+    assert Task(**Task(n_pairs=4).settings()) == Task(n_pairs=4)

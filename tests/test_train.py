@@ -1,0 +1,488 @@
+"""Training: schedule, exact resumption, interventions, and the science it is for."""
+
+import dataclasses
+import doctest
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cliff.network.train as module
+from cliff.checks import ArgumentError
+from cliff.kernels import network as kernels
+from cliff.network.measures import evaluate, evaluation_sets
+from cliff.network.minimal import MinimalHead
+from cliff.network.runs import Run, run_all, side_by_side
+from cliff.network.train import load_network, train
+from cliff.network.transformer import Transformer
+from cliff.store import load, open_dataset, save_dataset
+from cliff.task import DATA, Task, stream
+
+TASK = Task(
+    n_pairs=2, n_labels=4, n_classes=8, dim=5, window=9, p_novel=0.5, p_bursty=0.5, burstiness=1
+)
+OPTIONS = {"lr": 0.1, "batch": 8, "eval_every": 10, "eval_size": 32, "checkpoint_every": 7}
+MEASURES = ["loss", "accuracy", "icl", "icl_swapped", "iwl", "ila1", "tila2", "tla2", "cla"]
+
+
+def network(seed=1, **options):
+    return Transformer(TASK, seed, width=6, **options)
+
+
+def assert_same_run(one, two):
+    assert one.identical(two.assign_attrs(one.attrs))
+
+
+def test_records_are_on_schedule():
+    run = train(network(), TASK, 25, **OPTIONS)
+    assert run.step.values.tolist() == [0, 10, 20, 25]
+    np.testing.assert_allclose(run.t, 0.1 * run.step)
+    assert set(MEASURES) <= set(run.data_vars)
+    assert run.status.item() == "done"
+    assert run.last_step == 25
+    assert run.attention1.dims == ("moment", "token", "seen_token")
+    parameters = json.loads(run.attrs["parameters"])
+    assert parameters["task"]["n_pairs"] == 2
+    assert parameters["lr"] == 0.1
+    assert run.loss.attrs["units"] == "nats"
+
+
+def test_updates_are_plain_gradient_descent():
+    net, by_hand = network(), network()
+    run = train(net, TASK, 12, **OPTIONS, weight_decay=1e-3)
+    rng = stream(0, DATA)
+    for _ in range(12):
+        by_hand.loss_and_gradient(TASK.sample(rng, 8))
+        vector = by_hand.parameters.vector
+        vector[:] = (np.float32(1) - np.float32(1e-3)) * vector
+        vector -= np.float32(0.1) * by_hand.gradients.vector
+    np.testing.assert_allclose(net.parameters.vector, vector, rtol=0, atol=1e-6)
+    recorded = evaluate(net, evaluation_sets(TASK, 0, 32))
+    for name in MEASURES:
+        assert run[name].values[-1] == recorded[name]
+
+
+def test_descent_keeps_the_dtype():
+    parameter, gradient = np.ones(5, np.float32), np.full(5, 2.0, np.float32)
+    kernels.descend(parameter, gradient, np.float32(0.5), np.float32(0.25))
+    np.testing.assert_array_equal(parameter, np.full(5, -0.25, np.float32))
+
+
+def test_seeds_of_network_data_and_evaluation_are_separate():
+    first = network()
+    train(first, TASK, 10, **OPTIONS)
+    for change, same in [
+        ({}, True),
+        ({"eval_every": 3, "eval_size": 64}, True),  # evaluation does not touch the batches
+        ({"seed": 1}, False),
+    ]:
+        second = network()
+        train(second, TASK, 10, **{**OPTIONS, **change})
+        assert np.array_equal(first.parameters.vector, second.parameters.vector) == same
+    other = network(seed=2)
+    train(other, TASK, 10, **OPTIONS)
+    assert not np.array_equal(first.parameters.vector, other.parameters.vector)
+
+
+def test_numbers_of_numpy_are_as_good_as_python_s(tmp_path):
+    sizes = {name: np.int64(value) for name, value in (("n_pairs", 2), ("n_labels", 4), ("dim", 5))}
+    task = Task(**sizes, n_classes=8, window=9, noise=np.float32(0.5), seed=np.int32(3))
+    run = train(
+        Transformer(task, np.int64(1), width=np.int64(6)), task, np.int64(4), np.float32(0.1),
+        np.int64(8), seed=np.int64(2), eval_size=np.int64(16), checkpoint=tmp_path / "run.npz",
+    )  # fmt: skip
+    assert json.loads(run.attrs["parameters"])["task"]["noise"] == 0.5
+    save_dataset(run, tmp_path / "run.nc", "run")
+    assert load(tmp_path / "run.nc").step.values.tolist() == [0, 4]
+
+
+def test_stops_at_an_accuracy():
+    run = train(network(), TASK, 100, **OPTIONS, stop_accuracy=0.01)
+    assert run.status.item() == "accuracy reached"
+    assert run.last_step < 100
+    assert run.accuracy.values[-1] >= 0.01
+
+
+@pytest.mark.parametrize("make", [Transformer, MinimalHead])
+def test_infinite_loss_stops_and_keeps_the_curves(make):
+    run = train(make(TASK, 0), TASK, 500, **{**OPTIONS, "lr": 1e4})
+    assert run.status.item() == "not finite"
+    assert run.last_step < 500
+    assert np.isfinite(run.loss).all()
+    assert len(run.step) == run.last_step // 10 + 1
+
+
+def test_probes_and_reports():
+    seen = []
+    run = train(
+        network(), TASK, 10, **OPTIONS, report=seen.append,
+        probes=[lambda net, sets: {"norm": float(np.linalg.norm(net.parameters["Q1"]))}],
+    )  # fmt: skip
+    assert [row["step"] for row in seen] == [0, 10]
+    assert run.norm.values.tolist() == [row["norm"] for row in seen]
+
+
+def test_minimal_head_records_its_parameters():
+    run = train(MinimalHead(TASK, 0), TASK, 30, **OPTIONS)
+    assert run.beta2.values[0] == 0
+    assert run.beta2.values[-1] != 0
+    held = train(MinimalHead(TASK, 0, label_bias=0.5), TASK, 30, **OPTIONS)
+    assert (held.beta2 == 0.5).all()
+
+
+def test_interventions():
+    """Freeze, clamp and change the task in the middle of a run, each in a line."""
+    history = []
+
+    def intervene(state):
+        if state.step == 4:
+            state.net.freeze("Q1", "b2")
+            history.append({name: value.copy() for name, value in state.net.parameters.items()})
+        if state.step == 8:
+            state.net.set_clamp(1, "previous")
+            state.task = dataclasses.replace(state.task, n_pairs=3, p_novel=0.0, p_bursty=0.0)
+
+    net = network()
+    run = train(net, TASK, 12, **OPTIONS, callbacks=[intervene])
+    for name, value in net.parameters.items():
+        assert np.array_equal(value, history[0][name]) == (name in ("Q1", "b2")), name
+    assert run.ila1.values[-1] == 1
+    assert run.ila1.values[0] < 1
+
+
+def test_a_task_of_another_world_is_refused():
+    for change in ({"seed": 1}, {"n_labels": 5}, {"dim": 6}):
+        with pytest.raises(ArgumentError, match=next(iter(change))):
+            train(network(), dataclasses.replace(TASK, **change), 3, **OPTIONS)
+
+    def leave(state):
+        state.task = dataclasses.replace(state.task, seed=3)
+
+    with pytest.raises(ArgumentError, match="seed"):
+        train(network(), TASK, 3, **OPTIONS, callbacks=[leave])
+
+
+def intervene_late(state):
+    if state.step == 9:
+        state.net.set_clamp(2, "uniform")
+        state.net.freeze("W2")
+        state.task = dataclasses.replace(state.task, p_novel=1.0)
+
+
+@pytest.mark.parametrize("make", [Transformer, MinimalHead])
+def test_a_run_in_pieces_equals_a_run_in_one(tmp_path, make):
+    whole_net = make(TASK, 1)
+    whole = train(whole_net, TASK, 40, **OPTIONS, callbacks=[intervene_late])
+    path = tmp_path / "run.npz"
+    for n_steps in (5, 12, 13, 40):
+        net = make(TASK, 1)
+        pieces = train(
+            net, TASK, n_steps, **OPTIONS, checkpoint=path, resume=True, callbacks=[intervene_late]
+        )
+    assert np.array_equal(net.parameters.vector, whole_net.parameters.vector)
+    # the ends of the pieces were evaluated too
+    assert_same_run(whole, pieces.sel(step=whole.step))
+    rebuilt = load_network(path)
+    assert np.array_equal(rebuilt.parameters.vector, net.parameters.vector)
+    assert rebuilt.clamp == {2: "uniform"}
+    assert rebuilt.frozen == {"W2"}
+    again = train(make(TASK, 1), TASK, 40, **OPTIONS, checkpoint=path, resume=True)
+    assert_same_run(pieces, again)
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    path = tmp_path / "run.npz"
+    train(network(), TASK, 14, **OPTIONS, checkpoint=path)
+    return path
+
+
+def refused(path, match, net=None, task=TASK, n_steps=20, resume=True, **changes):
+    before = path.read_bytes()
+    with pytest.raises(ArgumentError, match=match) as caught:
+        train(
+            net or network(), task, n_steps, **{**OPTIONS, **changes},
+            checkpoint=path, resume=resume,
+        )  # fmt: skip
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == before
+
+
+def test_a_checkpoint_of_other_settings_is_refused(checkpoint):
+    refused(checkpoint, "lr=0.1, and this run has 0.2", lr=0.2)
+    refused(checkpoint, "batch=8, and this run has 9", batch=9)
+    refused(checkpoint, "seed=0, and this run has 5", seed=5)
+    refused(
+        checkpoint, "p_novel=0.5, and this run has 1.0", task=dataclasses.replace(TASK, p_novel=1.0)
+    )
+    refused(checkpoint, "net_seed", net=network(seed=2))
+    refused(checkpoint, "model=transformer", net=MinimalHead(TASK, 1, width=6))
+    refused(checkpoint, "width", net=Transformer(TASK, 1, width=7))
+    clamped = network()
+    clamped.set_clamp(1, "zero")
+    refused(checkpoint, "clamp|1=None", net=clamped)
+    touched = network()
+    touched.parameters["Q1"][0, 0] = 0
+    refused(checkpoint, "initial_parameters", net=touched)
+    refused(checkpoint, "at least 14", n_steps=13)
+    refused(checkpoint, "exists", resume=False)
+
+
+def test_a_damaged_or_foreign_checkpoint_is_refused(checkpoint):
+    content = checkpoint.read_bytes()
+    for size in (0, 1, 100, len(content) // 2, len(content) - 1):
+        checkpoint.write_bytes(content[:size])
+        refused(checkpoint, "not a checkpoint of this package, or is truncated")
+    flipped = bytearray(content)
+    flipped[int(0.7 * len(content))] ^= 0xFF  # in the middle of the parameters
+    checkpoint.write_bytes(flipped)
+    refused(checkpoint, "not a checkpoint")
+    np.savez(checkpoint, something=np.arange(3))
+    refused(checkpoint, "not a checkpoint")
+    checkpoint.write_text("hello")
+    refused(checkpoint, "not a checkpoint")
+    with np.load(_written(checkpoint, content)) as file:
+        arrays = dict(file)
+    header = {**json.loads(str(arrays["header"])), "cliff_checkpoint": 99}
+    np.savez(checkpoint, **{**arrays, "header": np.array(json.dumps(header))})
+    refused(checkpoint, "newer version")
+
+
+def _written(path, content):
+    path.write_bytes(content)
+    return path
+
+
+def test_an_interrupted_write_leaves_the_previous_checkpoint(checkpoint, monkeypatch):
+    before = checkpoint.read_bytes()
+
+    def fail_halfway(file, **arrays):
+        file.write(b"half of it")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(module.np, "savez", fail_halfway)
+    with pytest.raises(OSError, match="disk full"):
+        train(network(), TASK, 40, **OPTIONS, checkpoint=checkpoint, resume=True)
+    assert checkpoint.read_bytes() == before
+    assert list(checkpoint.parent.iterdir()) == [checkpoint]
+
+
+def test_ctrl_c_keeps_what_is_done(tmp_path):
+    path = tmp_path / "run.npz"
+
+    def press(state):
+        if state.step == 17:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(network(), TASK, 40, **OPTIONS, checkpoint=path, callbacks=[press])
+    with np.load(path) as file:
+        assert json.loads(str(file["header"]))["step"] == 18
+    net, whole_net = network(), network()
+    pieces = train(net, TASK, 40, **OPTIONS, checkpoint=path, resume=True)
+    assert_same_run(train(whole_net, TASK, 40, **OPTIONS), pieces)
+    assert np.array_equal(net.parameters.vector, whole_net.parameters.vector)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+KILLED = """
+import sys
+from cliff.network.train import train
+from cliff.network.transformer import Transformer
+from cliff.store import save_dataset
+from cliff.task import Task
+task = Task(n_pairs=4, n_labels=8, n_classes=16)
+net = Transformer(task, seed=2)
+run = train(net, task, 400, lr=0.1, batch=32, eval_every=20, eval_size=32, checkpoint_every=3,
+            seed=4, checkpoint=sys.argv[1], resume=True)
+save_dataset(run, sys.argv[2], "run")
+"""
+
+
+def test_killed_at_ten_moments_and_resumed_it_is_the_same_run(tmp_path):
+    root = Path(__file__).parent.parent
+    environment = {**os.environ, "PYTHONPATH": str(root), "OPENBLAS_NUM_THREADS": "1"}
+
+    def start(name):
+        arguments = [str(tmp_path / f"{name}.npz"), str(tmp_path / f"{name}.nc")]
+        return subprocess.Popen([sys.executable, "-c", KILLED, *arguments], env=environment)
+
+    assert start("whole").wait() == 0
+    rng = np.random.default_rng(int.from_bytes(os.urandom(4)))
+    killed_at = []
+    checkpoint = tmp_path / "killed.npz"
+    for _ in range(10):
+        process = start("killed")
+        wanted = (killed_at[-1] if killed_at else 0) + int(rng.integers(10, 36))
+        while process.poll() is None and step_of(checkpoint) < wanted:
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.02))
+        process.kill()
+        process.wait()
+        killed_at.append(step_of(checkpoint))
+    assert 0 < killed_at[0] < killed_at[-1] < 400  # the kills did hit a running run
+    assert start("killed").wait() == 0
+    with np.load(tmp_path / "whole.npz") as whole, np.load(checkpoint) as killed:
+        assert whole.files == killed.files
+        for name in whole.files:
+            assert np.array_equal(whole[name], killed[name]), (name, killed_at)
+    assert_same_run(load(tmp_path / "whole.nc"), load(tmp_path / "killed.nc"))
+
+
+def step_of(path):
+    try:
+        with np.load(path) as file:
+            return json.loads(str(file["header"]))["step"]
+    except FileNotFoundError:
+        return 0
+
+
+def test_runs_side_by_side_equal_runs_alone(tmp_path):
+    runs = [Run("transformer", TASK, seed, 20, {"width": 6}, OPTIONS) for seed in (3, 1)]
+    seen = []
+    results = run_all(runs, processes=2, report=lambda seed, row: seen.append((seed, row["step"])))
+    joined = side_by_side(results, [3, 1])
+    assert joined.seed.values.tolist() == [3, 1]
+    assert sorted(seen) == [(seed, step) for seed in (1, 3) for step in (0, 10, 20)]
+    for seed in (3, 1):
+        alone = train(Transformer(TASK, seed, width=6), TASK, 20, seed=seed, **OPTIONS)
+        for name in MEASURES:
+            np.testing.assert_allclose(joined[name].sel(seed=seed), alone[name], atol=1e-6)
+    path = save_dataset(joined, tmp_path / "runs.nc", "run")
+    assert open_dataset(path, "run").loss.shape == (2, 3)
+    assert json.loads(joined.attrs["parameters"])["seed"] == [3, 1]
+
+
+def test_side_by_side_fills_up_runs_that_stopped_early():
+    long, short = (train(network(), TASK, n, **OPTIONS) for n in (30, 10))
+    joined = side_by_side([long, short], [0, 1])
+    assert joined.loss.shape == (2, 4)
+    assert np.isnan(joined.loss.values[1, 2:]).all()
+    np.testing.assert_allclose(joined.t, [0, 1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("changes", "argument"),
+    [
+        ({"n_steps": -1}, "n_steps"),
+        ({"lr": -0.1}, "lr"),
+        ({"lr": np.inf}, "lr"),
+        ({"batch": 0}, "batch"),
+        ({"weight_decay": 1.5}, "weight_decay"),
+        ({"seed": -1}, "seed"),
+        ({"eval_every": 0}, "eval_every"),
+        ({"eval_size": 0}, "eval_size"),
+        ({"stop_accuracy": 1.5}, "stop_accuracy"),
+        ({"checkpoint_every": 0}, "checkpoint_every"),
+        ({"checkpoint": "/missing/directory/run.npz"}, "checkpoint"),
+    ],
+)
+def test_bad_arguments_are_named(changes, argument):
+    with pytest.raises(ArgumentError) as caught:
+        train(network(), TASK, **{"n_steps": 5, **changes})
+    assert caught.value.argument == argument
+
+
+def test_examples_in_the_docstrings():
+    for name in ("cliff.task", "cliff.network.transformer", "cliff.network.train"):
+        result = doctest.testmod(importlib.import_module(name))
+        assert result.attempted > 2
+        assert result.failed == 0
+
+
+# The science. Every run of these tests is of the paper's size and takes a minute.
+
+
+def slow(test):
+    return pytest.mark.slow(pytest.mark.timeout(3600)(test))
+
+
+PAPER = Task(n_pairs=8, n_labels=32, dim=63, burstiness=1, p_bursty=1.0, p_novel=1.0)
+
+
+def runs_of(model, task, seeds, n_steps, network=None, **options):
+    runs = [Run(model, task, seed, n_steps, network or {}, options) for seed in seeds]
+    return side_by_side(run_all(runs), seeds)
+
+
+def first_time(run, name, level):
+    reached = run[name].values >= level
+    assert reached.any(), f"{name} does not reach {level}"
+    return float(run.t[int(reached.argmax())])
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return runs_of("transformer", PAPER, range(6), 10_000, lr=0.1)
+
+
+@slow
+def test_every_seed_reaches_the_induction_head(runs):
+    assert (runs.accuracy.isel(step=-1) > 0.97).all()
+    assert (runs.icl.isel(step=-1) > 0.97).all()
+    assert (runs.icl_swapped.isel(step=-1) > 0.97).all()
+
+
+@slow
+def test_slow_phase_then_fall(runs):
+    for seed in runs.seed:
+        run = runs.sel(seed=seed)
+        fall = first_time(run, "accuracy", 0.5)
+        slow = run.isel(step=(run.t <= 0.75 * fall).values)
+        # the head start: predictions move to the context's labels, at random among them
+        assert slow.accuracy.max() < 1.5 / 8
+        assert slow.cla.values[-1] > 1.5 * slow.cla.values[0]
+        assert slow.loss.values[-1] > np.log(8)
+        # the fall takes a small part of the time that it took to come
+        duration = first_time(run, "accuracy", 0.9) - first_time(run, "accuracy", 0.25)
+        assert duration < 0.2 * fall
+
+
+@slow
+def test_both_heads_jump_with_the_accuracy(runs):
+    for seed in runs.seed:
+        run = runs.sel(seed=seed)
+        jump = {name: int(np.diff(run[name]).argmax()) for name in ("accuracy", "ila1", "tila2")}
+        assert max(jump.values()) - min(jump.values()) <= 2  # records, of 100 steps each
+        for name in ("ila1", "tila2"):
+            assert run[name].values[-1] > run[name].values[0] + 0.5
+
+
+@slow
+def test_time_of_gradient_flow_is_what_counts(runs):
+    slower = runs_of("transformer", PAPER, range(3), 33_000, lr=0.03, stop_accuracy=0.6)
+    times = {
+        rate: [first_time(some.sel(seed=seed), "accuracy", 0.5) for seed in range(3)]
+        for rate, some in ((0.1, runs), (0.03, slower))
+    }
+    assert np.mean(times[0.03]) == pytest.approx(np.mean(times[0.1]), rel=0.1)
+
+
+@slow
+def test_weights_learn_what_the_context_does_not_hold():
+    task = dataclasses.replace(PAPER, p_novel=0.0, p_bursty=0.0, n_classes=64)
+    runs = runs_of("transformer", task, range(3), 10_000, lr=0.1)
+    assert (runs.iwl.isel(step=-1) > 0.95).all()
+    assert (runs.icl.isel(step=-1) < 1 / 8).all()  # what guessing among the context gives
+
+
+@slow
+@pytest.mark.parametrize("label_bias", ["free", 0.0])
+def test_minimal_head_shows_the_same_transition(label_bias):
+    runs = runs_of("minimal", PAPER, range(3), 10_000, {"label_bias": label_bias}, lr=0.1)
+    for seed in runs.seed:
+        run = runs.sel(seed=seed)
+        assert run.icl.values[-1] > 0.97
+        fall = first_time(run, "accuracy", 0.5)
+        slow = run.isel(step=(run.t <= 0.6 * fall).values)
+        assert slow.accuracy.max() < 1.5 / 8
+        assert run.beta1.values[-1] > 2
+        assert run.alpha.values[-1] > 2
+        assert (run.beta2.values[-1] != 0) == (label_bias == "free")
