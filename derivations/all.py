@@ -17,7 +17,7 @@ RESULTS = (
     (
         "origin",
         "The origin and the saddle",
-        "origin, saddle",
+        "origin, saddle, series",
         "theory.saddle_rate, escape_time",
         "_slot",
     ),

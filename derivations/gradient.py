@@ -5,7 +5,7 @@ python derivations/gradient.py
 
 import numpy as np
 import sympy as sp
-from page import Page, write
+from page import KINDS, Page, write
 
 from cliff import NestedLogit, integrate
 from cliff import symbolic as cs
@@ -73,7 +73,7 @@ def derive() -> Page:
         thetas = np.random.default_rng(0).normal(size=(20, 3))
         model = NestedLogit(8, 32, positions)
         page.holds(
-            f"{positions} positions: at ξ = 0 the gradients of α and β₁ are 0, and at α = 0 that "
+            f"{KINDS[positions]}: at ξ = 0 the gradients of α and β₁ are 0, and at α = 0 that "
             "of β₁ is 0, at 20 random points",
             not model.gradient(thetas * [1, 1, 0])[:, :2].any()
             and not model.gradient(thetas * [1, 0, 1])[:, 0].any(),
@@ -81,10 +81,10 @@ def derive() -> Page:
     page.say(
         "Only $\\xi$ has a force at the origin. It therefore grows first, like t; $\\alpha$,",
         "pulled by $\\xi$, like t²; $\\beta_1$, pulled by $\\xi\\alpha$, like t⁴. This is the",
-        "order $\\xi \\to \\alpha \\to \\beta_1$. The feedback closes through $E = e^{\\beta_1}$, which",
-        "multiplies both $m_s$ and $m_s'$: once $\\beta_1$ is of order 1, it speeds up itself and",
-        "$\\alpha$, and both raise the attention to the match that drives $\\xi$. That is why the",
-        "three rise together in the end ([the cliff](transition.md)).",
+        "order $\\xi \\to \\alpha \\to \\beta_1$. The feedback closes through $E = e^{\\beta_1}$,",
+        "which multiplies both $m_s$ and $m_s'$: once $\\beta_1$ is of order 1, it speeds up",
+        "itself and $\\alpha$, and both raise the attention to the match that drives $\\xi$. So",
+        "the three rise together in the end ([the cliff](transition.md)).",
     )
     for positions in ("exact", "mean"):
         path = integrate(
@@ -92,7 +92,7 @@ def derive() -> Page:
         ).path
         growth = np.log2(path(np.array([0.2]))[0] / path(np.array([0.1]))[0])
         page.measured(
-            f"{positions} positions, N = 8, L = 32: growth exponents of β₁, α and ξ between "
+            f"{KINDS[positions]}, N = 8, L = 32: growth exponents of β₁, α and ξ between "
             "t = 0.1 and 0.2 are 4, 2 and 1",
             growth,
             [4, 2, 1],
@@ -110,7 +110,7 @@ def derive() -> Page:
             expected = getattr(NestedLogit(8, 32, positions), target)(thetas).reshape(1000, -1)
             scale = np.abs(expected).max(axis=1, keepdims=True)
             page.measured(
-                f"the printed NumPy source of the {target}, {positions} positions, N = 8, L = 32, "
+                f"the printed NumPy source of the {target}, {KINDS[positions]}, N = 8, L = 32, "
                 "against the compiled kernel at 1,000 random θ, relative to the largest entry",
                 scope[target](thetas).reshape(1000, -1) / scale,
                 expected / scale,

@@ -5,7 +5,7 @@ python derivations/origin.py
 
 import numpy as np
 import sympy as sp
-from page import Page, write
+from page import KINDS, Page, write
 
 from cliff import NestedLogit, integrate, theory
 from cliff import symbolic as cs
@@ -28,7 +28,50 @@ def derive() -> Page:
         cases = [(1, 1), (2, 2), (2, 3), (8, 32), (100, 125)]
         got = [NestedLogit(*case, positions).gradient(np.zeros(3)) for case in cases]
         formulas = [cs.origin(*case, positions).results["gradient"] for case in cases]
-        page.measured(f"{positions} positions, (N, L) in {cases}", got, formulas, 1e-14)
+        page.measured(f"{KINDS[positions]}, (N, L) in {cases}", got, formulas, 1e-14)
+
+    page.section("The series")
+    page.say("To third order, here for the mean field and symbolic N and L,")
+    polynomial = cs.series(cs.N, cs.L, "mean")
+    page.show(f"\\mathrm{{loss}} = {cs.latex(polynomial)} + \\dots")
+    page.say(
+        "The terms $\\xi$, $\\xi\\alpha$ and $\\xi\\alpha\\beta_1$ are the chain along which the",
+        "circuits switch each other on; their coefficients $-(1-N/L)q$, $-\\kappa_\\alpha$ and",
+        "$-\\kappa_\\beta$ decide [when the cliff comes](transition.md).",
+    )
+    beta1, alpha, xi = cs.PARAMETERS[:3]
+    chain = (xi * alpha, xi * alpha * beta1)
+    for positions, size in (("mean", (cs.N, cs.L)), ("exact", (4, 6))):
+        terms = sp.Poly(cs.series(*size, positions), beta1, alpha, xi)
+        pairs, labels = map(sp.sympify, size)
+        sums = dict(cs.harmonics(pairs))
+        kappas = [kappa.xreplace(sums) for kappa in cs.drives(pairs, pairs / labels, positions)]
+        page.proved(
+            f"{KINDS[positions]}: the last two coefficients, (N, L) = ({pairs}, {labels})",
+            *(
+                terms.coeff_monomial(term) + kappa
+                for term, kappa in zip(chain, kappas, strict=True)
+            ),
+        )
+        numbers = (8, 32) if positions == "mean" else size
+        direction = np.array([1.0, 1.0, 1.0])
+        values = dict(zip((cs.N, cs.L), numbers, strict=True))
+        left = [
+            float(
+                terms.as_expr()
+                .subs(values)
+                .subs(dict(zip((beta1, alpha, xi), scale * direction, strict=True)))
+            )
+            - float(NestedLogit(*numbers, positions).loss(scale * direction))
+            for scale in (0.04, 0.02)
+        ]
+        page.measured(
+            f"{KINDS[positions]}, (N, L) = {numbers}: halving θ divides what the series leaves of "
+            "the compiled loss by 2⁴, the power of the fourth order",
+            np.log2(left[0] / left[1]),
+            4.0,
+            0.05,
+        )
 
     page.section("The saddle")
     page.say(
@@ -72,14 +115,14 @@ def derive() -> Page:
         hessians = [model.hessian(np.zeros(3)) for model in models]
         pairs = list(zip(hessians, map(theory.saddle_rate, models), strict=True))
         page.measured(
-            f"{positions} positions: ρ is the largest eigenvalue of the compiled Hessian, "
+            f"{KINDS[positions]}: ρ is the largest eigenvalue of the compiled Hessian, "
             "N = 2, 3, 8, 64, 512",
             [np.linalg.eigvalsh(hessian)[-1] / rate for hessian, rate in pairs],
             np.ones(5),
             1e-12,
         )
         page.measured(
-            f"{positions} positions: and so it is along the line of saddles (β₁, 0, 0), "
+            f"{KINDS[positions]}: and so it is along the line of saddles (β₁, 0, 0), "
             "β₁ = −2, −0.5, 1, 3, N = 8",
             [theory.saddle_rate(models[2], beta1=b) for b in (-2.0, -0.5, 1.0, 3.0)],
             [-models[2].hessian([b, 0.0, 0.0])[1, 2] for b in (-2.0, -0.5, 1.0, 3.0)],

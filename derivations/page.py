@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from cliff.symbolic import latex
 
 HERE = Path(__file__).parent
+KINDS = {"exact": "exact positions", "mean": "mean field"}
 
 
 class CheckFailed(AssertionError):

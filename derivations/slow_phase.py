@@ -5,7 +5,7 @@ python derivations/slow_phase.py
 
 import numpy as np
 import sympy as sp
-from page import Page, write
+from page import KINDS, Page, write
 
 from cliff import NestedLogit, integrate, theory
 from cliff import symbolic as cs
@@ -61,7 +61,7 @@ def derive() -> Page:
         )
         xi, value = theory.slow_phase(model, times, 0.3)
         page.measured(
-            f"{positions} positions, N = 8, L = 32: ξ and the loss of the compiled flow with "
+            f"{KINDS[positions]}, N = 8, L = 32: ξ and the loss of the compiled flow with "
             "mobilities (0, 0, 1) at t = 1 … 10⁴",
             np.stack([path.theta[:, 2] / xi, path.loss / value]),
             np.ones((2, 5)),
@@ -75,7 +75,8 @@ def derive() -> Page:
         "[the transition](transition.md), of order $N^{3/2}$; $v$ becomes of order 1 after",
         "$1/q^2 \\approx 4N^2$. With equal mobilities the cliff comes first: the loss falls from",
         "near log L, and the plateau log N is never seen. It takes a classifier with a mobility",
-        "of the order of $16 N$ or more to reach the plateau before the fall. The closed form's",
+        "well above N (times log N for exact positions, by $v_*$ of [the law](transition.md)) to",
+        "reach the plateau before the fall. The closed form's",
         "error at half the transition time, and v there:",
     )
     rows, worst = [], 0.0

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 import sympy as sp
-from page import Page, write
+from page import KINDS, Page, write
 from transition_data import DATA, PAIRS, RATIOS
 
 from cliff import NestedLogit, theory
@@ -49,7 +49,7 @@ def derive() -> Page:
         models = [NestedLogit(*size, positions) for size in sizes]
         kappas = [theory.drives(model, model.n_pairs / model.n_labels) for model in models]
         page.measured(
-            f"{positions} positions: κ_α against the compiled Hessian at the origin, (N, L) in "
+            f"{KINDS[positions]}: κ_α against the compiled Hessian at the origin, (N, L) in "
             f"{sizes}",
             [float(kappa) for kappa, _ in kappas],
             [-model.hessian(np.zeros(3))[1, 2] for model in models],
@@ -61,7 +61,7 @@ def derive() -> Page:
             for model in models
         ]
         page.measured(
-            f"{positions} positions: κ_β against central differences of that Hessian in β₁",
+            f"{KINDS[positions]}: κ_β against central differences of that Hessian in β₁",
             [float(kappa) for _, kappa in kappas],
             slopes,
             1e-7,
@@ -74,7 +74,7 @@ def derive() -> Page:
             for n, count in sizes
         ]
         page.measured(
-            f"{positions} positions: the formulas in `cliff.symbolic` and in `cliff.theory`",
+            f"{KINDS[positions]}: the formulas in `cliff.symbolic` and in `cliff.theory`",
             np.array(symbolic),
             [[float(a), float(b)] for a, b in kappas],
             1e-14,
@@ -151,9 +151,9 @@ def derive() -> Page:
                 worst = [max(a, abs(b)) for a, b in zip(worst, errors, strict=True)]
                 cells.append(f"{row['t_transition']:.4g}: {errors[0]:+.1%}, {errors[1]:+.1%}")
             lines.append((n, *cells))
-        page.table([f"{positions}, N", *(f"L/N = {ratio:g}" for ratio in RATIOS)], lines)
+        page.table([f"{KINDS[positions]}, N", *(f"L/N = {ratio:g}" for ratio in RATIOS)], lines)
         page.holds(
-            f"{positions} positions: every error is below 15 %; the largest are "
+            f"{KINDS[positions]}: every error is below 15 %; the largest are "
             f"{worst[0]:.1%} and {worst[1]:.1%}",
             max(worst) < 0.15,
         )

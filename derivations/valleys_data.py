@@ -19,6 +19,8 @@ CASES = [
     for n_labels in (N_PAIRS, 4 * N_PAIRS)
     for deviation in (0.1, 1.0, 3.0, 10.0)
 ]
+# close to L = N, where the sink attracts more
+CASES += [("exact", 9, 3.0, 1e6), ("exact", 9, 10.0, 1e6), ("exact", 12, 10.0, 1e6)]
 # what is still on the mean field's plateau, much later
 CASES += [("mean", n_labels, 10.0, t_end) for n_labels in (8, 32) for t_end in (1e9, 1e12)]
 

@@ -1,0 +1,82 @@
+"""The named valleys: their losses far out, and what ends in them."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cliff import NestedLogit, integrate
+from cliff.valleys import UNDECIDED, VALLEYS, identify, sink_loss, valleys
+
+FAR = {
+    "induction": (40.0, 60.0, 1e3),
+    "shunned-match": (40.0, -60.0, -1e6),
+    "early-labels": (-60.0, -60.0, 1e6),
+    "early-labels-inverted": (-60.0, 3.0, -1e7),
+    "plateau": (0.0, 0.0, 1e4),
+}
+
+
+@pytest.mark.parametrize("positions", ["exact", "mean"])
+@pytest.mark.parametrize(("n_pairs", "n_labels"), [(8, 8), (8, 32), (5, 6), (20, 20)])
+def test_losses_are_the_limits_of_the_landscape(positions, n_pairs, n_labels):
+    model = NestedLogit(n_pairs, n_labels, positions)
+    for valley in valleys(model):
+        if valley.name in FAR:
+            limit = valley.loss(n_pairs, n_labels)
+            assert float(model.loss(FAR[valley.name])) == pytest.approx(limit, abs=1e-9)
+
+
+def test_sink_loss_is_the_least_along_its_family():
+    for n_pairs, n_labels in ((6, 12), (8, 32)):
+        model = NestedLogit(n_pairs, n_labels)
+        scan = [
+            float(model.loss([-60.0, 3000.0, -math.exp(kappa * 3000.0)]))
+            for kappa in np.linspace(0.02, 1.0 / n_pairs, 200)
+        ]
+        assert min(scan) == pytest.approx(sink_loss(n_pairs, n_labels), abs=1e-4)
+
+
+def test_which_exist():
+    names = [v.name for v in valleys(NestedLogit(8, 32))]
+    assert names == ["induction", "shunned-match", "early-labels", "sink", "plateau"]
+    names = [v.name for v in valleys(NestedLogit(8, 8))]
+    assert names == [
+        "induction", "shunned-match", "early-labels", "early-labels-inverted", "plateau",
+    ]  # fmt: skip
+    assert [v.name for v in valleys(NestedLogit(8, 32, "mean"))] == [
+        "induction", "shunned-match", "plateau",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("start", "n_labels", "name"),
+    [
+        ((0.0, 0.0, 0.0), 32, "induction"),
+        ((0.0, 0.1, 0.1), 8, "induction"),
+        ((0.0, -0.1, -0.1), 8, "shunned-match"),
+        ((-2.0, -2.0, 3.0), 32, "early-labels"),
+        ((-2.0, 2.0, -3.0), 8, "early-labels-inverted"),
+    ],
+)
+def test_flows_end_in_the_valley_that_they_head_for(start, n_labels, name):
+    model = NestedLogit(8, n_labels)
+    path = integrate(model, start, 1e6, method="lsoda")
+    label = int(identify(model, path.theta[-1], path.loss[-1]))
+    assert label != UNDECIDED
+    assert valleys(model)[label].name == name
+
+
+def test_identify_leaves_the_plateau_and_strange_ends_undecided():
+    model = NestedLogit(8, 32)
+    theta = np.array([[0.0, 1.0, 90.0], [5.0, 8.0, 25.0], [5.0, 8.0, 25.0]])
+    labels = identify(model, theta, [math.log(8), 1e-4, 0.2])
+    assert labels.tolist() == [UNDECIDED, 0, UNDECIDED]
+
+
+def test_names_are_unique_and_data_needs_no_sympy():
+    assert len({valley.name for valley in VALLEYS}) == len(VALLEYS)
+    code = "import sys, cliff.valleys, cliff.theory; sys.exit('sympy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
