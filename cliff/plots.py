@@ -117,7 +117,7 @@ def progress_measures(t: Array, measures: Mapping[str, Array], ax: Axes) -> list
     for name, (colour, style, label) in MEASURE_STYLES.items():
         lines += ax.plot(t, measures[name], color=colour, ls=style, lw=1.5, label=label)
     ax.set(xlabel=TIME, ylabel="attention or probability", ylim=(-0.02, 1.02))
-    _legend_below(lines, ax)
+    _legend_below(lines, ax, columns=2)
     return lines
 
 
@@ -440,9 +440,8 @@ def _bundle(
     return lines
 
 
-def _legend_below(lines: Sequence[Any], ax: Axes) -> None:
+def _legend_below(lines: Sequence[Any], ax: Axes, columns: int = 1) -> None:
     handles = [line for line in lines if not line.get_label().startswith("_")]
-    columns = 2 if len(handles) > 3 else 1
     ax.legend(
         handles=handles, frameon=False, fontsize="small", ncols=columns,
         loc="upper center", bbox_to_anchor=(0.5, -0.16),
