@@ -182,9 +182,9 @@ class NestedLogit:
 
     @property
     def _chunk(self) -> int:
-        """Parameter vectors to a thread at a time: about a millisecond of work."""
+        """Parameter vectors to a thread at a time: some tenths of a millisecond of work."""
         exact = self.positions == "exact"
-        return max(4, 2**18 // (self.n_pairs * min(self.n_pairs, 64) if exact else 1))
+        return max(4, 2**16 // (self.n_pairs * min(self.n_pairs, 64) if exact else 1))
 
     def _evaluate(self, rows: Array) -> Array:
         n, excess = self.n_pairs, float(self.n_labels - self.n_pairs)

@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 Range = tuple[int, int]
 
@@ -52,15 +53,28 @@ def in_parallel(
             if progress and progress(stop - start):
                 return
         return
+    todo = iter(ranges)  # shared: taking the next range is atomic
+    finished: SimpleQueue[int | BaseException] = SimpleQueue()
+
+    def take_turns() -> None:
+        for start, stop in todo:
+            try:
+                work(start, stop)
+            except BaseException as error:
+                finished.put(error)
+                return
+            finished.put(stop - start)
+
     with ThreadPoolExecutor(workers) as pool:
-        sizes = {pool.submit(work, start, stop): stop - start for start, stop in ranges}
-        left = set(sizes)
         try:
-            while left:
-                done, left = wait(left, return_when=FIRST_COMPLETED)
-                for future in done:
-                    future.result()
-                    if progress and progress(sizes[future]):
-                        return
+            for _ in range(workers):
+                pool.submit(take_turns)
+            for _ in ranges:
+                result = finished.get()
+                if isinstance(result, BaseException):
+                    raise result
+                if progress and progress(result):
+                    return
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            for _ in todo:  # nothing more is started
+                pass
