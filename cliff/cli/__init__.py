@@ -55,7 +55,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         return _complain(error.format_message(), 2)  # type: ignore[attr-defined]
     except ArgumentError as error:
         return _complain(describe(error), 2)
-    except (ComputationFailed, OSError) as error:
+    except (ComputationFailed, OSError, MemoryError) as error:
         return _complain(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
         return _complain("interrupted", 130)
