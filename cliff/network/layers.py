@@ -169,7 +169,7 @@ class Network(ABC):
     def _backward(self, slope: Array, kept: Any) -> None:
         """Write the gradients of the attention layers, given that of the features."""
 
-    def _contents(self, batch: Batch) -> Array:
+    def contents(self, batch: Batch) -> Array:
         """Contents in the order of the tokens, padded with zeros: (B, T, D padded)."""
         size, n_items, dim = batch.items.shape
         padded = -(-dim // PADDING) * PADDING
@@ -177,9 +177,17 @@ class Network(ABC):
         kernels.lay_out(batch.items, batch.labels, self.label_vectors, contents)
         return contents
 
-    def scalars(self) -> dict[str, float]:
-        """Numbers of the network's own that training records beside the measures."""
-        return {}
+    @abstractmethod
+    def attention_logits(self) -> tuple[float, float]:
+        """Effective beta1 and alpha, see `cliff.network.logits`."""
+
+    @abstractmethod
+    def label_directions(self) -> Array:
+        """How full attention on each label changes the features, shape (L, n_features)."""
+
+    def hidden_layers(self, batch: Batch) -> list[Array]:
+        """What the classifier reads and its hidden layers: (B, n_features), then (B, width)."""
+        return self._classify(self._features(batch)[0])[1]
 
     def settings(self) -> dict[str, Any]:
         """What determines the network before training, apart from its task."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cliff.network.layers import Network, Output, cross_entropy, softmax
+from cliff.network.logits import effective_logits
 from cliff.task import EVALUATION, Batch, Question, Task, stream
 
 QUESTIONS: tuple[Question, ...] = ("train", "icl", "icl_swapped", "iwl")
@@ -65,7 +66,7 @@ def accuracy(output: Output, batch: Batch) -> float:
 
 
 def evaluate(net: Network, sets: Mapping[Question, Batch]) -> dict[str, float]:
-    """All measures on held-out sequences, and the network's own scalars.
+    """All measures on held-out sequences, and the effective logits.
 
     Parameters
     ----------
@@ -77,12 +78,12 @@ def evaluate(net: Network, sets: Mapping[Question, Batch]) -> dict[str, float]:
     -------
     dict of float
         `measures` on the training distribution; the accuracies ``icl``, ``icl_swapped`` and
-        ``iwl``; whatever ``net.scalars()`` gives.
+        ``iwl``; the `effective_logits` on the training distribution.
     """
     values = measures(net.forward(sets["train"]), sets["train"])
     for question in QUESTIONS[1:]:
         values[question] = accuracy(net.forward(sets[question]), sets[question])
-    return {**values, **net.scalars()}
+    return {**values, **effective_logits(net, sets["train"])}
 
 
 def attention_maps(net: Network, batch: Batch) -> dict[str, NDArray[np.float64]]:

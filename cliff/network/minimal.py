@@ -82,16 +82,19 @@ class MinimalHead(Network):
         self.parameters["beta1"][...], self.parameters["alpha"][...] = self.start
         self.parameters["beta2"][...] = 0 if self.label_bias == "free" else self.label_bias
 
-    def scalars(self) -> dict[str, float]:
-        """Record the three parameters: on this rung they are the landscape's coordinates."""
-        return {name: float(self.parameters[name]) for name in self._attention_shapes()}
+    def attention_logits(self) -> tuple[float, float]:
+        """On this rung they are parameters."""
+        return float(self.parameters["beta1"]), float(self.parameters["alpha"])
+
+    def label_directions(self) -> Array:
+        return np.concatenate([np.zeros_like(self.label_vectors), self.label_vectors], axis=1)
 
     def settings(self) -> dict[str, object]:
         return {**super().settings(), "label_bias": self.label_bias, "start": list(self.start)}
 
     def _features(self, batch: Batch) -> tuple[Array, Array, Array, _Kept]:
         weights = self.parameters
-        contents = self._contents(batch)  # (B, T, D padded)
+        contents = self.contents(batch)  # (B, T, D padded)
         size, n_tokens, _ = contents.shape
 
         if 1 in self.clamp:

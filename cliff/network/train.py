@@ -142,7 +142,7 @@ def train(
     xarray.Dataset
         Over ``step``: ``t`` = lr step; ``loss`` (nats), ``accuracy``, ``ila1``, ``tila2``,
         ``tla2``, ``cla`` on the training distribution; accuracies ``icl``, ``icl_swapped``,
-        ``iwl`` on the three questions; the network's scalars and the probes' numbers. Over
+        ``iwl`` on the three questions; the `effective_logits` and the probes' numbers. Over
         ``moment`` (before, after): ``attention1`` and ``attention2`` as `attention_maps` gives
         them. The scalar ``status`` is "done", "accuracy reached" or "not finite"
         (the loss), and ``last_step``

@@ -104,7 +104,7 @@ class Transformer(Network):
 
     def _features(self, batch: Batch) -> tuple[Array, Array, Array, _Kept]:
         weights, start = self.parameters, batch.start
-        contents = self._contents(batch)  # (B, T, D padded)
+        contents = self.contents(batch)  # (B, T, D padded)
 
         # layer 1: who sees whom, and what the target sees
         attention1 = self._attend(batch, contents)  # (B, T, T)
@@ -238,11 +238,24 @@ class Transformer(Network):
         kernels.overlaps(np.stack(vectors), contents, start, self.task.window, out)
         return out
 
+    def attention_logits(self) -> tuple[float, float]:
+        weights, window = self.parameters, self.task.window
+        scores = (weights["Q1"].T @ weights["K1"])[:window, :window].astype(np.float64)  # (P, P)
+        token, seen = np.indices(scores.shape)
+        distance = token - seen
+        others = (distance >= 0) & (distance < self.task.n_tokens) & (distance != 1) & (token > 0)
+        beta1 = np.diagonal(scores, -1).mean() - scores[others].mean()
+        match = weights["Q2"].T @ weights["K2"] @ weights["V1"]  # (W, W)
+        return float(beta1), float(np.trace(match[window:, window:]) / self.task.dim)
+
+    def label_directions(self) -> Array:
+        return self.label_vectors @ self.parameters["V2"][:, self.task.window :].T  # (L, W)
+
     def trace(self, batch: Batch) -> Trace:
         """Run all tokens through both layers, plainly."""
         weights = self.parameters
         tokens = self.tokens(batch)  # (B, T, W)
-        attention1 = self._attend(batch, self._contents(batch))  # (B, T, T)
+        attention1 = self._attend(batch, self.contents(batch))  # (B, T, T)
         hidden = tokens + attention1 @ tokens @ weights["V1"].T  # (B, T, W)
         query2, key2 = hidden @ weights["Q2"].T, hidden @ weights["K2"].T  # (B, T, W) each
         scores = query2 @ key2.transpose(0, 2, 1)  # (B, T, T)

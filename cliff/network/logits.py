@@ -1,0 +1,140 @@
+"""The landscape's coordinates read off a network.
+
+The landscape and the networks then speak of the same four numbers, beta1, alpha, xi and beta2, and
+each number comes with the share of what it should explain that it leaves unexplained.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cliff.network.layers import N_HIDDEN, Network, Output
+from cliff.task import Batch
+
+LOGITS = ("beta1", "alpha", "xi", "beta2")
+"""The effective logits, in the order of the landscape's theta."""
+
+RESIDUALS = {
+    "beta1": "beta1_residual",
+    "alpha": "match_residual",
+    "xi": "xi_residual",
+    "beta2": "match_residual",
+}
+"""The residual that tells how far each logit can be trusted."""
+
+
+def effective_logits(net: Network, batch: Batch) -> dict[str, float]:
+    """Effective logits of a network, and what they leave unexplained on a batch.
+
+    Parameters
+    ----------
+    net : Network
+    batch : Batch
+        Held-out sequences.
+
+    Returns
+    -------
+    dict of float
+        ``beta1``: score of layer 1 on the token before, less that on the other visible tokens, as
+        far as it depends on positions alone; mean over the positions of the window.
+        ``alpha``: how the score of the target in layer 2 grows with the overlap of its content and
+        what a token saw in layer 1, mean over the directions of content.
+        ``beta2``: what the labels' scores in layer 2 have beyond the items', alpha times the
+        overlaps apart; least squares over the batch.
+        ``xi``: slope of the label's own logit, less the mean of the others', as the features move
+        towards that label as layer 2 writes it; mean over the labels and the batch.
+        ``xi_chord``: the same as a chord, from no attention on the labels to the attention that
+        there is; least squares over the batch.
+        ``beta1_residual``, ``match_residual``, ``xi_residual``: share of the variance within the
+        rows of the scores of layer 1, the target's scores in layer 2, and the logits, that beta1,
+        alpha with beta2, and xi_chord leave unexplained. Near 0 where the landscape's picture
+        holds, near 1 in an untrained network, above 1 where the picture is wrong. NaN where there
+        is nothing to explain, as under a clamped head.
+
+    Notes
+    -----
+    Assumptions: positions act through their distance alone; contents are isotropic, so that the
+    trace of the match operator stands for it; all labels are alike. For the minimal head beta1,
+    alpha and beta2 are its parameters and leave nothing unexplained but rounding.
+    """
+    output = net.forward(batch)
+    beta1, alpha = net.attention_logits()
+    beta2, match_residual = _label_bias(net, output, batch, alpha)
+    xi_chord, xi_residual = _chord(output, batch)
+    return {
+        "beta1": beta1,
+        "alpha": alpha,
+        "xi": _slope(net, batch),
+        "beta2": beta2,
+        "xi_chord": xi_chord,
+        "beta1_residual": _previous_residual(output, beta1),
+        "match_residual": match_residual,
+        "xi_residual": xi_residual,
+    }
+
+
+def _centred(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Less the mean of each row: what a softmax sees."""
+    return values - values.mean(axis=-1, keepdims=True)
+
+
+def _log(attention: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Scores up to a constant a row; not finite where attention is clamped to nothing."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log(attention.astype(np.float64))
+
+
+def _share(rest: float, whole: float) -> float:
+    return rest / whole if whole > 0 and np.isfinite(whole) else np.nan
+
+
+def _previous_residual(output: Output, beta1: float) -> float:
+    attention = output.attention1
+    rest = whole = 0.0
+    with np.errstate(invalid="ignore"):
+        for i in range(1, attention.shape[1]):
+            scores = _centred(_log(attention[:, i, : i + 1]))
+            previous = _centred((np.arange(i + 1) == i - 1).astype(np.float64))
+            rest += float(((scores - beta1 * previous) ** 2).sum())
+            whole += float((scores**2).sum())
+    return _share(rest, whole)
+
+
+def _label_bias(net: Network, output: Output, batch: Batch, alpha: float) -> tuple[float, float]:
+    contents = net.contents(batch).astype(np.float64)  # (B, T, D padded)
+    overlap = np.einsum("bjd,bd->bj", contents, contents[:, -1])
+    match = np.einsum("bij,bj->bi", output.attention1.astype(np.float64), overlap)
+    label = _centred((np.arange(match.shape[1]) % 2).astype(np.float64))
+    with np.errstate(invalid="ignore"):
+        scores = _centred(_log(output.attention2))
+        left = scores - alpha * _centred(match)
+        beta2 = float((left * label).sum() / (len(left) * (label**2).sum()))
+        rest = float(((left - beta2 * label) ** 2).sum())
+    return beta2, _share(rest, float((scores**2).sum()))
+
+
+def _chord(output: Output, batch: Batch) -> tuple[float, float]:
+    attended = np.zeros(output.logits.shape)  # (B, L), attention on each label
+    row = np.arange(len(attended))
+    for n in range(batch.labels.shape[1]):
+        attended[row, batch.labels[:, n]] += output.attention2[:, 2 * n + 1]
+    attended, logits = _centred(attended), _centred(output.logits.astype(np.float64))
+    square = float((attended**2).sum())
+    chord = _share(float((attended * logits).sum()), square)
+    if np.isnan(chord):
+        return chord, np.nan
+    return chord, _share(float(((logits - chord * attended) ** 2).sum()), float((logits**2).sum()))
+
+
+def _slope(net: Network, batch: Batch) -> float:
+    directions = net.label_directions()  # (L, n_features)
+    label = np.arange(len(batch.answer)) % len(directions)
+    layers = net.hidden_layers(batch)
+    change = directions[label]
+    for number in range(1, N_HIDDEN + 1):
+        change = (layers[number] > 0) * (change @ net.parameters[f"W{number}"].T)
+    logits = (change @ net.parameters["readout"].T).astype(np.float64)
+    own = logits[np.arange(len(label)), label]
+    others = (logits.sum(axis=1) - own) / (logits.shape[1] - 1)
+    return float((own - others).mean())

@@ -1,0 +1,119 @@
+"""Effective logits: exact where they can be, and gone where there is nothing to find."""
+
+import numpy as np
+import pytest
+
+from cliff import MinimalHead, Task, Transformer
+from cliff.network.layers import Output
+from cliff.network.logits import LOGITS, RESIDUALS, _chord, effective_logits
+from cliff.task import DATA, stream
+
+TASK = Task(n_pairs=4, n_labels=8)
+
+
+def batch_of(size=200, task=TASK):
+    return task.sample(stream(5, DATA), size)
+
+
+def planted(beta1=2.0, alpha=6.0):
+    """A transformer whose heads are an induction head by construction."""
+    net = Transformer(TASK, dtype=np.float64)
+    window = TASK.window
+    for name in ("Q1", "K1", "V1", "Q2", "K2", "V2"):
+        net.parameters[name][...] = 0
+    position, content = np.arange(window), np.arange(window, TASK.width)
+    net.parameters["Q1"][position[:-1], position[1:]] = beta1
+    net.parameters["K1"][position, position] = 1
+    net.parameters["V1"][position[: TASK.dim], content] = 1  # what was seen, kept apart
+    net.parameters["Q2"][content, content] = alpha
+    net.parameters["K2"][content, position[: TASK.dim]] = 1
+    net.parameters["V2"][content, content] = 1
+    return net
+
+
+def shuffled(net):
+    """The same numbers in another order within each parameter."""
+    rng = np.random.default_rng(0)
+    for parameter in net.parameters.values():
+        parameter[...] = rng.permuted(parameter.reshape(-1)).reshape(parameter.shape)
+    return net
+
+
+@pytest.mark.parametrize("label_bias", ["free", 1.3])
+def test_the_minimal_head_is_read_exactly(label_bias):
+    net = MinimalHead(TASK, seed=1, dtype=np.float64, label_bias=label_bias, start=(1.7, 3.1))
+    if label_bias == "free":
+        net.parameters["beta2"][...] = 0.9
+    found = effective_logits(net, batch_of())
+    expected = (1.7, 3.1, 0.9 if label_bias == "free" else 1.3)
+    assert [found[name] for name in ("beta1", "alpha", "beta2")] == pytest.approx(expected)
+    assert found["beta1_residual"] < 1e-12
+    assert found["match_residual"] < 1e-12
+
+
+def test_planted_circuits_are_found_and_shuffled_ones_are_not():
+    batch = batch_of()
+    found = effective_logits(planted(), batch)
+    assert found["beta1"] == pytest.approx(2)
+    assert found["alpha"] == pytest.approx(6)
+    assert found["beta1_residual"] < 1e-12
+    # the positions of what was seen are read as content too, which alpha does not know of
+    assert found["match_residual"] < 0.3
+    control = effective_logits(shuffled(planted()), batch)
+    assert abs(control["beta1"]) < 0.2
+    assert abs(control["alpha"]) < 0.6
+    assert min(control["beta1_residual"], control["match_residual"]) > 0.9
+
+
+def test_an_untrained_network_has_no_logits():
+    found = effective_logits(Transformer(TASK, seed=3), batch_of())
+    assert all(abs(found[name]) < 0.3 for name in LOGITS)
+    assert all(found[RESIDUALS[name]] > 0.95 for name in LOGITS)
+
+
+def test_ablated_attention_leaves_nothing_explained():
+    batch, net = batch_of(), planted()
+    net.set_clamp(1, "zero")
+    assert effective_logits(net, batch)["match_residual"] > 0.999
+    net.set_clamp(1, None)
+    net.set_clamp(2, "zero")
+    found = effective_logits(net, batch)
+    assert np.isnan([found["beta2"], found["match_residual"], found["xi_chord"]]).all()
+    assert found["beta1"] == pytest.approx(2)
+
+
+@pytest.mark.parametrize("model", [Transformer, MinimalHead])
+def test_the_slope_equals_a_finite_difference(model):
+    net, batch, h = model(TASK, seed=2, dtype=np.float64), batch_of(40), 1e-6
+    features, label = net.hidden_layers(batch)[0], np.arange(40) % 8
+    step = h * net.label_directions()[label]
+    change = (net._classify(features + step)[0] - net._classify(features - step)[0]) / (2 * h)
+    own = change[np.arange(40), label]
+    others = (change.sum(axis=1) - own) / 7
+    assert effective_logits(net, batch)["xi"] == pytest.approx((own - others).mean(), rel=1e-6)
+
+
+def test_full_attention_moves_the_features_as_the_directions_say():
+    net, batch = Transformer(TASK, dtype=np.float64), batch_of(30)
+    for name in ("Q1", "K1", "V1"):
+        net.parameters[name][...] = 0  # so that the second layer writes V2 (position + content)
+    net.set_clamp(2, "match")
+    net.parameters["V2"][:, : TASK.window] = 0
+    moved = net.hidden_layers(batch)[0].copy()
+    net.set_clamp(2, "zero")
+    moved -= net.hidden_layers(batch)[0]
+    np.testing.assert_allclose(moved, net.label_directions()[batch.answer], atol=1e-12)
+
+
+def test_the_chord_of_linear_logits_is_their_slope():
+    batch, rng = batch_of(), np.random.default_rng(1)
+    attention2 = rng.dirichlet(np.ones(9), 200)
+    attended = np.zeros((200, 8))
+    for n in range(4):
+        attended[np.arange(200), batch.labels[:, n]] += attention2[:, 2 * n + 1]
+    linear = Output(3 * attended + rng.normal(size=(200, 1)), np.zeros((200, 9, 9)), attention2)
+    chord, residual = _chord(linear, batch)
+    assert chord == pytest.approx(3)
+    assert residual < 1e-12
+    noise = linear._replace(logits=rng.normal(size=(200, 8)))
+    assert _chord(noise, batch)[1] > 0.95
