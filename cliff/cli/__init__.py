@@ -14,6 +14,7 @@ import typer
 
 from cliff.checks import ArgumentError
 from cliff.cli.common import ComputationFailed, describe
+from cliff.cli.compare import compare
 from cliff.cli.derive import derive
 from cliff.cli.flow import flow
 from cliff.cli.phase import phase
@@ -33,6 +34,7 @@ app.command()(flow)
 app.command()(derive)
 app.command()(phase)
 app.command()(train)
+app.command()(compare)
 app.command()(plot)
 
 

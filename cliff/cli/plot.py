@@ -33,6 +33,10 @@ def plot(
         from cliff.cli.train import draw as draw_run
 
         draw_run(load(file), picture)
+    elif kind == "comparison":
+        from cliff.cli.compare import draw as draw_comparison
+
+        draw_comparison(load(file), picture)
     else:
         raise ArgumentError("file", str(file), f"holds a {kind}, which has no picture")
     say(f"wrote {picture}", quiet)

@@ -92,7 +92,7 @@ def run_all(
     count = min(processes or n_cores(), len(runs))
     listener = threading.Thread(target=_listen, args=(reports, report), daemon=True)
     listener.start()
-    with _one_thread_each():
+    with one_thread_each():
         pool = ProcessPoolExecutor(count, context, _ready, (reports,))
         try:
             futures = [pool.submit(_train, run) for run in runs]
@@ -143,7 +143,7 @@ def _listen(reports: Any, report: Callable[[int, Row], object] | None) -> None:
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
+def one_thread_each() -> Iterator[None]:
     """Let the processes that are started meanwhile have one thread in BLAS and in numba."""
     names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
