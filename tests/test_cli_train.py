@@ -251,6 +251,15 @@ def step_of(path):
         return json.loads(str(content["header"]))["step"]
 
 
+def test_an_error_without_words_is_named(command, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(sys.modules["cliff.cli.train"], "_train", fail)
+    code, _, err = command("--quiet")
+    assert (code, err) == (1, "cliff: MemoryError\n")
+
+
 @pytest.mark.parametrize("send", [os.killpg, os.kill])  # to the terminal's group, or to it alone
 @pytest.mark.parametrize(
     ("seeds", "expected"), [(["--seed=0"], 1), (["--seeds=0:3", "--processes=2"], 2)]

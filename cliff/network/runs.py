@@ -82,12 +82,7 @@ class Run:
         """Raise ArgumentError if there is a checkpoint that `train` would not go on from."""
         path = self.options.get("checkpoint")
         if path is not None and Path(path).exists():
-            of_stopping = {
-                name for name in self.options if name.startswith(("stop_", "checkpoint"))
-            }
-            names = self.options.keys() - of_stopping - {"resume"}
-            options = {name: self.options[name] for name in names}
-            settings = settings_of(self._network(), self.task, seed=self.seed, **options)
+            settings = settings_of(self._network(), self.task, seed=self.seed, **self.options)
             read_checkpoint(Path(path), settings, self.n_steps)
 
     def _network(self) -> Network:
@@ -205,13 +200,13 @@ class _Worker:
         self.number, self.run = number, run
         try:
             self.line.send(run)
-        except BrokenPipeError:
+        except OSError:
             raise self._death() from None
 
     def receive(self) -> tuple[str, Any]:
         try:
             message: tuple[str, Any] = self.line.recv()
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):
             raise self._death() from None
         return message
 
@@ -225,9 +220,10 @@ class _Worker:
             os.kill(self.process.pid, signal.SIGINT)
 
     def join(self) -> None:
-        with suppress(EOFError, ConnectionError):
-            while True:  # what it still has to say, lest it wait for that
-                self.line.recv()
+        with suppress(ConnectionError):
+            # what it still has to say, lest it wait for that; Ctrl-C may have cut a message in two
+            while os.read(self.line.fileno(), 1 << 16):
+                pass
         self.process.join()
 
 
@@ -245,7 +241,7 @@ def _work(line: Connection) -> None:
                 error.add_note(traceback.format_exc())
                 message = "error", error
             line.send(message)
-    except (KeyboardInterrupt, EOFError, ConnectionError):  # or the parent was killed
+    except (KeyboardInterrupt, EOFError, OSError):  # or the parent was killed
         pass
 
 

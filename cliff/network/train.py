@@ -294,10 +294,12 @@ def settings_of(
     eval_every: int = 100,
     eval_size: int = 512,
     eval_seed: int | None = None,
+    **_: object,
 ) -> dict[str, Any]:
     """Everything that determines the records of `train`, callbacks and probes aside.
 
-    The arguments are those of `train`, with the same defaults, and the network is untrained.
+    The arguments are those of `train`, with the same defaults; the rest of them, which only say
+    when it ends and what it keeps, are passed over. The network is untrained.
     """
     return {
         "task": task.settings(),
