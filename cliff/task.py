@@ -136,7 +136,9 @@ class Task:
     the other classes follow as in successive draws that pass over the labels already taken. In a
     sequence that is not bursty, the N classes of the context and the target's are independent.
     A *novel* sequence is a bursty one whose classes are fresh, with fresh centres, so that only the
-    context tells their labels; each label is equally likely.
+    context tells their labels; each label is equally likely. With `n_novel` the sequences of a
+    batch share that many fresh classes, and the labels are dealt out to these in an order that is
+    drawn for each batch: no label twice before all have been given once.
 
     Parameters
     ----------
@@ -149,8 +151,8 @@ class Task:
     dim : int
         Dimension D of items and label vectors.
     noise : float
-        Spread of the items of a class, eps. The mean overlap of an item with its centre is
-        1 / sqrt(1 + noise^2), of two items of a class 1 / (1 + noise^2).
+        Spread of the items of a class, eps, at most 1e6. The mean overlap of an item with its
+        centre is 1 / sqrt(1 + noise^2), of two items of a class 1 / (1 + noise^2).
     zipf_exponent : float
         Exponent of the class frequencies, at most 10; 0 makes all classes equally frequent.
     burstiness : int
@@ -161,8 +163,8 @@ class Task:
     p_novel : float
         Share of the novel sequences.
     n_novel : int, optional
-        Number of fresh classes that the novel sequences of one batch share, at least N/B.
-        Every sequence has its own by default.
+        Number of fresh classes that the novel sequences of one batch share, at least N/B: they
+        have min(n_novel, L) labels among them. Every sequence has its own classes by default.
     window : int
         Number P of positions. A sequence occupies 2N + 1 consecutive ones, which start anywhere.
     seed : int
@@ -210,7 +212,8 @@ class Task:
         }
         for name, minimum in {**least, "seed": 0}.items():
             object.__setattr__(self, name, integer(name, getattr(self, name), minimum))
-        most = {"noise": np.inf, "zipf_exponent": 10, "p_bursty": 1, "p_novel": 1}
+        # beyond this noise, items hold nothing of their class that float32 could tell
+        most = {"noise": 1e6, "zipf_exponent": 10, "p_bursty": 1, "p_novel": 1}
         for name, maximum in most.items():
             object.__setattr__(self, name, real(name, getattr(self, name), 0, maximum))
         if self.n_pairs % self.copies:
@@ -296,7 +299,11 @@ class Task:
             ``"icl_swapped"``: bursty sequences of known classes, the labels shifted all alike (by
             1 to L - 1, modulo L), so that only the context gives the answer;
             ``"iwl"``: known classes, independent, the target's class absent from the context, so
-            that only the weights give the answer.
+            that only the weights give the answer. With K > L another class of the target's label
+            may be there: given the target's class k, of frequency f, the right label is in the
+            context with probability 1 - ((1 - F) / (1 - f))^N, where F is the frequency of all
+            classes of k's label. With equal frequencies and K a multiple of L, that is
+            1 - ((K - K/L) / (K - 1))^N: 12 % with N = 8, L = 32 and K = 64.
 
         Returns
         -------
@@ -338,7 +345,7 @@ class Task:
         else:
             shared = _Classes(n_shared, self.n_labels, 0.0)
             classes = shared.draw_distinct(rng, size, self.n_distinct)
-            label = classes % self.n_labels
+            label = rng.permutation(self.n_labels)[classes % self.n_labels]
             fresh = normals(rng, (n_shared, self.dim), scale)
         classes = np.take_along_axis(classes, slots, axis=1)
         label = np.take_along_axis(label, slots, axis=1)

@@ -132,6 +132,33 @@ def test_infinite_loss_fails_and_keeps_the_curves(command, tmp_path):
         assert np.isfinite(run.loss).all()
 
 
+def test_a_divergence_in_the_last_update_fails(command):
+    code, out, err = command("--steps=1", "--lr=1e30", "--quiet")
+    assert code == 1
+    assert "not finite at step 1" in out
+    assert "no longer finite: seed 0 at step 1" in err
+
+
+def test_evaluation_seed_and_delay(command, tmp_path):
+    output = tmp_path / "run.nc"
+    code, _, _ = command(
+        "--eval-seed=7", "--stop-accuracy=0.01", "--stop-delay=10", "--output", output
+    )
+    assert code == 0
+    with xr.open_dataset(output) as run:
+        assert json.loads(run.attrs["parameters"])["eval_seed"] == 7
+        assert run.last_step == 10 + run.step[int((run.accuracy.values >= 0.01).argmax())]
+        assert run.status.item() == "accuracy reached"
+
+
+def test_provenance_of_several_seeds(command, tmp_path):
+    output = tmp_path / "run.nc"
+    assert command("--seeds=3,1", "--steps=0", "--output", output)[0] == 0
+    with xr.open_dataset(output) as runs:
+        parameters = json.loads(runs.attrs["parameters"])
+    assert parameters["seed"] == parameters["net_seed"] == parameters["task"]["seed"] == [3, 1]
+
+
 def test_stops_at_an_accuracy(command):
     code, out, _ = command("--stop-accuracy=0.01", "--json")
     assert code == 0
@@ -169,6 +196,14 @@ def test_stops_at_an_accuracy(command):
         (["--seeds=6:0"], "--seeds"),
         (["--seeds=a"], "--seeds"),
         (["--seeds=1,1"], "--seeds"),
+        (["--seeds=0:100000000000"], "--seeds"),
+        (["--noise=1e200"], "--noise"),
+        (["--eval-seed=-1"], "--eval-seed"),
+        (["--stop-delay=10"], "--stop-delay"),
+        (["--checkpoint=run.nc", "--output=run.nc"], "--output"),
+        (["--checkpoint=./run.png", "--plot=run.png"], "--plot"),
+        (["--output=run.png", "--plot=./run.png"], "--plot"),
+        (["--seeds=0:2", "--checkpoint={seed}.nc", "--output=1.nc"], "--output"),
         (["--processes=0"], "--processes"),
         (["--resume"], "--resume"),
         (["--seeds=0:2", "--checkpoint=run.npz"], "--checkpoint"),
@@ -190,27 +225,73 @@ def test_a_mistake_gets_one_line_and_leaves_no_file(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("seeds", [["--seed=0"], ["--seeds=0:2", "--processes=2"]])
-def test_ctrl_c_keeps_the_checkpoints(tmp_path, seeds):
-    root = str(Path(__file__).parent.parent)
-    arguments = [*SMALL, "--steps=1000000", "--checkpoint-every=50", *seeds,
-                 f"--checkpoint={tmp_path}/{{seed}}.npz"]  # fmt: skip
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cliff", "train", *arguments],
-        env={**os.environ, "PYTHONPATH": root}, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    )  # fmt: skip
-    expected = 1 if len(seeds) == 1 else 2
+@pytest.fixture
+def start(tmp_path):
+    started = []
+
+    def run(*arguments):
+        root = str(Path(__file__).parent.parent)
+        options = [*SMALL, "--steps=1000000", *arguments, f"--checkpoint={tmp_path}/{{seed}}.npz"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cliff", "train", *options],
+            env={**os.environ, "PYTHONPATH": root}, stderr=subprocess.PIPE, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def step_of(path):
+    with np.load(path) as content:
+        return json.loads(str(content["header"]))["step"]
+
+
+def test_an_error_without_words_is_named(command, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(sys.modules["cliff.cli.train"], "_train", fail)
+    code, _, err = command("--quiet")
+    assert (code, err) == (1, "cliff: MemoryError\n")
+
+
+@pytest.mark.parametrize("send", [os.killpg, os.kill])  # to the terminal's group, or to it alone
+@pytest.mark.parametrize(
+    ("seeds", "expected"), [(["--seed=0"], 1), (["--seeds=0:3", "--processes=2"], 2)]
+)
+def test_ctrl_c_keeps_the_checkpoints(tmp_path, start, seeds, expected, send):
+    process = start("--checkpoint-every=50", *seeds)
     deadline = time.monotonic() + 60
-    while len(list(tmp_path.glob("*.npz"))) < expected and time.monotonic() < deadline:
+    while sum(step_of(path) > 0 for path in tmp_path.glob("[0-9].npz")) < expected:
+        assert time.monotonic() < deadline
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    send(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=20)
     assert process.returncode == 130
     assert err.endswith("cliff: interrupted, and kept: --resume goes on from here\n")
     assert "Traceback" not in err
     files = sorted(tmp_path.iterdir())
     assert [file.name for file in files] == ["0.npz", "1.npz"][:expected]
-    for file in files:
-        with np.load(file) as content:
-            assert json.loads(str(content["header"]))["step"] > 0
+
+
+@pytest.mark.parametrize("delay", [0.05, 0.3, 0.8])
+def test_ctrl_c_while_the_processes_start(tmp_path, start, delay):
+    process = start("--seeds=0:3", "--processes=2")
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    deadline = time.monotonic() + 60
+    while len(children.read_text().split()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)  # the first is multiprocessing's own helper
+    time.sleep(delay)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    kept = any(tmp_path.iterdir())
+    assert err.endswith(
+        "cliff: interrupted" + kept * ", and kept: --resume goes on from here" + "\n"
+    )

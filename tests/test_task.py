@@ -5,6 +5,7 @@ controls show that the tests have the power to see one.
 """
 
 import dataclasses
+import hashlib
 
 import numpy as np
 import pytest
@@ -230,6 +231,55 @@ def test_fresh_classes_of_a_batch_are_as_many_as_asked_for():
         assert len(set(shared.labels.ravel()[inverse.ravel() == number])) == 1
 
 
+@pytest.mark.parametrize("n_novel", [4, 5, 6, 7, 18])
+def test_shared_classes_carry_every_label_equally_often(n_novel):
+    task = small(p_novel=1.0, n_novel=n_novel)
+    rng = stream(18, DATA)
+    batches = [task.sample(rng, 1) for _ in range(SIZE)]  # one sequence of each: independent
+    labels = np.array([batch.labels[0] for batch in batches])
+    for column in (*labels.T, np.array([batch.answer[0] for batch in batches])):
+        assert p_value(np.bincount(column, minlength=6), np.ones(6)) > 1e-3
+    # control: if class k carried the label k mod L
+    fixed = np.bincount(np.arange(n_novel) % 6, minlength=6)
+    if n_novel % 6:
+        drawn = np.random.default_rng(0).choice(6, SIZE, p=fixed / n_novel)
+        assert p_value(np.bincount(drawn, minlength=6), np.ones(6)) < 1e-6
+
+
+@pytest.mark.parametrize("n_novel", [4, 6, 16])
+def test_labels_of_shared_classes_are_balanced_in_a_batch(n_novel):
+    batch = small(p_novel=1.0, n_novel=n_novel).sample(stream(19, DATA), SIZE)
+    classes, number = np.unique(batch.items[:, :-1].reshape(-1, 8), axis=0, return_inverse=True)
+    label_of = dict(zip(number.ravel(), batch.labels.ravel(), strict=True))
+    carried = np.bincount(list(label_of.values()), minlength=6)
+    assert len(classes) == n_novel
+    assert carried.max() - carried.min() <= 1
+
+
+def test_in_weights_contexts_hold_the_right_label_as_often_as_stated():
+    task = Task(n_pairs=8, n_labels=32, n_classes=64, dim=2)
+    batch = task.sample(stream(20, DATA), 4 * SIZE, "iwl")
+    held = int((batch.labels == batch.answer[:, None]).any(axis=1).sum())
+    stated = 1 - ((64 - 64 / 32) / (64 - 1)) ** 8
+    assert stated == pytest.approx(0.12, abs=5e-3)
+    assert stats.binomtest(held, 4 * SIZE, stated).pvalue > 1e-3
+    assert stats.binomtest(held, 4 * SIZE, stated + 0.02).pvalue < 1e-6  # control
+
+
+def test_default_batches_stay_what_they_are():
+    """Trainings are resumed, and compared with older ones: the streams must not move."""
+    rng = stream(0, DATA)
+    batch = Task().sample(rng, 64)
+    digest = hashlib.sha256()
+    for column in (batch.labels, batch.answer, batch.start):
+        digest.update(column.astype("<i8").tobytes())
+    digest.update(rng.bytes(32))  # and the generator goes on from where it did
+    assert digest.hexdigest() == "18554bc7f5c3baf14ed828d5edf906ddcaa5454b002068ef3455da6a0e73107d"
+    # the items follow from the same words; their last bits may depend on the processor
+    weights = np.cos(np.arange(batch.items.size)).reshape(batch.items.shape)
+    assert (weights * batch.items).sum() == pytest.approx(-11.349303748128147, abs=1e-5)
+
+
 def test_window_starts_anywhere_with_equal_probability():
     task = small(window=12)
     start = task.sample(stream(14, DATA), SIZE).start
@@ -285,6 +335,7 @@ def test_normals_of_an_odd_number_and_of_known_bits():
         ({"dim": 0}, "dim"),
         ({"noise": -0.1}, "noise"),
         ({"noise": float("nan")}, "noise"),
+        ({"noise": 1e200}, "noise"),
         ({"zipf_exponent": -1.0}, "zipf_exponent"),
         ({"zipf_exponent": 11.0}, "zipf_exponent"),
         ({"burstiness": 3}, "burstiness"),

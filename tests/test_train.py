@@ -129,6 +129,71 @@ def test_probes_and_reports():
     assert run.norm.values.tolist() == [row["norm"] for row in seen]
 
 
+def test_a_divergence_in_the_last_update_is_seen():
+    run = train(network(), TASK, 1, **{**OPTIONS, "lr": 1e30})
+    assert run.status.item() == "not finite"
+    assert run.last_step == 1
+    assert run.step.values.tolist() == [0, 1]
+    assert np.isfinite(run.loss.values[0])
+    assert not np.isfinite(run.loss.values[1])
+
+
+def test_a_divergence_at_an_evaluation_leaves_the_last_good_checkpoint(tmp_path):
+    def diverge(state):
+        if state.step == 9:
+            state.net.parameters.vector[:] = np.float32(1e30)  # finite: only the next loss is not
+
+    path = tmp_path / "run.npz"
+    options = {**OPTIONS, "checkpoint": path, "checkpoint_every": 5, "resume": True}
+    net = network()
+    net.loss_and_gradient = lambda batch: (net.gradients.vector.fill(0), 1.0)[1]
+    run = train(net, TASK, 20, **options, callbacks=[diverge])
+    assert run.status.item() == "not finite"
+    assert run.last_step == 10
+    assert step_of(path) == 5
+
+
+def test_evaluations_have_a_seed_of_their_own(tmp_path):
+    one, two, other = network(), network(), network()
+    own = train(one, TASK, 10, **OPTIONS, seed=3)
+    same = train(two, TASK, 10, **OPTIONS, seed=3, eval_seed=3)
+    path = tmp_path / "run.npz"
+    elsewhere = train(other, TASK, 10, **OPTIONS, seed=3, eval_seed=4, checkpoint=path)
+    assert_same_run(own, same)
+    assert np.array_equal(one.parameters.vector, other.parameters.vector)
+    assert (own.loss != elsewhere.loss).all()
+    assert json.loads(elsewhere.attrs["parameters"])["eval_seed"] == 4
+    refused(path, "eval_seed=4, and this run has 5", seed=3, eval_seed=5)
+
+
+def test_goes_on_for_a_while_after_an_accuracy(tmp_path):
+    stop = {"stop_accuracy": 0.3, "stop_delay": 25}
+    whole = train(network(), TASK, 1000, **OPTIONS, **stop)
+    reached = int(whole.step[int((whole.accuracy.values >= 0.3).argmax())])
+    assert whole.last_step == reached + 30  # at the next evaluation
+    assert whole.status.item() == "accuracy reached"
+    path = tmp_path / "run.npz"
+    for n_steps in (reached + 7, reached + 21, 1000, 1000):
+        pieces = train(network(), TASK, n_steps, **OPTIONS, **stop, checkpoint=path, resume=True)
+        assert pieces.status.item() == ("done" if n_steps < 1000 else "accuracy reached")
+    assert_same_run(whole, pieces)
+    assert_same_run(whole, train(network(), TASK, reached + 30, **OPTIONS, **stop))
+
+
+def test_numbers_of_probes_may_be_of_any_kind(tmp_path):
+    path = tmp_path / "run.npz"
+
+    def probe(net, sets):
+        return {"single": net.parameters["Q1"][0, 0], "whole": np.int64(3), "flag": np.True_}
+
+    whole = train(network(), TASK, 20, **OPTIONS, probes=[probe])
+    for n_steps in (14, 20):
+        pieces = train(
+            network(), TASK, n_steps, **OPTIONS, probes=[probe], checkpoint=path, resume=True
+        )
+    assert_same_run(whole, pieces)
+
+
 def test_minimal_head_records_its_parameters():
     run = train(MinimalHead(TASK, 0), TASK, 30, **OPTIONS)
     assert run.beta2.values[0] == 0
@@ -187,8 +252,7 @@ def test_a_run_in_pieces_equals_a_run_in_one(tmp_path, make):
             net, TASK, n_steps, **OPTIONS, checkpoint=path, resume=True, callbacks=[intervene_late]
         )
     assert np.array_equal(net.parameters.vector, whole_net.parameters.vector)
-    # the ends of the pieces were evaluated too
-    assert_same_run(whole, pieces.sel(step=whole.step))
+    assert_same_run(whole, pieces)
     rebuilt = load_network(path)
     assert np.array_equal(rebuilt.parameters.vector, net.parameters.vector)
     assert rebuilt.clamp == {2: "uniform"}
@@ -227,7 +291,7 @@ def test_a_checkpoint_of_other_settings_is_refused(checkpoint):
     refused(checkpoint, "width", net=Transformer(TASK, 1, width=7))
     clamped = network()
     clamped.set_clamp(1, "zero")
-    refused(checkpoint, "clamp|1=None", net=clamped)
+    refused(checkpoint, "1=nothing, and this run has zero", net=clamped)
     touched = network()
     touched.parameters["Q1"][0, 0] = 0
     refused(checkpoint, "initial_parameters", net=touched)
@@ -250,7 +314,29 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(checkpoint):
     refused(checkpoint, "not a checkpoint")
     with np.load(_written(checkpoint, content)) as file:
         arrays = dict(file)
-    header = {**json.loads(str(arrays["header"])), "cliff_checkpoint": 99}
+    whole = json.loads(str(arrays["header"]))
+    for name in whole:
+        for header in (
+            {key: value for key, value in whole.items() if key != name},
+            {**whole, name: None},
+        ):
+            np.savez(checkpoint, **{**arrays, "header": np.array(json.dumps(header))})
+            refused(checkpoint, "not a checkpoint")
+            with pytest.raises(ArgumentError, match="not a checkpoint"):
+                load_network(checkpoint)
+    for name in ("parameters", "before_attention1"):
+        np.savez(checkpoint, **{key: value for key, value in arrays.items() if key != name})
+        refused(checkpoint, "not a checkpoint")
+    np.savez(checkpoint, **{**arrays, "parameters": arrays["parameters"][:-1]})
+    refused(checkpoint, "not a checkpoint")
+    settings = {**whole["settings"], "task": {"n_pairs": 2}, "extra": 1}
+    del settings["net_seed"]
+    header = {**whole, "settings": settings}
+    np.savez(checkpoint, **{**arrays, "header": np.array(json.dumps(header))})
+    refused(checkpoint, "n_labels=nothing, and this run has 4")
+    with pytest.raises(ArgumentError, match="not a checkpoint"):
+        load_network(checkpoint)
+    header = {**whole, "cliff_checkpoint": 99}
     np.savez(checkpoint, **{**arrays, "header": np.array(json.dumps(header))})
     refused(checkpoint, "newer version")
 
@@ -357,7 +443,82 @@ def test_runs_side_by_side_equal_runs_alone(tmp_path):
             np.testing.assert_allclose(joined[name].sel(seed=seed), alone[name], atol=1e-6)
     path = save_dataset(joined, tmp_path / "runs.nc", "run")
     assert open_dataset(path, "run").loss.shape == (2, 3)
-    assert json.loads(joined.attrs["parameters"])["seed"] == [3, 1]
+    parameters = json.loads(joined.attrs["parameters"])
+    assert parameters["seed"] == parameters["net_seed"] == [3, 1]
+    assert parameters["task"]["seed"] == 0
+    assert len(set(parameters["initial_parameters"])) == 2
+    assert parameters["lr"] == 0.1
+
+
+def norm_probe(net, sets):
+    return {"norm": np.linalg.norm(net.parameters["Q1"])}
+
+
+def clamp_at_once(state):
+    state.net.set_clamp(1, "previous")
+
+
+def test_probes_and_callbacks_reach_other_processes():
+    run = Run("transformer", TASK, 3, 10, {"width": 6}, OPTIONS, [clamp_at_once], [norm_probe])
+    (there,) = run_all([run])
+    assert there.norm.shape == (2,)
+    assert there.ila1.values[-1] == 1
+    np.testing.assert_allclose(there.norm, run().norm, rtol=1e-6)
+
+
+def endless(tmp_path, seeds, **options):
+    return [
+        Run(
+            "transformer", TASK, seed, 10**9, {"width": 6},
+            {**OPTIONS, **options, "checkpoint": str(tmp_path / f"{seed}.npz")},
+        )
+        for seed in seeds
+    ]  # fmt: skip
+
+
+def test_an_error_in_a_report_surfaces_and_the_runs_are_kept(tmp_path):
+    def report(seed, row):
+        if row["step"] > 50:
+            raise RuntimeError("no room on the screen")
+
+    with pytest.raises(RuntimeError, match="no room"):
+        run_all(endless(tmp_path, (0, 1, 2)), 2, report)
+    assert step_of(tmp_path / "0.npz") + step_of(tmp_path / "1.npz") > 50
+    assert not (tmp_path / "2.npz").exists()
+
+
+def test_a_killed_process_ends_the_others_in_order(tmp_path):
+    import multiprocessing
+
+    def report(seed, row):
+        if row["step"] == 50 and seed == 0:
+            multiprocessing.active_children()[0].kill()
+
+    with pytest.raises(ChildProcessError, match=r"seed . ended with -9"):
+        run_all(endless(tmp_path, (0, 1), checkpoint_every=10), 2, report)
+    assert not multiprocessing.active_children()
+
+
+def test_a_mistake_in_another_process_comes_back_as_it_is():
+    run = Run("transformer", TASK, 0, 5, {"width": 6}, OPTIONS, [leave_the_world])
+    with pytest.raises(ArgumentError, match="seed=3"):
+        run_all([run])
+
+
+def leave_the_world(state):
+    state.task = dataclasses.replace(state.task, seed=3)
+
+
+def test_bad_checkpoints_are_refused_before_any_training(tmp_path):
+    runs = endless(tmp_path, (0, 1), resume=True)
+    (tmp_path / "1.npz").write_text("hello")
+    with pytest.raises(ArgumentError, match=r"1\.npz: is not a checkpoint"):
+        run_all(runs, 1)
+    train(network(), TASK, 5, **{**OPTIONS, "lr": 0.3}, checkpoint=tmp_path / "good.npz")
+    (tmp_path / "good.npz").replace(tmp_path / "1.npz")
+    with pytest.raises(ArgumentError, match=r"lr=0\.3"):
+        run_all([dataclasses.replace(run, network={"width": 6}) for run in runs], 1)
+    assert not (tmp_path / "0.npz").exists()
 
 
 def test_side_by_side_fills_up_runs_that_stopped_early():
@@ -379,7 +540,10 @@ def test_side_by_side_fills_up_runs_that_stopped_early():
         ({"seed": -1}, "seed"),
         ({"eval_every": 0}, "eval_every"),
         ({"eval_size": 0}, "eval_size"),
+        ({"eval_seed": -1}, "eval_seed"),
         ({"stop_accuracy": 1.5}, "stop_accuracy"),
+        ({"stop_accuracy": 0.5, "stop_delay": -1}, "stop_delay"),
+        ({"stop_delay": 5}, "stop_delay"),
         ({"checkpoint_every": 0}, "checkpoint_every"),
         ({"checkpoint": "/missing/directory/run.npz"}, "checkpoint"),
     ],

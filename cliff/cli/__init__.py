@@ -58,7 +58,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     except ArgumentError as error:
         return _complain(describe(error), 2)
     except (ComputationFailed, OSError, MemoryError) as error:
-        return _complain(str(error), 1)
+        return _complain(str(error) or type(error).__name__, 1)
     except (KeyboardInterrupt, typer.Abort):
         return _complain("interrupted", 130)
 

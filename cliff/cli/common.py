@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import sys
 import time
@@ -176,8 +177,11 @@ def announce_compiling(quiet: bool = False) -> None:
     event.register("numba:compile", Announcer())
 
 
-def check_outputs(output: Path | None, plot: Path | None) -> None:
-    """Refuse, before any work, files that could not be written in the end."""
+def check_outputs(output: Path | None, plot: Path | None, *others: Path) -> None:
+    """Refuse, before any work, files that could not be written in the end, or over each other.
+
+    `others` are further files that the command writes, checkpoints.
+    """
     from cliff.store import check_writable
 
     if output is not None:
@@ -186,3 +190,9 @@ def check_outputs(output: Path | None, plot: Path | None) -> None:
         check_writable(plot, "plot")
         if plot.suffix.lower() not in (".png", ".pdf", ".svg"):
             raise ArgumentError("plot", str(plot), "must end in .png, .pdf or .svg")
+    named = [*(("checkpoint", path) for path in others), ("output", output), ("plot", plot)]
+    taken: dict[str, str] = {}
+    for name, path in named:
+        if path is not None and taken.setdefault(os.path.realpath(path), name) != name:
+            other = taken[os.path.realpath(path)]
+            raise ArgumentError(name, str(path), f"must be another file than that of --{other}")

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 SHOWN = ("loss", "icl", "iwl", "ila1", "tila2")
 """What the line of progress shows."""
 
+MOST_SEEDS = 10_000
+"""Runs of one command: each has a line of progress and its curves in memory."""
+
 
 def train(
     pairs: Pairs = 8,
@@ -66,7 +69,11 @@ def train(
     stop_accuracy: Annotated[
         float | None, typer.Option(help="Stop at this held-out accuracy.")
     ] = None,
+    stop_delay: Annotated[int, typer.Option(help="Steps to go on for after that.")] = 0,
     seed: Seed = 0,
+    eval_seed: Annotated[
+        int | None, typer.Option(help="Seed of the held-out sequences, if not the run's own.")
+    ] = None,
     seeds: Annotated[
         str | None, typer.Option(help="Several runs side by side: 0:6, or 1,5,7.")
     ] = None,
@@ -94,12 +101,13 @@ def train(
     # before NumPy is loaded: these products are too small to be shared out among threads
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
-    check_outputs(output, plot)
     chosen = _seeds(seeds) if seeds is not None else [seed]
     if processes is not None and processes < 1:
         raise ArgumentError("processes", processes, "must be at least 1")
     choice("model", model, ("transformer", "minimal"))
     keep = _checkpoint(checkpoint, output, resume, len(chosen))
+    kept = [None if keep is None else keep.replace("{seed}", str(number)) for number in chosen]
+    check_outputs(output, plot, *(Path(name) for name in kept if name))
 
     from cliff.network.runs import Run
     from cliff.task import Task
@@ -128,7 +136,9 @@ def train(
         "weight_decay": weight_decay,
         "eval_every": eval_every,
         "eval_size": eval_size,
+        "eval_seed": eval_seed,
         "stop_accuracy": stop_accuracy,
+        "stop_delay": stop_delay,
         "checkpoint_every": checkpoint_every,
         "resume": resume,
     }
@@ -139,9 +149,9 @@ def train(
             number,
             steps,
             network,
-            {**options, "checkpoint": keep and keep.replace("{seed}", str(number))},
+            {**options, "checkpoint": name},
         )
-        for number in chosen
+        for number, name in zip(chosen, kept, strict=True)
     ]
     announce_compiling(quiet)
     result = _train(runs, processes, quiet)
@@ -169,13 +179,15 @@ def _seeds(text: str) -> list[int]:
     try:
         if ":" in text:
             first, end = (int(part) for part in text.split(":"))
-            chosen = list(range(first, end))
+            chosen = list(range(first, min(end, first + MOST_SEEDS + 1)))
         else:
             chosen = [int(part) for part in text.split(",")]
     except ValueError:
         chosen = []
     if not chosen or min(chosen) < 0 or len(set(chosen)) < len(chosen):
         raise ArgumentError("seeds", text, "must be a range such as 0:6, or a list such as 1,5,7")
+    if len(chosen) > MOST_SEEDS:
+        raise ArgumentError("seeds", text, f"must be {MOST_SEEDS} at most")
     return chosen
 
 
@@ -195,15 +207,16 @@ def _checkpoint(given: Path | None, output: Path | None, resume: bool, n_runs: i
 
 def _train(runs: list[Run], processes: int | None, quiet: bool) -> xr.Dataset:
     """Train, with words for what can end it early."""
-    from concurrent.futures.process import BrokenProcessPool
-
+    kept = [Path(run.options["checkpoint"]) for run in runs if run.options["checkpoint"]]
     try:
         return _show_and_train(runs, processes, quiet)
-    except BrokenProcessPool as error:
-        raise ComputationFailed("a training process was killed; --resume goes on") from error
+    except ChildProcessError as error:
+        advice = "; --resume goes on from the checkpoints" * any(path.exists() for path in kept)
+        raise ComputationFailed(f"{error}{advice}") from error
     except KeyboardInterrupt as error:
-        kept = runs[0].options["checkpoint"] is not None
-        say("cliff: interrupted" + kept * ", and kept: --resume goes on from here", quiet)
+        # Ctrl-C before the first step leaves nothing to go on from
+        advice = ", and kept: --resume goes on from here" * any(path.exists() for path in kept)
+        say(f"cliff: interrupted{advice}", quiet)
         raise typer.Exit(130) from error
 
 

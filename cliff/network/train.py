@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from cliff.checks import ArgumentError, choice, integer, real
 from cliff.kernels import network as kernels
@@ -86,7 +87,9 @@ def train(
     *,
     eval_every: int = 100,
     eval_size: int = 512,
+    eval_seed: int | None = None,
     stop_accuracy: float | None = None,
+    stop_delay: int = 0,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int = 1000,
     resume: bool = False,
@@ -96,9 +99,9 @@ def train(
 ) -> xr.Dataset:
     """Train a network on a task by stochastic gradient descent, in place.
 
-    The network's own seed draws its initial parameters; `seed` draws the batches and, from a
-    separate stream, the held-out sequences, so that neither evaluations nor the network change
-    which batches are seen.
+    The network's own seed draws its initial parameters; `seed` draws the batches and `eval_seed`,
+    from a stream of its own even where it is the same number, the held-out sequences. Neither
+    evaluations nor the network change which batches are seen.
 
     Parameters
     ----------
@@ -114,13 +117,18 @@ def train(
     weight_decay : float
         Each update first multiplies every parameter by 1 - weight_decay.
     seed : int
-        Seed of batches and evaluation.
+        Seed of the batches.
     eval_every : int
         Steps from one evaluation to the next. The first and the last step are evaluated too.
     eval_size : int
         Held-out sequences for each question.
+    eval_seed : int, optional
+        Seed of the held-out sequences; `seed` by default.
     stop_accuracy : float, optional
         Stop at the first evaluation with at least this held-out accuracy.
+    stop_delay : int
+        Go on for this many steps after that evaluation, up to the next one that is due: what
+        follows a transition is recorded without waiting for `n_steps`.
     checkpoint : path-like, optional
         File that holds the whole state of the run, written every `checkpoint_every` steps, at the
         end, and on Ctrl-C.
@@ -133,7 +141,7 @@ def train(
         be given again on resuming.
     probes : sequence of callable
         Each is called with the network and the evaluation sets at every evaluation, and returns
-        named numbers to record.
+        named numbers to record. Give the same ones again on resuming.
     report : callable, optional
         Called with each new record.
 
@@ -144,9 +152,9 @@ def train(
         ``tla2``, ``cla`` on the training distribution; accuracies ``icl``, ``icl_swapped``,
         ``iwl`` on the three questions; the `effective_logits` and the probes' numbers. Over
         ``moment`` (before, after): ``attention1`` and ``attention2`` as `attention_maps` gives
-        them. The scalar ``status`` is "done", "accuracy reached" or "not finite"
-        (the loss), and ``last_step``
-        the number of updates made.
+        them. The scalar ``status`` is "done", "accuracy reached" or "not finite" (the loss, of a
+        batch or of an evaluation, which is then the last record), and ``last_step`` the number of
+        updates made.
 
     Raises
     ------
@@ -179,53 +187,49 @@ def train(
     """
     check_options(
         n_steps, lr, batch, weight_decay, seed,
-        eval_every=eval_every, eval_size=eval_size, stop_accuracy=stop_accuracy,
+        eval_every=eval_every, eval_size=eval_size, eval_seed=eval_seed,
+        stop_accuracy=stop_accuracy, stop_delay=stop_delay,
         checkpoint=checkpoint, checkpoint_every=checkpoint_every, resume=resume,
     )  # fmt: skip
     _check_same_world(net, task)
 
-    settings = {
-        "task": task.settings(),
-        **net.settings(),
-        "clamp": {str(layer): pattern for layer, pattern in sorted(net.clamp.items())},
-        "frozen": sorted(net.frozen),
-        "initial_parameters": hashlib.sha256(net.parameters.vector.tobytes()).hexdigest()[:16],
-        "lr": float(lr),
-        "batch": int(batch),
-        "weight_decay": float(weight_decay),
-        "seed": int(seed),
-        "eval_every": int(eval_every),
-        "eval_size": int(eval_size),
-    }
+    settings = settings_of(
+        net, task, lr, batch, weight_decay, seed,
+        eval_every=eval_every, eval_size=eval_size, eval_seed=eval_seed,
+    )  # fmt: skip
     state = State(net, task)
     rng = stream(seed, DATA)
-    sets = evaluation_sets(task, seed, eval_size)
+    sets = evaluation_sets(task, seed if eval_seed is None else eval_seed, eval_size)
     before = attention_maps(net, sets["icl"])
-    file = None if checkpoint is None else _Checkpoint(checkpoint, settings)
-    if file and file.path.exists():
-        before = file.restore(state, rng)
-        if state.step > n_steps:
-            raise ArgumentError(
-                "n_steps", n_steps, f"must be at least {state.step}, where the checkpoint is"
-            )
+    file = None if checkpoint is None else Path(checkpoint)
+    if file and file.exists():
+        saved = read_checkpoint(file, settings, n_steps)
+        with _reading(file):
+            before = saved.restore(state, rng)
 
+    def due(step: float) -> bool:
+        return step % eval_every == 0 or step == n_steps
+
+    # a checkpoint from the end of a shorter run holds an evaluation that this one does not make
+    state.rows = [row for row in state.rows if due(row["step"])]
     status = Status.DONE
     # divergence is looked for in the loss; the warnings on its way there would say less
     with np.errstate(all="ignore"), _deferred_interrupt() as interrupted:
         while True:
-            recorded = bool(state.rows) and state.rows[-1]["step"] == state.step
-            if not recorded and (state.step % eval_every == 0 or state.step == n_steps):
-                row = {"step": state.step, "t": float(lr * state.step), **evaluate(net, sets)}
-                for probe in probes:
-                    row.update(probe(net, sets))
-                state.rows.append(row)
-                if report:
-                    report(row)
-            if stop_accuracy is not None and state.rows[-1]["accuracy"] >= stop_accuracy:
-                status = Status.ACCURACY
+            if due(state.step):
+                if not state.rows or state.rows[-1]["step"] != state.step:
+                    row = {"step": state.step, "t": float(lr * state.step), **evaluate(net, sets)}
+                    for probe in probes:
+                        row.update({name: float(n) for name, n in probe(net, sets).items()})
+                    state.rows.append(row)
+                    if report:
+                        report(row)
+                status = _status(state.rows, stop_accuracy, stop_delay)
+                if status == Status.NOT_FINITE:
+                    break
             finished = status == Status.ACCURACY or state.step == n_steps
             if file and (finished or interrupted or state.step % checkpoint_every == 0):
-                file.save(state, rng, before)
+                _save_checkpoint(file, settings, state, rng, before)
             if interrupted:
                 raise KeyboardInterrupt
             if finished:
@@ -251,7 +255,9 @@ def check_options(
     *,
     eval_every: int = 100,
     eval_size: int = 512,
+    eval_seed: int | None = None,
     stop_accuracy: float | None = None,
+    stop_delay: int = 0,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int = 1000,
     resume: bool = False,
@@ -264,13 +270,63 @@ def check_options(
     integer("seed", seed, 0)
     integer("eval_every", eval_every, 1)
     integer("eval_size", eval_size, 1)
+    if eval_seed is not None:
+        integer("eval_seed", eval_seed, 0)
     if stop_accuracy is not None:
         real("stop_accuracy", stop_accuracy, 0, 1)
+    if integer("stop_delay", stop_delay, 0) and stop_accuracy is None:
+        raise ArgumentError("stop_delay", stop_delay, "needs an accuracy to stop at")
     integer("checkpoint_every", checkpoint_every, 1)
     if checkpoint is not None and check_writable(checkpoint, "checkpoint").exists() and not resume:
         raise ArgumentError(
             "checkpoint", str(checkpoint), "exists: resume from it, or remove it first"
         )
+
+
+def settings_of(
+    net: Network,
+    task: Task,
+    lr: float = 0.01,
+    batch: int = 128,
+    weight_decay: float = 1e-6,
+    seed: int = 0,
+    *,
+    eval_every: int = 100,
+    eval_size: int = 512,
+    eval_seed: int | None = None,
+    **_: object,
+) -> dict[str, Any]:
+    """Everything that determines the records of `train`, callbacks and probes aside.
+
+    The arguments are those of `train`, with the same defaults; the rest of them, which only say
+    when it ends and what it keeps, are passed over. The network is untrained.
+    """
+    return {
+        "task": task.settings(),
+        **net.settings(),
+        "clamp": {str(layer): pattern for layer, pattern in sorted(net.clamp.items())},
+        "frozen": sorted(net.frozen),
+        "initial_parameters": hashlib.sha256(net.parameters.vector.tobytes()).hexdigest()[:16],
+        "lr": float(lr),
+        "batch": int(batch),
+        "weight_decay": float(weight_decay),
+        "seed": int(seed),
+        "eval_every": int(eval_every),
+        "eval_size": int(eval_size),
+        "eval_seed": None if eval_seed is None else int(eval_seed),
+    }
+
+
+def _status(rows: Sequence[Row], stop_accuracy: float | None, stop_delay: int) -> Status:
+    """What the records say, so that a resumed run ends where an undisturbed one does."""
+    if not math.isfinite(rows[-1]["loss"]):
+        return Status.NOT_FINITE
+    if stop_accuracy is not None:
+        for row in rows:
+            if row["accuracy"] >= stop_accuracy:
+                delay = rows[-1]["step"] - row["step"]
+                return Status.ACCURACY if delay >= stop_delay else Status.DONE
+    return Status.DONE
 
 
 def _descend(net: Network, lr: float, weight_decay: float) -> None:
@@ -342,60 +398,89 @@ def _deferred_interrupt() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, previous)
 
 
+@dataclass(frozen=True)
 class _Checkpoint:
-    """The file that holds the whole state of a run of given settings."""
+    """The whole state of a run, and the settings that it was made with."""
 
-    def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
-        self.path = Path(path)
-        self.settings = json.loads(json.dumps(settings))  # as they come back from the file
+    settings: dict[str, Any]
+    state_of_generator: dict[str, Any]
+    step: int
+    rows: list[Row]
+    task: Task
+    clamp: dict[int, Any]
+    frozen: set[str]
+    parameters: NDArray[Any]
+    before: dict[str, NDArray[Any]]
 
-    def save(self, state: State, rng: Generator, before: Mapping[str, Any]) -> None:
-        header = {
-            "cliff_checkpoint": CHECKPOINT_FORMAT,
-            "settings": self.settings,
-            "step": state.step,
-            "rows": state.rows,
-            "generator": _plain(rng.bit_generator.state),
-            "task": state.task.settings(),
-            "clamp": list(state.net.clamp.items()),
-            "frozen": sorted(state.net.frozen),
-        }
-        arrays = {f"before_{name}": array for name, array in before.items()}
-        parameters = state.net.parameters.vector
-        write_atomic(
-            self.path,
-            lambda file: np.savez(
-                file, header=np.array(json.dumps(header)), parameters=parameters, **arrays
-            ),
+    def restore(self, state: State, rng: Generator) -> dict[str, NDArray[Any]]:
+        """Bring a fresh state and generator to where the run was; return its first maps."""
+        state.step, state.rows, state.task = self.step, list(self.rows), self.task
+        self.restore_network(state.net)
+        rng.bit_generator.state = self.state_of_generator
+        return self.before
+
+    def restore_network(self, net: Network) -> None:
+        """Give a network of the same settings the run's parameters, clamps and frozen ones."""
+        net.parameters.vector[:] = self.parameters
+        net.clamp, net.frozen = dict(self.clamp), set(self.frozen)
+
+
+def _save_checkpoint(
+    path: Path,
+    settings: Mapping[str, Any],
+    state: State,
+    rng: Generator,
+    before: Mapping[str, NDArray[Any]],
+) -> None:
+    header = {
+        "cliff_checkpoint": CHECKPOINT_FORMAT,
+        "settings": settings,
+        "step": state.step,
+        "rows": state.rows,
+        "generator": _plain(rng.bit_generator.state),
+        "task": state.task.settings(),
+        "clamp": list(state.net.clamp.items()),
+        "frozen": sorted(state.net.frozen),
+    }
+    arrays: dict[str, Any] = {f"before_{name}": array for name, array in before.items()}
+    parameters = state.net.parameters.vector
+    write_atomic(
+        path,
+        lambda file: np.savez(
+            file, header=np.array(json.dumps(header)), parameters=parameters, **arrays
+        ),
+    )
+
+
+def read_checkpoint(path: Path, settings: Mapping[str, Any], n_steps: int) -> _Checkpoint:
+    """Read the checkpoint of a run of `n_steps` steps with `settings`.
+
+    Raises
+    ------
+    ArgumentError
+        If it is truncated, foreign, of other settings or of a later step.
+    """
+    saved = _read_checkpoint(path)
+    for name, value in json.loads(json.dumps(settings)).items():  # as they come back from a file
+        found = saved.settings.get(name)
+        if found != value:
+            raise ArgumentError(
+                "checkpoint", str(path), f"was made with {_difference(name, found, value)}"
+            )
+    if saved.step > n_steps:
+        raise ArgumentError(
+            "n_steps", n_steps, f"must be at least {saved.step}, where the checkpoint is"
         )
-
-    def restore(self, state: State, rng: Generator) -> dict[str, Any]:
-        """Bring a fresh state and generator to where the file left them; return the first maps."""
-        header, arrays = _read_checkpoint(self.path)
-        for name, value in self.settings.items():
-            saved = header["settings"].get(name)
-            if saved != value:
-                raise ArgumentError(
-                    "checkpoint", str(self.path), f"was made with {_difference(name, saved, value)}"
-                )
-        state.step, state.rows = header["step"], header["rows"]
-        state.task = Task(**header["task"])
-        state.net.clamp = dict(header["clamp"])
-        state.net.frozen = set(header["frozen"])
-        state.net.parameters.vector[:] = arrays["parameters"]
-        rng.bit_generator.state = header["generator"]
-        return {
-            name.removeprefix("before_"): array
-            for name, array in arrays.items()
-            if name.startswith("before_")
-        }
+    return saved
 
 
 def _difference(name: str, saved: Any, value: Any) -> str:
     """Say how two settings differ, down to the entry where they are mappings."""
     if isinstance(saved, dict) and isinstance(value, dict):
-        inner = next(key for key in value if saved.get(key) != value[key])
-        return _difference(inner, saved.get(inner), value[inner])
+        pairs = {
+            key: (saved.get(key, "nothing"), value.get(key, "nothing")) for key in saved | value
+        }
+        return next(_difference(key, *pair) for key, pair in pairs.items() if pair[0] != pair[1])
     return f"{name}={saved}, and this run has {value}"
 
 
@@ -406,21 +491,43 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 
-def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Say in one line that a file is no checkpoint, whatever goes wrong in reading it as one."""
     try:
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        header = json.loads(str(arrays.pop("header")))
-        version = header["cliff_checkpoint"]
-    except Exception as error:  # zipfile, numpy and json each have their own for a damaged file
+        yield
+    except Exception as error:  # zipfile, numpy, json and what is made of the entries: each its own
         raise ArgumentError(
             "checkpoint", str(path), "is not a checkpoint of this package, or is truncated"
         ) from error
+
+
+def _read_checkpoint(path: Path) -> _Checkpoint:
+    with _reading(path):
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        header = json.loads(str(arrays.pop("header")))
+        version = int(header["cliff_checkpoint"])
     if version > CHECKPOINT_FORMAT:
         raise ArgumentError(
             "checkpoint", str(path), "was written by a newer version of cliff: upgrade to read it"
         )
-    return header, arrays
+    with _reading(path):
+        stream(0, DATA).bit_generator.state = header["generator"]  # raises if it is not a state
+        rows = [dict(row) for row in header["rows"]]
+        if not all({"step", "loss", "accuracy"} <= row.keys() for row in rows):
+            raise ValueError("records without what every record has")
+        return _Checkpoint(
+            settings=dict(header["settings"]),
+            state_of_generator=header["generator"],
+            step=int(header["step"]),
+            rows=rows,
+            task=Task(**header["task"]),
+            clamp=dict(header["clamp"]),
+            frozen=set(header["frozen"]),
+            parameters=arrays.pop("parameters"),
+            before={name: arrays[f"before_{name}"] for name in ("attention1", "attention2")},
+        )
 
 
 def make_network(model: str, task: Task, seed: int = 0, **options: Any) -> Network:
@@ -436,15 +543,15 @@ def load_network(path: str | os.PathLike[str]) -> Network:
     ArgumentError
         If the file is missing, truncated or foreign.
     """
-    header, arrays = _read_checkpoint(Path(path))
-    options = {
-        name: header["settings"][name]
-        for name in ("width", "dtype", "label_bias", "start")
-        if name in header["settings"]
-    }
-    settings = header["settings"]
-    net = make_network(settings["model"], Task(**settings["task"]), settings["net_seed"], **options)
-    net.parameters.vector[:] = arrays["parameters"]
-    net.clamp = dict(header["clamp"])
-    net.frozen = set(header["frozen"])
+    saved = _read_checkpoint(Path(path))
+    settings = saved.settings
+    with _reading(Path(path)):
+        options = {
+            name: settings[name]
+            for name in ("width", "dtype", "label_bias", "start")
+            if name in settings
+        }
+        task = Task(**settings["task"])
+        net = make_network(settings["model"], task, settings["net_seed"], **options)
+        saved.restore_network(net)
     return net
