@@ -90,6 +90,11 @@ class MobilityLaw:
         """The constants by name."""
         return {name: value for name, value in asdict(self).items() if name != "diluted"}
 
+    def faster(self, factor: float) -> MobilityLaw:
+        """All mobilities times a factor: the same path in a time that is shorter by it."""
+        scaled = {name: factor * value for name, value in self.constants().items()}
+        return MobilityLaw(**scaled, diluted=self.diluted)
+
 
 class Fall(NamedTuple):
     """Where a recorded loss falls; times in gradient-flow time, NaN if it does not.
@@ -290,6 +295,30 @@ def match_gradients(runs: Sequence[Curves]) -> Matched:
     )
 
 
+def set_clock(law: MobilityLaw, runs: Sequence[Curves]) -> tuple[MobilityLaw, float]:
+    """Make the flow of a law fall when the networks of one setting do, on the mean.
+
+    Parameters
+    ----------
+    law : MobilityLaw
+    runs : sequence of Curves
+        Of one (N, L).
+
+    Returns
+    -------
+    law : MobilityLaw
+    factor : float
+        By which all mobilities were multiplied; NaN, and the law as it was, if a network or the
+        flow does not fall.
+    """
+    measured = float(np.mean([one.fall().t_transition for one in runs]))
+    if not math.isfinite(measured):
+        return law, math.nan
+    flow = law.flow(runs[0].n_pairs, runs[0].n_labels, 20.0 * measured)
+    factor = flow.transition().t_transition / measured
+    return (law.faster(factor), factor) if math.isfinite(factor) else (law, math.nan)
+
+
 def _xi_mobility(constants: Sequence[float] | Array, xi: Array, n_labels: NDArray[Any]) -> Array:
     start, growth, limit = constants
     free = (start + growth * np.abs(xi)) / n_labels
@@ -479,7 +508,8 @@ def compare(
     tests : sequence of xarray.Dataset
         Runs of other settings, whose transition times are predicted.
     law : MobilityLaw, optional
-        Mobilities to use; matched to `run` by default.
+        Mobilities to use. By default those matched to `run`, times the one factor that makes the
+        flow fall when the networks do.
     fit : bool
         Whether to fit trajectories too, as a check on the matching.
     progress : callable, optional
@@ -490,9 +520,10 @@ def compare(
     xarray.Dataset
         Over ``seed`` and ``record``: the network's ``t``, ``loss``, ``theta``, measures,
         ``mobility`` and the landscape's losses at its logits. Over ``time``: those of the ``flow``
-        from the origin. Over ``constant``: the law, ``matched`` with its ``matched_error``, and
-        ``fitted``. Over ``test``: transition times ``measured`` (mean over the seeds that fall;
-        NaN if none does) and ``predicted``.
+        from the origin. Over ``constant``: the law, ``matched`` with its ``matched_error``,
+        ``used`` (the matched one times ``clock``, or the given one), and ``fitted``. Over ``test``:
+        transition times ``measured`` (mean over the seeds that fall; NaN if none does) and
+        ``predicted``.
 
     Raises
     ------
@@ -509,7 +540,7 @@ def compare(
             )
     n_pairs, n_labels = curves[0].n_pairs, curves[0].n_labels
     matched = match_gradients(curves)
-    used = matched.law if law is None else law
+    used, clock = set_clock(matched.law, curves) if law is None else (law, 1.0)
     falls = [one.fall() for one in curves]
     fitted, misfit = None, math.nan
     if fit and np.isfinite([one.t_transition for one in falls]).all():
@@ -553,6 +584,7 @@ def compare(
         "matched_error": ("constant", [matched.error[name] for name in names]),
         "used": ("constant", list(used.constants().values())),
         "fitted": ("constant", list((fitted.constants() if fitted else blank).values())),
+        "clock": ((), clock),
         "fit_misfit": ((), misfit),
         "unexplained": ("logit", [matched.unexplained[name] for name in LOGITS]),
     }

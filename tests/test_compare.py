@@ -23,6 +23,7 @@ from cliff.compare import (
     losses_at,
     match_gradients,
     mobilities,
+    set_clock,
 )
 from cliff.network.logits import LOGITS
 from cliff.store import save_dataset
@@ -99,6 +100,17 @@ def test_fitting_trajectories_recovers_what_moves_them():
     assert abs(start / right - 1) > 0.05
     assert there == pytest.approx(right, rel=2e-3)
     assert misfit < 0.02
+
+
+def test_the_clock_is_set_by_one_factor():
+    curves = synthetic()
+    law, factor = set_clock(LAW.faster(0.8), [curves])
+    assert factor == pytest.approx(1.25, rel=1e-3)
+    assert law.flow(4, 16, 400.0).transition().t_transition == pytest.approx(
+        curves.fall().t_transition, rel=1e-4
+    )
+    standing = curves._replace(loss=np.full(len(curves.t), 3.0))
+    assert set_clock(LAW, [standing])[0] == LAW
 
 
 def test_a_fall_between_records():

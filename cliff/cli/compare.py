@@ -111,6 +111,7 @@ def summarise(result: xr.Dataset) -> dict[str, Any]:
             }
             for entry in (result.isel(constant=i) for i in range(result.sizes["constant"]))
         },
+        "clock": float(result.clock),
         "fit_misfit": float(result.fit_misfit),
         "velocity_unexplained": dict(
             zip(result.logit.values.tolist(), result.unexplained.values.tolist(), strict=True)
@@ -169,10 +170,13 @@ def _half_way(result: xr.Dataset) -> dict[str, dict[str, float]]:
 def _print(summary: dict[str, Any]) -> None:
     seeds = ", ".join(str(seed) for seed in summary["seeds"])
     print(f"{summary['model']}, N = {summary['n_pairs']}, L = {summary['n_labels']}, seeds {seeds}")
-    print("\nmobility constant     matched                fitted to trajectories")
+    print("\nmobility constant   matched            used       fitted to trajectories")
     for name, entry in summary["mobilities"].items():
         matched = f"{entry['matched']:.4g} ± {entry['matched_error']:.2g}"
-        print(f"  {name:<18} {matched:<22} {_number(entry['fitted'])}")
+        print(
+            f"  {name:<16}  {matched:<18} {_number(entry['used']):<10} {_number(entry['fitted'])}"
+        )
+    print(f"the matched ones were multiplied by {_number(summary['clock'])}, to fall together")
     print("\nshare of the squared velocity in the slow phase that they leave unexplained")
     print(_pairs(summary["velocity_unexplained"]))
     print("\n                   network" + " " * 22 + "flow")
