@@ -92,14 +92,13 @@ def lay_out(items, labels, label_vectors):
     size, n_pairs = labels.shape
     dim = items.shape[2]
     contents = np.empty((size, 2 * n_pairs + 1, -(-dim // PADDING) * PADDING), items.dtype)
-    contents[:, :, dim:] = 0
     for b in range(size):
-        for n in range(n_pairs):
+        for i in range(2 * n_pairs + 1):
+            content = label_vectors[labels[b, i // 2]] if i % 2 else items[b, i // 2]
+            token = contents[b, i]
+            token[dim:] = 0
             for d in range(dim):
-                contents[b, 2 * n, d] = items[b, n, d]
-                contents[b, 2 * n + 1, d] = label_vectors[labels[b, n], d]
-        for d in range(dim):
-            contents[b, 2 * n_pairs, d] = items[b, n_pairs, d]
+                token[d] = content[d]
     return contents
 
 
@@ -158,13 +157,14 @@ def softmax(scores):
 def _softmax_row(scores, count, out):
     largest = scores[0]
     for j in range(1, count):
-        largest = max(largest, scores[j])
+        largest = scores[j] if scores[j] > largest else largest
     total = scores.dtype.type(0)
     for j in range(count):
         out[j] = np.exp(scores[j] - largest)
         total += out[j]
+    scale = scores.dtype.type(1) / total
     for j in range(count):
-        out[j] /= total
+        out[j] *= scale
 
 
 @njit(**OPTIONS)
@@ -364,12 +364,14 @@ def attend(by_position, by_item, by_label, labels, contents, start):
         for i in range(n_tokens):
             by_place = by_position[first + i]
             by_content = by_label[labels[b, i // 2]] if i % 2 else by_item[b, i // 2]
+            place_part, content_part = by_place[window:], by_content[window:]
             for d in range(width - window):
-                content[d] = by_place[window + d] + by_content[window + d]
+                content[d] = place_part[d] + content_part[d]
             row = attention[b, i]
             inner_products(content, contents[b], i + 1, row)
+            place_part, content_part = by_place[first:], by_content[first:]
             for j in range(i + 1):
-                row[j] += by_place[first + j] + by_content[first + j]
+                row[j] += place_part[j] + content_part[j]
             _softmax_row(row, i + 1, row)
     return attention
 
@@ -410,16 +412,18 @@ def attend_backward(attention, left, right, last, labels, contents, start, windo
     for b in range(size):
         first = start[b]
         for i in range(n_tokens):
+            row, target_row = attention[b, i], last[b]
             for j in range(i + 1):
-                slope[j] = last[b, j] if i == n_tokens - 1 else contents.dtype.type(0)
+                slope[j] = target_row[j] if i == n_tokens - 1 else contents.dtype.type(0)
             for k in range(len(left)):
+                factor, right_row = left[k][b, i], right[k][b]
                 for j in range(i + 1):
-                    slope[j] += left[k][b, i] * right[k][b, j]
+                    slope[j] += factor * right_row[j]
             mean = contents.dtype.type(0)
             for j in range(i + 1):
-                mean += attention[b, i, j] * slope[j]
+                mean += row[j] * slope[j]
             for j in range(i + 1):
-                slope[j] = attention[b, i, j] * (slope[j] - mean)
+                slope[j] = row[j] * (slope[j] - mean)
             weighted_sum(slope, contents[b], i + 1, content)
             by_place = by_position[first + i]
             by_content = by_label[labels[b, i // 2]] if i % 2 else by_item[b, i // 2]
