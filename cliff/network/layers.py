@@ -175,7 +175,7 @@ class Network(ABC):
 
     @abstractmethod
     def _features(self, weights: Any, batch: Batch, held: Held) -> tuple[Array, Any]:
-        """Features, (B, n_features), and what `_backward` needs; the batch is a prepared one."""
+        """Features, (B, n_features), and what `_backward` needs, of half a batch."""
 
     @abstractmethod
     def _backward(
@@ -201,7 +201,11 @@ class Network(ABC):
 
     def forward(self, batch: Batch) -> Output:
         """Logits and attention for a batch."""
-        batch, weights = self._prepared(batch), self._weights()
+        weights = self._weights()
+        halves = both(*(partial(self._output, weights, half) for half in self._halves(batch)))
+        return Output(*(np.concatenate(parts) for parts in zip(*halves, strict=True)))
+
+    def _output(self, weights: Any, batch: Batch) -> Output:
         features, kept = self._features(weights, batch, self._held(batch))
         attention1 = np.broadcast_to(kept.attention1, (len(features), *kept.attention1.shape[-2:]))
         return Output(classify(features, weights)[0], attention1, kept.attention2)
@@ -213,15 +217,10 @@ class Network(ABC):
         where numba may have two threads (``NUMBA_NUM_THREADS``), and in turn where it may not: the
         result is the same, bit for bit.
         """
-        batch, weights = self._prepared(batch), self._weights()
-        size = len(batch.answer)
-        half = (size + 1) // 2
+        weights, gradients = self._weights(), (self.gradients, self._other_gradients)
         first, second = (
-            partial(self._differentiate, weights, part, self._slopes(gradients), size)
-            for part, gradients in (
-                (_part(batch, 0, half), self.gradients),
-                (_part(batch, half, size), self._other_gradients),
-            )
+            partial(self._differentiate, weights, half, self._slopes(slopes), len(batch.answer))
+            for half, slopes in zip(self._halves(batch), gradients, strict=True)
         )
         loss = sum(both(first, second))
         kernels.add(self.gradients.vector, self._other_gradients.vector)
@@ -229,7 +228,7 @@ class Network(ABC):
         return loss
 
     def _differentiate(self, weights: Any, batch: Batch, slopes: Any, size: int) -> float:
-        """Cross-entropy summed over a prepared batch and divided by `size`, and its gradient."""
+        """Cross-entropy summed over half a batch and divided by `size`, and its gradient."""
         held = self._held(batch)
         features, kept = self._features(weights, batch, held)
         logits, layers = classify(features, weights)
@@ -238,14 +237,19 @@ class Network(ABC):
         self._backward(slope, kept, weights, batch, held, slopes)
         return float(loss)
 
-    def _prepared(self, batch: Batch) -> Batch:
-        """The batch in the network's dtype and in contiguous arrays, as the kernels take it."""
-        return Batch(
-            np.ascontiguousarray(batch.items, self.dtype),
-            np.ascontiguousarray(batch.labels),
-            np.ascontiguousarray(batch.answer),
-            np.ascontiguousarray(batch.start),
+    def _halves(self, batch: Batch) -> tuple[Batch, Batch]:
+        """Both halves in the network's dtype and in contiguous arrays, as the passes take them."""
+        middle = (len(batch.answer) + 1) // 2
+        first, second = (
+            Batch(
+                np.ascontiguousarray(batch.items[part], self.dtype),
+                np.ascontiguousarray(batch.labels[part]),
+                np.ascontiguousarray(batch.answer[part]),
+                np.ascontiguousarray(batch.start[part]),
+            )
+            for part in (slice(0, middle), slice(middle, None))
         )
+        return first, second
 
     def _held(self, batch: Batch) -> Held:
         """Attention of the clamped heads for a batch."""
@@ -311,11 +315,6 @@ class Network(ABC):
         return row
 
 
-def _part(batch: Batch, first: int, last: int) -> Batch:
-    part = slice(first, last)
-    return Batch(batch.items[part], batch.labels[part], batch.answer[part], batch.start[part])
-
-
 def both(first: Callable[[], Any], second: Callable[[], Any]) -> tuple[Any, Any]:
     """Call two functions, side by side where numba may have two threads."""
     if config.NUMBA_NUM_THREADS == 1:  # type: ignore[attr-defined]
@@ -326,7 +325,7 @@ def both(first: Callable[[], Any], second: Callable[[], Any]) -> tuple[Any, Any]
 
 @cache
 def _helper(process: int) -> ThreadPoolExecutor:
-    """The thread that takes the second half of each batch; a forked process needs its own."""
+    """The thread that takes the second of two calls; a forked process needs its own."""
     return ThreadPoolExecutor(1, "cliff")
 
 
