@@ -3,7 +3,7 @@
 The networks multiply matrices of about a hundred rows, hundreds of times a second and in several
 threads. A call of BLAS through numba costs a fifth of such a product, and BLAS has threads of its
 own, which get in the way and change the rounding. This product has neither: it is as fast as the
-hardware to within a quarter, and its result depends on its arguments alone.
+hardware to within a fifth, and its result depends on its arguments alone.
 
 The scheme is the usual one: `COLUMNS` columns of the right matrix are packed, so that they stay in
 the first cache, and a tile of ROWS x COLUMNS results is kept in registers while the inner index
