@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cliff import MinimalHead, Task, Transformer
-from cliff.network.layers import Output
+from cliff.network.layers import Output, classify
 from cliff.network.logits import LOGITS, RESIDUALS, _chord, effective_logits
 from cliff.task import DATA, stream
 
@@ -85,9 +85,10 @@ def test_ablated_attention_leaves_nothing_explained():
 @pytest.mark.parametrize("model", [Transformer, MinimalHead])
 def test_the_slope_equals_a_finite_difference(model):
     net, batch, h = model(TASK, seed=2, dtype=np.float64), batch_of(40), 1e-6
-    features, label = net.hidden_layers(batch)[0], np.arange(40) % 8
+    features, label = net.features(batch), np.arange(40) % 8
     step = h * net.label_directions()[label]
-    change = (net._classify(features + step)[0] - net._classify(features - step)[0]) / (2 * h)
+    above, below = (classify(features + sign * step, net._weights())[0] for sign in (1, -1))
+    change = (above - below) / (2 * h)
     own = change[np.arange(40), label]
     others = (change.sum(axis=1) - own) / 7
     assert effective_logits(net, batch)["xi"] == pytest.approx((own - others).mean(), rel=1e-6)
@@ -99,9 +100,9 @@ def test_full_attention_moves_the_features_as_the_directions_say():
         net.parameters[name][...] = 0  # so that the second layer writes V2 (position + content)
     net.set_clamp(2, "match")
     net.parameters["V2"][:, : TASK.window] = 0
-    moved = net.hidden_layers(batch)[0].copy()
+    moved = net.features(batch)
     net.set_clamp(2, "zero")
-    moved -= net.hidden_layers(batch)[0]
+    moved -= net.features(batch)
     np.testing.assert_allclose(moved, net.label_directions()[batch.answer], atol=1e-12)
 
 

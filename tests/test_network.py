@@ -1,7 +1,10 @@
 """Both networks: gradients, symmetries, and a plain restatement of the forward pass."""
 
+import threading
+
 import numpy as np
 import pytest
+from numba import config
 
 from cliff.checks import ArgumentError
 from cliff.network.layers import PATTERNS
@@ -24,6 +27,12 @@ def make(model, task=SMALL, dtype=np.float64, seed=1, **options):
 
 def batch_of(task=SMALL, size=6, seed=0):
     return task.sample(stream(seed, DATA), size)
+
+
+def features_and_kept(net, batch):
+    """Of the whole batch, which the network itself takes in halves."""
+    batch = batch._replace(items=batch.items.astype(net.dtype), labels=batch.labels.copy())
+    return net._features(net._weights(), batch, net._held(batch))
 
 
 def softmax(scores):
@@ -139,8 +148,8 @@ def test_float32_stays_float32(model):
     net.loss_and_gradient(batch)
     for array in (*output, net.parameters.vector, net.gradients.vector):
         assert array.dtype == np.float32
-    _, _, _, kept = net._features(batch)
-    assert {a.dtype for a in kept if isinstance(a, np.ndarray)} == {np.dtype(np.float32)}
+    features, kept = features_and_kept(net, batch)
+    assert {array.dtype for array in (features, *kept)} == {np.dtype(np.float32)}
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -153,6 +162,38 @@ def test_float32_gradient_is_close_to_the_exact_one(model):
     for name, gradient in single.gradients.items():
         exact = double.gradients[name]
         assert np.abs(gradient - exact).max() <= 1e-5 * np.abs(exact).max(), name
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+@pytest.mark.parametrize("model", MODELS)
+def test_batch_is_the_mean_of_its_sequences(model, size):
+    net, batch = make(model), batch_of(size=size)
+    loss, gradient = net.loss_and_gradient(batch), net.gradients.vector.copy()
+    losses, gradients = [], []
+    for b in range(size):
+        losses.append(net.loss_and_gradient(type(batch)(*(column[[b]] for column in batch))))
+        gradients.append(net.gradients.vector.copy())
+    assert loss == pytest.approx(np.mean(losses), rel=1e-12)
+    np.testing.assert_allclose(gradient, np.mean(gradients, axis=0), rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_number_of_threads_does_not_change_a_bit(model, monkeypatch):
+    task = Task()
+    batch, found, used = batch_of(task, 65), [], set()
+    for threads in (1, 2):
+        monkeypatch.setattr(config, "NUMBA_NUM_THREADS", threads)
+        net = make(model, task, np.float32)
+        differentiate = net._differentiate
+        monkeypatch.setattr(
+            net,
+            "_differentiate",
+            lambda *a, go=differentiate: (used.add(threading.get_ident()), go(*a))[1],
+        )
+        loss, output = net.loss_and_gradient(batch), net.forward(batch)
+        found.append([loss, *(array.tobytes() for array in (net.gradients.vector, *output))])
+        assert len(used) == threads
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -211,7 +252,7 @@ def test_trace_agrees_with_the_path_that_computes_the_target_only(clamp):
     for layer, pattern in clamp.items():
         net.set_clamp(layer, pattern)
     trace, output = net.trace(batch), net.forward(batch)
-    features = net._features(batch)[0]
+    features, _ = features_and_kept(net, batch)
     np.testing.assert_array_equal(trace.attention1, output.attention1)
     np.testing.assert_allclose(trace.attention2[:, -1], output.attention2, rtol=0, atol=1e-12)
     np.testing.assert_allclose(trace.stream[:, -1], features, rtol=0, atol=1e-12)
@@ -253,7 +294,7 @@ def test_a_head_that_is_cut_out_writes_nothing():
     net, batch = make("transformer"), batch_of()
     net.set_clamp(1, "zero")
     net.set_clamp(2, "zero")
-    np.testing.assert_array_equal(net._features(batch)[0], net.tokens(batch)[:, -1])
+    np.testing.assert_array_equal(features_and_kept(net, batch)[0], net.tokens(batch)[:, -1])
 
 
 @pytest.mark.parametrize(

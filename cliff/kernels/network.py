@@ -1,7 +1,8 @@
 """Compiled loops of the task and the networks, where NumPy would move too many bytes.
 
-Every function is pure: the caller draws the randomness and allocates the outputs. All real arrays
-of one call share a dtype, float32 or float64; nothing is promoted in between.
+The caller draws the randomness. All real arrays of one call share a dtype, float32 or float64;
+nothing is promoted in between. In shapes, B is the size of the batch, N the pairs, T = 2N + 1 the
+tokens, P the window, D the dimension of a content, W = P + D the width of a token, L the labels.
 """
 
 from typing import Any
@@ -11,14 +12,17 @@ from numba import njit
 
 # The sums may be reordered, which is what lets them use vector registers; NaN and infinity still
 # behave as they should (no "nnan", no "ninf"), because training relies on seeing them.
-_OPTIONS: dict[str, Any] = {
+OPTIONS: dict[str, Any] = {
     "fastmath": {"reassoc", "contract", "nsz", "arcp"},
     "cache": True,
     "nogil": True,
 }
 
+PADDING = 8
+"""Contents are padded with zeros to a multiple of this many numbers, for vector registers."""
 
-@njit(**_OPTIONS)
+
+@njit(**OPTIONS)
 def normals(raw, scale, out):
     """Turn random bits into normal numbers by the Box-Muller transform.
 
@@ -71,213 +75,368 @@ def normals(raw, scale, out):
         out[1, i] = radius * second * (real(1) - real(2) * real(np.int32(low & np.uint32(1))))
 
 
-@njit(**_OPTIONS)
-def lay_out(items, labels, label_vectors, contents):
-    """Write each sequence's contents in the order of its tokens: x1 l1 x2 l2 ... xN lN x_t.
+@njit(**OPTIONS)
+def lay_out(items, labels, label_vectors):
+    """Contents in the order of the tokens, x1 l1 x2 l2 ... xN lN x_t, padded with zeros.
 
     Parameters
     ----------
-    items : ndarray, shape (size, N + 1, D)
-    labels : ndarray of integers, shape (size, N)
+    items : ndarray, shape (B, N + 1, D)
+    labels : ndarray of integers, shape (B, N)
     label_vectors : ndarray, shape (L, D)
-    contents : ndarray, shape (size, 2N + 1, D + padding), overwritten up to column D
+
+    Returns
+    -------
+    ndarray, shape (B, T, D padded)
     """
-    size, n_labels = labels.shape
+    size, n_pairs = labels.shape
     dim = items.shape[2]
+    contents = np.empty((size, 2 * n_pairs + 1, -(-dim // PADDING) * PADDING), items.dtype)
     for b in range(size):
-        for n in range(n_labels):
-            contents[b, 2 * n, :dim] = items[b, n]
-            contents[b, 2 * n + 1, :dim] = label_vectors[labels[b, n]]
-        contents[b, 2 * n_labels, :dim] = items[b, n_labels]
+        for i in range(2 * n_pairs + 1):
+            content = label_vectors[labels[b, i // 2]] if i % 2 else items[b, i // 2]
+            token = contents[b, i]
+            token[dim:] = 0
+            for d in range(dim):
+                token[d] = content[d]
+    return contents
 
 
-@njit(**_OPTIONS)
-def overlaps(vectors, contents, start, window, out):
+@njit(**OPTIONS)
+def inner_products(vector, rows, count, out):
+    """Inner products of a vector with the first `count` rows, four at a time."""
+    zero = vector.dtype.type(0)
+    j = 0
+    while j + 4 <= count:
+        first, second, third, fourth = zero, zero, zero, zero
+        for d in range(vector.size):
+            first += vector[d] * rows[j, d]
+            second += vector[d] * rows[j + 1, d]
+            third += vector[d] * rows[j + 2, d]
+            fourth += vector[d] * rows[j + 3, d]
+        out[j], out[j + 1], out[j + 2], out[j + 3] = first, second, third, fourth
+        j += 4
+    while j < count:
+        first = zero
+        for d in range(vector.size):
+            first += vector[d] * rows[j, d]
+        out[j] = first
+        j += 1
+
+
+@njit(**OPTIONS)
+def weighted_sum(weights, rows, count, out):
+    """Sum of the first `count` rows with weights, four at a time."""
+    out[:] = 0
+    j = 0
+    while j + 4 <= count:
+        first, second, third, fourth = weights[j], weights[j + 1], weights[j + 2], weights[j + 3]
+        for d in range(out.size):
+            out[d] += (first * rows[j, d] + second * rows[j + 1, d]) + (
+                third * rows[j + 2, d] + fourth * rows[j + 3, d]
+            )
+        j += 4
+    while j < count:
+        for d in range(out.size):
+            out[d] += weights[j] * rows[j, d]
+        j += 1
+
+
+@njit(**OPTIONS)
+def softmax(scores):
+    """Softmax over the last axis, shifted by the maximum; a new array."""
+    out = np.empty_like(scores)
+    flat_scores = scores.reshape(-1, scores.shape[-1])
+    flat_out = out.reshape(-1, scores.shape[-1])
+    for row in range(len(flat_scores)):
+        _softmax_row(flat_scores[row], scores.shape[-1], flat_out[row])
+    return out
+
+
+@njit(**OPTIONS)
+def _softmax_row(scores, count, out):
+    largest = scores[0]
+    for j in range(1, count):
+        largest = scores[j] if scores[j] > largest else largest
+    total = scores.dtype.type(0)
+    for j in range(count):
+        out[j] = np.exp(scores[j] - largest)
+        total += out[j]
+    scale = scores.dtype.type(1) / total
+    for j in range(count):
+        out[j] *= scale
+
+
+@njit(**OPTIONS)
+def softmax_backward(weights, slope):
+    """Gradient with respect to the scores, given their softmax and its gradient; 2-D."""
+    out = np.empty_like(weights)
+    for row in range(len(weights)):
+        mean = weights.dtype.type(0)
+        for j in range(weights.shape[1]):
+            mean += weights[row, j] * slope[row, j]
+        for j in range(weights.shape[1]):
+            out[row, j] = weights[row, j] * (slope[row, j] - mean)
+    return out
+
+
+@njit(**OPTIONS)
+def cross_entropy(logits, answer, count):
+    """Summed cross-entropy over `count`, in nats, and its gradient with respect to the logits.
+
+    Parameters
+    ----------
+    logits : ndarray, shape (B, L)
+    answer : ndarray of int, shape (B,)
+    count : int
+
+    Returns
+    -------
+    loss : float
+    slope : ndarray, shape (B, L)
+    """
+    size, n_labels = logits.shape
+    slope = np.empty_like(logits)
+    loss = 0.0
+    for b in range(size):
+        largest = logits[b].max()
+        total = logits.dtype.type(0)
+        for k in range(n_labels):
+            slope[b, k] = np.exp(logits[b, k] - largest)
+            total += slope[b, k]
+        loss += np.log(total) + largest - logits[b, answer[b]]
+        total *= count
+        for k in range(n_labels):
+            slope[b, k] /= total
+        slope[b, answer[b]] -= 1 / count
+    return loss / count, slope
+
+
+@njit(**OPTIONS)
+def rectify(hidden, bias):
+    """Add a bias for each column and cut off what is negative, in place and returned."""
+    zero = hidden.dtype.type(0)
+    for b in range(len(hidden)):
+        for unit in range(bias.size):
+            value = hidden[b, unit] + bias[unit]
+            hidden[b, unit] = zero if value < 0 else value  # NaN stays
+    return hidden
+
+
+@njit(**OPTIONS)
+def rectify_backward(slope, rectified, bias_slope):
+    """Gradients of `rectify`: with respect to its input, in place and returned, and to the bias.
+
+    Parameters
+    ----------
+    slope, rectified : ndarray, shape (B, n)
+    bias_slope : ndarray, shape (n,), overwritten
+    """
+    zero = slope.dtype.type(0)
+    bias_slope[:] = 0
+    for b in range(len(slope)):
+        for unit in range(bias_slope.size):
+            slope[b, unit] = slope[b, unit] if rectified[b, unit] > 0 else zero
+            bias_slope[unit] += slope[b, unit]
+    return slope
+
+
+@njit(**OPTIONS)
+def apply(matrices, vectors):
+    """Each sequence's matrix times its vector: (B, T, n), (B, n) -> (B, T)."""
+    size, n_tokens, _ = matrices.shape
+    out = np.empty((size, n_tokens), matrices.dtype)
+    for b in range(size):
+        inner_products(vectors[b], matrices[b], n_tokens, out[b])
+    return out
+
+
+@njit(**OPTIONS)
+def apply_transposed(matrices, vectors):
+    """Adjoint of `apply`: (B, T, n), (B, T) -> (B, n)."""
+    size, n_tokens, n_columns = matrices.shape
+    out = np.empty((size, n_columns), matrices.dtype)
+    for b in range(size):
+        weighted_sum(vectors[b], matrices[b], n_tokens, out[b])
+    return out
+
+
+@njit(**OPTIONS)
+def targets(contents, start, window, dim):
+    """The last token of each sequence, (B, W)."""
+    size, n_tokens, _ = contents.shape
+    out = np.zeros((size, window + dim), contents.dtype)
+    for b in range(size):
+        out[b, start[b] + n_tokens - 1] = 1
+        for d in range(dim):
+            out[b, window + d] = contents[b, n_tokens - 1, d]
+    return out
+
+
+@njit(**OPTIONS)
+def overlaps(vectors, contents, start, window):
     """Inner products of vectors with all tokens of their sequence.
 
     Parameters
     ----------
-    vectors : ndarray, shape (m, size, window + D)
-    contents : ndarray, shape (size, T, D + padding)
-    start : ndarray of integers, shape (size,)
+    vectors : tuple of m ndarrays, shape (B, W)
+    contents : ndarray, shape (B, T, D padded)
+    start : ndarray of integers, shape (B,)
         Position of each sequence's first token.
     window : int
         Length of a token's position block; its content block follows.
-    out : ndarray, shape (m, size, T), overwritten
+
+    Returns
+    -------
+    ndarray, shape (m, B, T)
     """
-    n_vectors, size, width = vectors.shape
-    _, n_tokens, padded = contents.shape
-    padded_vector = np.zeros(padded, contents.dtype)
-    for m in range(n_vectors):
-        for b in range(size):
-            vector = vectors[m, b]
-            for d in range(width - window):
-                padded_vector[d] = vector[window + d]
+    size, n_tokens, padded = contents.shape
+    dim = vectors[0].shape[1] - window
+    out = np.empty((len(vectors), size, n_tokens), contents.dtype)
+    vector = np.zeros(padded, contents.dtype)
+    for b in range(size):
+        for m in range(len(vectors)):
+            for d in range(dim):
+                vector[d] = vectors[m][b, window + d]
+            inner_products(vector, contents[b], n_tokens, out[m, b])
             for j in range(n_tokens):
-                total = contents.dtype.type(0)
-                for d in range(padded):
-                    total += padded_vector[d] * contents[b, j, d]
-                out[m, b, j] = total + vector[start[b] + j]
+                out[m, b, j] += vectors[m][b, start[b] + j]
+    return out
 
 
-@njit(**_OPTIONS)
-def mixtures(weights, contents, start, window, out):
+@njit(**OPTIONS)
+def mixtures(weights, contents, start, window, dim):
     """Weighted sums of the tokens of each sequence; the adjoint of `overlaps`.
 
     Parameters
     ----------
-    weights : ndarray, shape (m, size, T)
+    weights : tuple of m ndarrays, shape (B, T)
     contents, start, window
         As in `overlaps`.
-    out : ndarray, shape (m, size, window + D), overwritten
+    dim : int
+
+    Returns
+    -------
+    ndarray, shape (m, B, W)
     """
-    n_weights, size, width = out.shape
-    _, n_tokens, padded = contents.shape
+    size, n_tokens, padded = contents.shape
+    out = np.zeros((len(weights), size, window + dim), contents.dtype)
     total = np.empty(padded, contents.dtype)
-    for m in range(n_weights):
-        for b in range(size):
-            mixture = out[m, b]
-            mixture[:window] = 0
-            total[:] = 0
+    for b in range(size):
+        for m in range(len(weights)):
+            weighted_sum(weights[m][b], contents[b], n_tokens, total)
+            for d in range(dim):
+                out[m, b, window + d] = total[d]
             for j in range(n_tokens):
-                weight = weights[m, b, j]
-                mixture[start[b] + j] = weight
-                for d in range(padded):
-                    total[d] += weight * contents[b, j, d]
-            for d in range(width - window):
-                mixture[window + d] = total[d]
+                out[m, b, start[b] + j] = weights[m][b, j]
+    return out
 
 
-@njit(**_OPTIONS)
-def scores(by_position, by_item, by_label, labels, contents, start, out):
-    """Scores of every token on itself and the tokens before it, less the largest of each token.
+@njit(**OPTIONS)
+def attend(by_position, by_item, by_label, labels, contents, start):
+    """Attention of every token to itself and the tokens before it.
 
     The score of token i on token j is y_i . x_j, where y_i, the query seen from the tokens' side,
     is the sum of a row that depends on the position and one that depends on the content.
 
     Parameters
     ----------
-    by_position : ndarray, shape (P, P + D)
+    by_position : ndarray, shape (P, W)
         Part of y from each position.
-    by_item : ndarray, shape (size, N + 1, P + D)
+    by_item : ndarray, shape (B, N + 1, W)
         Part of y from each item.
-    by_label : ndarray, shape (L, P + D)
+    by_label : ndarray, shape (L, W)
         Part of y from each label vector.
-    labels : ndarray of integers, shape (size, N)
-    contents : ndarray, shape (size, 2N + 1, D + padding)
-    start : ndarray of integers, shape (size,)
-    out : ndarray, shape (size, 2N + 1, 2N + 1), overwritten
-        Minus infinity above the diagonal.
+    labels : ndarray of integers, shape (B, N)
+    contents, start
+        As in `overlaps`.
+
+    Returns
+    -------
+    ndarray, shape (B, T, T)
     """
     window, width = by_position.shape
     size, n_tokens, padded = contents.shape
-    unseen = contents.dtype.type(-np.inf)
-    query = np.zeros(padded, contents.dtype)
+    attention = np.zeros((size, n_tokens, n_tokens), contents.dtype)
+    content = np.zeros(padded, contents.dtype)
     for b in range(size):
         first = start[b]
         for i in range(n_tokens):
-            position_row = by_position[first + i]
-            content_row = by_label[labels[b, i // 2]] if i % 2 else by_item[b, i // 2]
+            by_place = by_position[first + i]
+            by_content = by_label[labels[b, i // 2]] if i % 2 else by_item[b, i // 2]
+            place_part, content_part = by_place[window:], by_content[window:]
             for d in range(width - window):
-                query[d] = position_row[window + d] + content_row[window + d]
-            row = out[b, i]
-            largest = unseen
+                content[d] = place_part[d] + content_part[d]
+            row = attention[b, i]
+            inner_products(content, contents[b], i + 1, row)
+            place_part, content_part = by_place[first:], by_content[first:]
             for j in range(i + 1):
-                score = contents.dtype.type(0)
-                for d in range(padded):
-                    score += query[d] * contents[b, j, d]
-                row[j] = score + position_row[first + j] + content_row[first + j]
-                largest = max(largest, row[j])
-            for j in range(i + 1):
-                row[j] -= largest
-            for j in range(i + 1, n_tokens):
-                row[j] = unseen
+                row[j] += place_part[j] + content_part[j]
+            _softmax_row(row, i + 1, row)
+    return attention
 
 
-@njit(**_OPTIONS)
-def normalise(weights):
-    """Divide each row by its sum, in place; shape (size, T, T)."""
-    size, n_rows, n_columns = weights.shape
-    for b in range(size):
-        for i in range(n_rows):
-            total = weights.dtype.type(0)
-            for j in range(n_columns):
-                total += weights[b, i, j]
-            for j in range(n_columns):
-                weights[b, i, j] /= total
+@njit(**OPTIONS)
+def attend_backward(attention, left, right, last, labels, contents, start, window, dim, n_labels):
+    """Gradient with respect to the y of `attend`.
 
-
-@njit(**_OPTIONS)
-def scores_backward(
-    attention, left, right, last, labels, contents, start, window, by_item, by_position, by_label
-):
-    """Gradient with respect to the y of `scores`, through the softmax of the scores.
-
-    The gradient with respect to the attention of token i on token j comes in the form in which the
-    second layer makes it: sum over k of left[k, i] right[k, j], plus last[j] where i is the target.
+    The gradient with respect to the attention of token i to token j comes in the form in which the
+    second layer makes it: sum over k of left[k][i] right[k][j], plus last[j] where i is the target.
 
     Parameters
     ----------
-    attention : ndarray, shape (size, T, T)
-    left, right : ndarray, shape (m, size, T)
-    last : ndarray, shape (size, T)
-    labels : ndarray of integers, shape (size, N)
-    contents, start, window
-        As in `overlaps`.
-    by_item : ndarray, shape (size, N + 1, P + D), overwritten
-        Gradient for each item.
-    by_position : ndarray, shape (P, P + D), overwritten
-        Gradient for each position, summed over the batch.
-    by_label : ndarray, shape (L, P + D), overwritten
-        Gradient for each label, summed over the batch.
+    attention : ndarray, shape (B, T, T)
+    left, right : tuple of ndarrays, shape (B, T)
+    last : ndarray, shape (B, T)
+    labels : ndarray of integers, shape (B, N)
+    contents, start, window, dim
+        As in `mixtures`.
+    n_labels : int
+
+    Returns
+    -------
+    by_position : ndarray, shape (P, W)
+        For each position, summed over the batch.
+    by_item : ndarray, shape (B, N + 1, W)
+        For each item.
+    by_label : ndarray, shape (L, W)
+        For each label, summed over the batch.
     """
-    n_terms, size, n_tokens = left.shape
-    width = by_item.shape[2]
-    padded = contents.shape[2]
+    size, n_tokens, padded = contents.shape
+    width = window + dim
+    by_position = np.zeros((window, width), contents.dtype)
+    by_item = np.zeros((size, n_tokens // 2 + 1, width), contents.dtype)
+    by_label = np.zeros((n_labels, width), contents.dtype)
     slope = np.empty(n_tokens, contents.dtype)
-    total = np.empty(padded, contents.dtype)
-    position_total = np.zeros((len(by_position), padded), contents.dtype)
-    label_total = np.zeros((len(by_label), padded), contents.dtype)
-    by_position[:] = 0
-    by_label[:] = 0
+    content = np.empty(padded, contents.dtype)
     for b in range(size):
         first = start[b]
         for i in range(n_tokens):
+            row, target_row = attention[b, i], last[b]
             for j in range(i + 1):
-                slope[j] = last[b, j] if i == n_tokens - 1 else contents.dtype.type(0)
-            for k in range(n_terms):
+                slope[j] = target_row[j] if i == n_tokens - 1 else contents.dtype.type(0)
+            for k in range(len(left)):
+                factor, right_row = left[k][b, i], right[k][b]
                 for j in range(i + 1):
-                    slope[j] += left[k, b, i] * right[k, b, j]
+                    slope[j] += factor * right_row[j]
             mean = contents.dtype.type(0)
             for j in range(i + 1):
-                mean += attention[b, i, j] * slope[j]
-            total[:] = 0
+                mean += row[j] * slope[j]
             for j in range(i + 1):
-                slope[j] = attention[b, i, j] * (slope[j] - mean)
-                for d in range(padded):
-                    total[d] += slope[j] * contents[b, j, d]
-            for d in range(padded):
-                position_total[first + i, d] += total[d]
+                slope[j] = row[j] * (slope[j] - mean)
+            weighted_sum(slope, contents[b], i + 1, content)
+            by_place = by_position[first + i]
+            by_content = by_label[labels[b, i // 2]] if i % 2 else by_item[b, i // 2]
             for j in range(i + 1):
-                by_position[first + i, first + j] += slope[j]
-            if i % 2:
-                label = labels[b, i // 2]
-                for d in range(padded):
-                    label_total[label, d] += total[d]
-                for j in range(i + 1):
-                    by_label[label, first + j] += slope[j]
-            else:
-                row = by_item[b, i // 2]
-                row[:window] = 0
-                for j in range(i + 1):
-                    row[first + j] = slope[j]
-                for d in range(width - window):
-                    row[window + d] = total[d]
-    by_position[:, window:] = position_total[:, : width - window]
-    by_label[:, window:] = label_total[:, : width - window]
+                by_place[first + j] += slope[j]
+                by_content[first + j] += slope[j]
+            for d in range(dim):
+                by_place[window + d] += content[d]
+                by_content[window + d] += content[d]
+    return by_position, by_item, by_label
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def descend(parameter, gradient, rate, decay):
     """One step of gradient descent in place: parameter <- (1 - decay) parameter - rate gradient.
 
@@ -290,3 +449,10 @@ def descend(parameter, gradient, rate, decay):
     keep = parameter.dtype.type(1) - decay
     for i in range(parameter.size):
         parameter[i] = keep * parameter[i] - rate * gradient[i]
+
+
+@njit(**OPTIONS)
+def add(first, second):
+    """Add a vector to another, in place."""
+    for i in range(first.size):
+        first[i] += second[i]

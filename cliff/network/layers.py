@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import config, njit
 from numpy.random import Generator
 from numpy.typing import DTypeLike, NDArray
 
 from cliff.checks import ArgumentError, choice, integer
 from cliff.kernels import network as kernels
+from cliff.kernels.network import OPTIONS, rectify, rectify_backward
+from cliff.kernels.product import multiply, product
 from cliff.task import INITIAL, Batch, Task, stream
 
 Array = NDArray[Any]
@@ -19,9 +25,6 @@ Array = NDArray[Any]
 
 N_HIDDEN = 3
 """Hidden layers of the classifier."""
-
-PADDING = 8
-"""Contents are padded with zeros to a multiple of this many numbers, for vector registers."""
 
 PATTERNS = {1: ("previous", "uniform", "zero"), 2: ("match", "uniform", "zero")}
 """Patterns that the attention of each layer can be held at."""
@@ -41,6 +44,13 @@ class Output(NamedTuple):
     """
 
     logits: Array
+    attention1: Array
+    attention2: Array
+
+
+class Held(NamedTuple):
+    """Attention of clamped heads for a batch, as in `Output`; empty where a head is free."""
+
     attention1: Array
     attention2: Array
 
@@ -129,7 +139,7 @@ class Network(ABC):
         self.gradients = Parameters(shapes, self.dtype)
         self.clamp: dict[int, str] = {}
         self.frozen: set[str] = set()
-        self._workspace: dict[tuple[Any, ...], Array] = {}
+        self._other_gradients = Parameters(shapes, self.dtype)
 
         rng = stream(seed, INITIAL)
         self._initialise_attention(rng)
@@ -141,12 +151,6 @@ class Network(ABC):
         parameter = self.parameters[name]
         # float64 whatever the dtype, so that both start from the same numbers
         parameter[...] = scale * rng.standard_normal(parameter.shape)
-
-    def _scratch(self, name: str, shape: tuple[int, ...]) -> Array:
-        """An array of zeros that is made once and then kept; its contents survive until reuse."""
-        if (name, shape) not in self._workspace:
-            self._workspace[name, shape] = np.zeros(shape, self.dtype)
-        return self._workspace[name, shape]
 
     @property
     @abstractmethod
@@ -162,20 +166,25 @@ class Network(ABC):
         """Draw the parameters of the attention layers."""
 
     @abstractmethod
-    def _features(self, batch: Batch) -> tuple[Array, Array, Array, Any]:
-        """Features (size, n_features), attention1, attention2, and what `_backward` needs."""
+    def _weights(self) -> Any:
+        """The parameters as the compiled passes read them."""
 
     @abstractmethod
-    def _backward(self, slope: Array, kept: Any) -> None:
+    def _slopes(self, gradients: Parameters) -> Any:
+        """Where the passes write the gradients with respect to `_weights`."""
+
+    @abstractmethod
+    def _features(self, weights: Any, batch: Batch, held: Held) -> tuple[Array, Any]:
+        """Features, (B, n_features), and what `_backward` needs, of half a batch."""
+
+    @abstractmethod
+    def _backward(
+        self, slope: Array, kept: Any, weights: Any, batch: Batch, held: Held, slopes: Any
+    ) -> None:
         """Write the gradients of the attention layers, given that of the features."""
 
-    def contents(self, batch: Batch) -> Array:
-        """Contents in the order of the tokens, padded with zeros: (B, T, D padded)."""
-        size, n_items, dim = batch.items.shape
-        padded = -(-dim // PADDING) * PADDING
-        contents = self._scratch("contents", (size, 2 * n_items - 1, padded))
-        kernels.lay_out(batch.items, batch.labels, self.label_vectors, contents)
-        return contents
+    def _complete(self) -> None:  # noqa: B027, most have nothing to do
+        """Bring `gradients` from the terms of `_slopes` to those of the parameters."""
 
     @abstractmethod
     def attention_logits(self) -> tuple[float, float]:
@@ -185,9 +194,13 @@ class Network(ABC):
     def label_directions(self) -> Array:
         """How full attention on each label changes the features, shape (L, n_features)."""
 
-    def hidden_layers(self, batch: Batch) -> list[Array]:
-        """What the classifier reads and its hidden layers: (B, n_features), then (B, width)."""
-        return self._classify(self._features(batch)[0])[1]
+    def features(self, batch: Batch) -> Array:
+        """What the classifier reads, shape (B, n_features)."""
+        weights = self._weights()
+        halves = [
+            self._features(weights, half, self._held(half))[0] for half in self._halves(batch)
+        ]
+        return np.concatenate(halves)
 
     def settings(self) -> dict[str, Any]:
         """What determines the network before training, apart from its task."""
@@ -200,36 +213,60 @@ class Network(ABC):
 
     def forward(self, batch: Batch) -> Output:
         """Logits and attention for a batch."""
-        features, attention1, attention2, _ = self._features(batch)
-        return Output(self._classify(features)[0], attention1, attention2)
+        weights = self._weights()
+        halves = both(*(partial(self._output, weights, half) for half in self._halves(batch)))
+        return Output(*(np.concatenate(parts) for parts in zip(*halves, strict=True)))
+
+    def _output(self, weights: Any, batch: Batch) -> Output:
+        features, kept = self._features(weights, batch, self._held(batch))
+        attention1 = np.broadcast_to(kept.attention1, (len(features), *kept.attention1.shape[-2:]))
+        return Output(classify(features, weights)[0], attention1, kept.attention2)
 
     def loss_and_gradient(self, batch: Batch) -> float:
-        """Mean cross-entropy over a batch, in nats; its gradient goes to `gradients`."""
-        features, _, _, kept = self._features(batch)
-        logits, layers = self._classify(features)
-        loss, slope = cross_entropy(logits, batch.answer)
-        self._backward(self._classify_backward(slope, layers), kept)
+        """Mean cross-entropy over a batch, in nats; its gradient goes to `gradients`.
+
+        The batch is cut into two halves, whose gradients are added. They are worked on side by side
+        where numba may have two threads (``NUMBA_NUM_THREADS``), and in turn where it may not: the
+        result is the same, bit for bit.
+        """
+        weights, gradients = self._weights(), (self.gradients, self._other_gradients)
+        first, second = (
+            partial(self._differentiate, weights, half, self._slopes(slopes), len(batch.answer))
+            for half, slopes in zip(self._halves(batch), gradients, strict=True)
+        )
+        loss = sum(both(first, second))
+        kernels.add(self.gradients.vector, self._other_gradients.vector)
+        self._complete()
         return loss
 
-    def _classify(self, features: Array) -> tuple[Array, list[Array]]:
-        weights = self.parameters
-        layers = [features]  # (size, n_features), then (size, width) three times
-        for layer in range(1, N_HIDDEN + 1):
-            hidden = layers[-1] @ weights[f"W{layer}"].T  # (size, width)
-            hidden += weights[f"b{layer}"]
-            layers.append(np.maximum(hidden, 0, out=hidden))
-        return layers[-1] @ weights["readout"].T, layers  # (size, L)
+    def _differentiate(self, weights: Any, batch: Batch, slopes: Any, size: int) -> float:
+        """Cross-entropy summed over half a batch and divided by `size`, and its gradient."""
+        held = self._held(batch)
+        features, kept = self._features(weights, batch, held)
+        logits, layers = classify(features, weights)
+        loss, slope = kernels.cross_entropy(logits, batch.answer, size)
+        slope = classify_backward(slope, features, layers, weights, slopes)
+        self._backward(slope, kept, weights, batch, held, slopes)
+        return float(loss)
 
-    def _classify_backward(self, slope: Array, layers: list[Array]) -> Array:
-        weights, gradients = self.parameters, self.gradients
-        np.matmul(slope.T, layers[-1], out=gradients["readout"])
-        slope = slope @ weights["readout"]  # (size, width)
-        for layer in range(N_HIDDEN, 0, -1):
-            slope *= layers[layer] > 0
-            np.matmul(slope.T, layers[layer - 1], out=gradients[f"W{layer}"])
-            np.sum(slope, axis=0, out=gradients[f"b{layer}"])
-            slope = slope @ weights[f"W{layer}"]  # (size, width), at last (size, n_features)
-        return slope
+    def _halves(self, batch: Batch) -> tuple[Batch, Batch]:
+        """Both halves in the network's dtype and in contiguous arrays, as the passes take them."""
+        middle = (len(batch.answer) + 1) // 2
+        first, second = (
+            Batch(
+                np.ascontiguousarray(batch.items[part], self.dtype),
+                np.ascontiguousarray(batch.labels[part]),
+                np.ascontiguousarray(batch.answer[part]),
+                np.ascontiguousarray(batch.start[part]),
+            )
+            for part in (slice(0, middle), slice(middle, None))
+        )
+        return first, second
+
+    def _held(self, batch: Batch) -> Held:
+        """Attention of the clamped heads for a batch."""
+        none = {1: np.empty((0, 0, 0), self.dtype), 2: np.empty((0, 0), self.dtype)}
+        return Held(*(self._clamped(k, batch) if k in self.clamp else none[k] for k in (1, 2)))
 
     def set_clamp(self, layer: int, pattern: str | None) -> None:
         """Hold a head's attention at a pattern, or let it go with None.
@@ -290,37 +327,44 @@ class Network(ABC):
         return row
 
 
-def softmax(scores: Array) -> Array:
-    """Softmax over the last axis, shifted by the maximum."""
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    weights /= weights.sum(axis=-1, keepdims=True)
-    return weights
+def both(first: Callable[[], Any], second: Callable[[], Any]) -> tuple[Any, Any]:
+    """Call two functions, side by side where numba may have two threads."""
+    if config.NUMBA_NUM_THREADS == 1:  # type: ignore[attr-defined]
+        return first(), second()
+    other = _helper(os.getpid()).submit(second)
+    return first(), other.result()
 
 
-def softmax_backward(weights: Array, slope: Array) -> Array:
-    """Gradient with respect to the scores, given their softmax and its gradient."""
-    return weights * (slope - (weights * slope).sum(axis=-1, keepdims=True))
+@cache
+def _helper(process: int) -> ThreadPoolExecutor:
+    """The thread that takes the second of two calls; a forked process needs its own."""
+    return ThreadPoolExecutor(1, "cliff")
 
 
-def cross_entropy(logits: Array, answer: NDArray[np.intp]) -> tuple[float, Array]:
-    """Mean cross-entropy in nats, and its gradient with respect to the logits.
+@njit(**OPTIONS)
+def classify(features: Array, weights: Any) -> tuple[Array, tuple[Array, Array, Array]]:
+    """Logits, and what each hidden layer of the classifier makes of the features."""
+    layer1 = rectify(product(features, weights.W1.T), weights.b1)  # (B, width)
+    layer2 = rectify(product(layer1, weights.W2.T), weights.b2)  # (B, width)
+    layer3 = rectify(product(layer2, weights.W3.T), weights.b3)  # (B, width)
+    return product(layer3, weights.readout.T), (layer1, layer2, layer3)  # (B, L)
 
-    Parameters
-    ----------
-    logits : ndarray, shape (size, L)
-    answer : ndarray of int, shape (size,)
 
-    Returns
-    -------
-    loss : float
-    slope : ndarray, shape (size, L)
-    """
-    size = len(answer)
-    rows = np.arange(size)
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    slope = np.exp(shifted)
-    total = slope.sum(axis=1, keepdims=True)
-    loss = float(np.mean(np.log(total[:, 0]) - shifted[rows, answer]))
-    slope /= total * size
-    slope[rows, answer] -= 1 / size
-    return loss, slope
+@njit(**OPTIONS)
+def classify_backward(
+    slope: Array,
+    features: Array,
+    layers: tuple[Array, Array, Array],
+    weights: Any,
+    slopes: Any,
+) -> Array:
+    """Gradient with respect to the features; those of the classifier go to `slopes`."""
+    layer1, layer2, layer3 = layers
+    multiply(slope.T, layer3, slopes.readout)
+    slope = rectify_backward(product(slope, weights.readout), layer3, slopes.b3)  # (B, width)
+    multiply(slope.T, layer2, slopes.W3)
+    slope = rectify_backward(product(slope, weights.W3), layer2, slopes.b2)  # (B, width)
+    multiply(slope.T, layer1, slopes.W2)
+    slope = rectify_backward(product(slope, weights.W2), layer1, slopes.b1)  # (B, width)
+    multiply(slope.T, features, slopes.W1)
+    return product(slope, weights.W1)  # (B, features)

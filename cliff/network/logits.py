@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from cliff.kernels import network as kernels
 from cliff.network.layers import N_HIDDEN, Network, Output
 from cliff.task import Batch
 
@@ -102,7 +103,8 @@ def _previous_residual(output: Output, beta1: float) -> float:
 
 
 def _label_bias(net: Network, output: Output, batch: Batch, alpha: float) -> tuple[float, float]:
-    contents = net.contents(batch).astype(np.float64)  # (B, T, D padded)
+    contents = kernels.lay_out(batch.items, batch.labels, net.task.label_vectors)
+    contents = contents.astype(np.float64)  # (B, T, D padded)
     overlap = np.einsum("bjd,bd->bj", contents, contents[:, -1])
     match = np.einsum("bij,bj->bi", output.attention1.astype(np.float64), overlap)
     label = _centred((np.arange(match.shape[1]) % 2).astype(np.float64))
@@ -130,10 +132,11 @@ def _chord(output: Output, batch: Batch) -> tuple[float, float]:
 def _slope(net: Network, batch: Batch) -> float:
     directions = net.label_directions()  # (L, n_features)
     label = np.arange(len(batch.answer)) % len(directions)
-    layers = net.hidden_layers(batch)
-    change = directions[label]
+    hidden, change = net.features(batch), directions[label]
     for number in range(1, N_HIDDEN + 1):
-        change = (layers[number] > 0) * (change @ net.parameters[f"W{number}"].T)
+        weight, bias = net.parameters[f"W{number}"], net.parameters[f"b{number}"]
+        hidden = np.maximum(hidden @ weight.T + bias, 0)
+        change = (hidden > 0) * (change @ weight.T)
     logits = (change @ net.parameters["readout"].T).astype(np.float64)
     own = logits[np.arange(len(label)), label]
     others = (logits.sum(axis=1) - own) / (logits.shape[1] - 1)

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from cliff.network.layers import Network, Output, cross_entropy, softmax
+from cliff.kernels.network import cross_entropy, softmax
+from cliff.network.layers import Network, Output
 from cliff.network.logits import effective_logits
 from cliff.task import EVALUATION, Batch, Question, Task, stream
 
@@ -44,7 +45,7 @@ def measures(output: Output, batch: Batch) -> dict[str, float]:
         ``tla2``: attention in layer 2 of the target to all labels;
         ``cla``: probability that the prediction puts on the labels present in the context.
     """
-    loss, _ = cross_entropy(output.logits, batch.answer)
+    loss, _ = cross_entropy(output.logits, batch.answer, len(batch.answer))
     present = np.zeros(output.logits.shape, bool)
     np.put_along_axis(present, batch.labels, True, axis=1)
     label = np.arange(1, output.attention1.shape[1], 2)

@@ -5,12 +5,36 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.random import Generator
 from numpy.typing import DTypeLike
 
 from cliff.checks import ArgumentError, real
-from cliff.network.layers import Array, Network, softmax, softmax_backward
+from cliff.kernels import network as kernels
+from cliff.kernels.network import OPTIONS
+from cliff.kernels.product import product
+from cliff.network.layers import (
+    Array,
+    Held,
+    Network,
+    Parameters,
+)
 from cliff.task import Batch, Task
+
+
+class _Weights(NamedTuple):
+    """The parameters, or the gradients with respect to them."""
+
+    beta1: Array
+    alpha: Array
+    beta2: Array
+    W1: Array
+    b1: Array
+    W2: Array
+    b2: Array
+    W3: Array
+    b3: Array
+    readout: Array
 
 
 class _Kept(NamedTuple):
@@ -92,53 +116,79 @@ class MinimalHead(Network):
     def settings(self) -> dict[str, object]:
         return {**super().settings(), "label_bias": self.label_bias, "start": list(self.start)}
 
-    def _features(self, batch: Batch) -> tuple[Array, Array, Array, _Kept]:
-        weights = self.parameters
-        contents = self.contents(batch)  # (B, T, D padded)
-        size, n_tokens, _ = contents.shape
+    def _weights(self) -> _Weights:
+        return _Weights(**self.parameters)
 
-        if 1 in self.clamp:
-            attention1 = self._clamped(1, batch)[0]  # (T, T), the same in all sequences
-        else:
-            previous = np.eye(n_tokens, k=-1, dtype=bool)
-            visible = np.tri(n_tokens, dtype=bool)
-            scores1 = np.where(visible, previous * weights["beta1"], -np.inf)
-            attention1 = softmax(scores1.astype(self.dtype))  # (T, T)
-        overlap = _overlaps(contents, contents[:, -1])  # (B, T), c_j . c_t
-        match = overlap @ attention1.T  # (B, T), b_j . c_t
-        if 2 in self.clamp:
-            attention2 = self._clamped(2, batch)  # (B, T)
-        else:
-            scores2 = weights["alpha"] * match  # (B, T)
-            scores2[:, 1::2] += weights["beta2"]
-            attention2 = softmax(scores2)  # (B, T)
-        attended = np.matmul(attention2[:, None, :], contents)[:, 0]  # (B, D padded)
-        dim = self.task.dim
-        features = np.concatenate([contents[:, -1, :dim], attended[:, :dim]], axis=1)  # (B, 2D)
-        shared = np.broadcast_to(attention1, (size, n_tokens, n_tokens))
-        kept = _Kept(contents, attention1, attention2, overlap, match)
-        return features, shared, attention2, kept
+    def _slopes(self, gradients: Parameters) -> _Weights:
+        return _Weights(**gradients)
 
-    def _backward(self, slope: Array, kept: _Kept) -> None:
-        # d_x is the gradient with respect to x, in the shape of x
-        gradients, dim = self.gradients, self.task.dim
-        d_attended = np.zeros_like(kept.contents[:, 0])  # (B, D padded)
-        d_attended[:, :dim] = slope[:, dim:]
-        for name in self._attention_shapes():
-            gradients[name][...] = 0
-        if 2 in self.clamp:
-            return
-        d_attention2 = _overlaps(kept.contents, d_attended)  # (B, T)
-        d_scores2 = softmax_backward(kept.attention2, d_attention2)  # (B, T)
-        gradients["alpha"][...] = (d_scores2 * kept.match).sum()
-        gradients["beta2"][...] = d_scores2[:, 1::2].sum()
-        if 1 in self.clamp:
-            return
-        d_match = self.parameters["alpha"] * d_scores2  # (B, T)
-        d_scores1 = softmax_backward(kept.attention1, d_match.T @ kept.overlap)  # (T, T)
-        gradients["beta1"][...] = np.trace(d_scores1, offset=-1)
+    def _features(self, weights: _Weights, batch: Batch, held: Held) -> tuple[Array, _Kept]:
+        return _features(weights, self.label_vectors, batch, held)
+
+    def _backward(
+        self,
+        slope: Array,
+        kept: _Kept,
+        weights: _Weights,
+        batch: Batch,
+        held: Held,
+        slopes: _Weights,
+    ) -> None:
+        _backward(slope, kept, weights, held, slopes)
 
 
-def _overlaps(contents: Array, vectors: Array) -> Array:
-    """Inner product of each token's content with its sequence's vector: (B, T)."""
-    return np.matmul(contents, vectors[:, :, None])[:, :, 0]
+@njit(**OPTIONS)
+def _features(
+    weights: _Weights, label_vectors: Array, batch: Batch, held: Held
+) -> tuple[Array, _Kept]:
+    """What the classifier reads, and what `_backward` needs."""
+    contents = kernels.lay_out(batch.items, batch.labels, label_vectors)  # (B, T, D padded)
+    size, n_tokens, _ = contents.shape
+    if len(held.attention1):
+        attention1 = held.attention1[0]  # (T, T), the same in all sequences
+    else:
+        scores1 = np.zeros((n_tokens, n_tokens), contents.dtype)  # (T, T)
+        for i in range(n_tokens):
+            scores1[i, i + 1 :] = -np.inf
+            if i:
+                scores1[i, i - 1] = weights.beta1[()]
+        attention1 = kernels.softmax(scores1)  # (T, T)
+    target = contents[:, -1].copy()  # (B, D padded)
+    overlap = kernels.apply(contents, target)  # (B, T), c_j . c_t
+    match = product(overlap, attention1.T)  # (B, T), b_j . c_t
+    if len(held.attention2):
+        attention2 = held.attention2  # (B, T)
+    else:
+        scores2 = weights.alpha[()] * match  # (B, T)
+        scores2[:, 1::2] += weights.beta2[()]
+        attention2 = kernels.softmax(scores2)  # (B, T)
+    attended = kernels.apply_transposed(contents, attention2)  # (B, D padded)
+    dim = label_vectors.shape[1]
+    features = np.empty((size, 2 * dim), contents.dtype)  # (B, 2D)
+    features[:, :dim] = target[:, :dim]
+    features[:, dim:] = attended[:, :dim]
+    return features, _Kept(contents, attention1, attention2, overlap, match)
+
+
+@njit(**OPTIONS)
+def _backward(slope: Array, kept: _Kept, weights: _Weights, held: Held, slopes: _Weights) -> None:
+    """Write the gradients of the three parameters, given that of the features."""
+    # d_x is the gradient with respect to x, in the shape of x
+    dim = slope.shape[1] // 2
+    d_attended = np.zeros((len(slope), kept.contents.shape[2]), slope.dtype)  # (B, D padded)
+    d_attended[:, :dim] = slope[:, dim:]
+    slopes.alpha[()] = 0
+    slopes.beta2[()] = 0
+    slopes.beta1[()] = 0
+    if len(held.attention2):
+        return
+    d_attention2 = kernels.apply(kept.contents, d_attended)  # (B, T)
+    d_scores2 = kernels.softmax_backward(kept.attention2, d_attention2)  # (B, T)
+    slopes.alpha[()] = (d_scores2 * kept.match).sum()
+    slopes.beta2[()] = d_scores2[:, 1::2].sum()
+    if len(held.attention1):
+        return
+    d_match = weights.alpha[()] * d_scores2  # (B, T)
+    d_attention1 = product(d_match.T, kept.overlap)  # (T, T)
+    d_scores1 = kernels.softmax_backward(kept.attention1, d_attention1)  # (T, T)
+    slopes.beta1[()] = np.trace(d_scores1[1:])

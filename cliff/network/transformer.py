@@ -15,14 +15,17 @@ dimension of a content, W = P + D the width of a token, L the labels.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.random import Generator
-from numpy.typing import NDArray
 
 from cliff.kernels import network as kernels
-from cliff.network.layers import Array, Network, softmax, softmax_backward
+from cliff.kernels.network import OPTIONS, softmax
+from cliff.kernels.product import multiply, product
+from cliff.network.layers import Array, Held, Network, Parameters, both
 from cliff.task import Batch
 
 
@@ -42,10 +45,29 @@ class Trace(NamedTuple):
     stream: Array
 
 
+class _Weights(NamedTuple):
+    """What the passes read, or the gradients with respect to it.
+
+    Q1 and K1 act through match1 = Q1ᵀ K1 alone.
+    """
+
+    match1: Array
+    V1: Array
+    Q2: Array
+    K2: Array
+    V2: Array
+    W1: Array
+    b1: Array
+    W2: Array
+    b2: Array
+    W3: Array
+    b3: Array
+    readout: Array
+
+
 class _Kept(NamedTuple):
     """Intermediate results of a forward pass that the backward pass needs, named as there."""
 
-    batch: Batch
     contents: Array
     attention1: Array
     attention2: Array
@@ -102,141 +124,35 @@ class Transformer(Network):
         for name in self._attention_shapes():
             self._fill(name, rng, self.task.dim**-0.5)
 
-    def _features(self, batch: Batch) -> tuple[Array, Array, Array, _Kept]:
-        weights, start = self.parameters, batch.start
-        contents = self.contents(batch)  # (B, T, D padded)
+    def _weights(self) -> _Weights:
+        queries, keys, *others = self.parameters.values()
+        return _Weights(product(queries.T, keys), *others)
 
-        # layer 1: who sees whom, and what the target sees
-        attention1 = self._attend(batch, contents)  # (B, T, T)
-        target = np.zeros(attention1.shape[:2], self.dtype)  # (B, T)
-        target[:, -1] = 1
-        token, mixed = self._mixtures(contents, start, target, attention1[:, -1])  # (B, W) each
-        hidden = token + mixed @ weights["V1"].T  # (B, W)
+    def _slopes(self, gradients: Parameters) -> _Weights:
+        queries, _, *others = gradients.values()
+        return _Weights(queries, *others)  # match1's where `_complete` puts that of Q1
 
-        # layer 2: the target's scores, on the tokens and on what they saw
-        query2 = hidden @ weights["Q2"].T  # (B, W)
-        key2 = query2 @ weights["K2"]  # (B, W), the query seen from the tokens' side
-        value_key2 = key2 @ weights["V1"]  # (B, W), and from the side of what they saw
-        direct, through = self._overlaps(contents, start, key2, value_key2)  # (B, T) each
-        if 2 in self.clamp:
-            attention2 = self._clamped(2, batch)  # (B, T)
-        else:
-            attention2 = softmax(direct + _apply(attention1, through))  # (B, T)
-        spread = _apply_transposed(attention1, attention2)  # (B, T)
-        mean_token, mean_mixed = self._mixtures(contents, start, attention2, spread)  # (B, W) each
-        mean_hidden = mean_token + mean_mixed @ weights["V1"].T  # (B, W)
-        features = hidden + mean_hidden @ weights["V2"].T  # (B, W)
-        kept = _Kept(
-            batch, contents, attention1, attention2,
-            mixed, hidden, query2, key2, through, mean_mixed, mean_hidden,
-        )  # fmt: skip
-        return features, attention1, attention2, kept
+    def _features(self, weights: _Weights, batch: Batch, held: Held) -> tuple[Array, _Kept]:
+        return _features(weights, self.label_vectors, batch, held)
 
-    def _backward(self, slope: Array, kept: _Kept) -> None:
-        # d_x is the gradient with respect to x, in the shape of x
+    def _backward(
+        self,
+        slope: Array,
+        kept: _Kept,
+        weights: _Weights,
+        batch: Batch,
+        held: Held,
+        slopes: _Weights,
+    ) -> None:
+        _backward(slope, kept, weights, self.label_vectors, batch, held, slopes)
+
+    def _complete(self) -> None:
         weights, gradients = self.parameters, self.gradients
-        contents, start = kept.contents, kept.batch.start
-        attention1, attention2 = kept.attention1, kept.attention2
-
-        # layer 2, values: features = hidden + V2 (mean_token + V1 mean_mixed)
-        d_hidden = slope  # (B, W)
-        np.matmul(slope.T, kept.mean_hidden, out=gradients["V2"])
-        d_mean_hidden = slope @ weights["V2"]  # (B, W)
-        d_mean_mixed = d_mean_hidden @ weights["V1"]  # (B, W)
-        d_direct, d_spread = self._overlaps(contents, start, d_mean_hidden, d_mean_mixed)  # (B, T)
-
-        # layer 2, scores
-        if 2 in self.clamp:
-            d_score = np.zeros_like(attention2)  # (B, T)
-        else:
-            d_attention2 = d_direct + _apply(attention1, d_spread)  # (B, T)
-            d_score = softmax_backward(attention2, d_attention2)  # (B, T)
-        d_through = _apply_transposed(attention1, d_score)  # (B, T)
-        d_key2, d_value_key2 = self._mixtures(contents, start, d_score, d_through)  # (B, W) each
-        d_key2 += d_value_key2 @ weights["V1"].T
-        np.matmul(kept.query2.T, d_key2, out=gradients["K2"])
-        d_query2 = d_key2 @ weights["K2"].T  # (B, W)
-        np.matmul(d_query2.T, kept.hidden, out=gradients["Q2"])
-        d_hidden = d_hidden + d_query2 @ weights["Q2"]  # (B, W)
-
-        # layer 1, values: V1 appears in the target's stream, the scores and the mean
-        np.matmul(
-            np.concatenate([d_hidden, kept.key2, d_mean_hidden]).T,  # (W, 3B)
-            np.concatenate([kept.mixed, d_value_key2, kept.mean_mixed]),  # (3B, W)
-            out=gradients["V1"],
+        d_match1 = gradients["Q1"].copy()  # (W, W)
+        both(
+            partial(multiply, weights["K1"], d_match1.T, gradients["Q1"]),
+            partial(multiply, weights["Q1"], d_match1, gradients["K1"]),
         )
-        d_mixed = d_hidden @ weights["V1"]  # (B, W)
-        (d_last,) = self._overlaps(contents, start, d_mixed)  # (B, T)
-
-        # layer 1, scores: attention1 appears in the scores, the spread and the target's mixture
-        if 1 in self.clamp:
-            gradients["Q1"][...] = 0
-            gradients["K1"][...] = 0
-            return
-        d_match1 = self._attend_backward(
-            kept,
-            np.stack([attention2, d_score]),  # (2, B, T)
-            np.stack([d_spread, kept.through]),  # (2, B, T)
-            d_last,
-        )  # (W, W)
-        np.matmul(weights["K1"], d_match1.T, out=gradients["Q1"])
-        np.matmul(weights["Q1"], d_match1, out=gradients["K1"])
-
-    def _attend(self, batch: Batch, contents: Array) -> Array:
-        """Attention of the first layer, (B, T, T)."""
-        if 1 in self.clamp:
-            return self._clamped(1, batch)
-        size, n_tokens, _ = contents.shape
-        window, width = self.task.window, self.task.width
-        match1 = self.parameters["Q1"].T @ self.parameters["K1"]  # (W, W)
-        items = self._items(batch)  # (B (N+1), D)
-        by_item = self._scratch("by_item", (len(items), width))
-        np.matmul(items, match1[window:], out=by_item)  # (B (N+1), W)
-        attention1 = np.empty((size, n_tokens, n_tokens), self.dtype)
-        kernels.scores(
-            match1[:window],  # (P, W)
-            by_item.reshape(size, -1, width),  # (B, N+1, W)
-            self.label_vectors @ match1[window:],  # (L, W)
-            batch.labels,
-            contents,
-            batch.start,
-            attention1,
-        )
-        np.exp(attention1, out=attention1)
-        kernels.normalise(attention1)
-        return attention1
-
-    def _attend_backward(self, kept: _Kept, left: Array, right: Array, last: Array) -> Array:
-        """Gradient with respect to Q1ᵀ K1, (W, W)."""
-        labels, start = kept.batch.labels, kept.batch.start
-        window, width = self.task.window, self.task.width
-        size, n_pairs = labels.shape
-        slope = np.empty((width, width), self.dtype)
-        by_item = self._scratch("by_item", (size * (n_pairs + 1), width))
-        by_label = np.empty((self.task.n_labels, width), self.dtype)
-        kernels.scores_backward(
-            kept.attention1, left, right, last, labels, kept.contents, start, window,
-            by_item.reshape(size, n_pairs + 1, width), slope[:window], by_label,
-        )  # fmt: skip
-        np.matmul(self._items(kept.batch).T, by_item, out=slope[window:])
-        slope[window:] += self.label_vectors.T @ by_label
-        return slope
-
-    def _items(self, batch: Batch) -> Array:
-        """Items as one matrix, (B (N+1), D)."""
-        return batch.items.reshape(-1, self.task.dim).astype(self.dtype, copy=False)
-
-    def _mixtures(self, contents: Array, start: NDArray[np.intp], *weights: Array) -> Array:
-        """Sums of the tokens with each of the weights, which are (B, T): (m, B, W)."""
-        out = np.empty((len(weights), len(contents), self.task.width), self.dtype)
-        kernels.mixtures(np.stack(weights), contents, start, self.task.window, out)
-        return out
-
-    def _overlaps(self, contents: Array, start: NDArray[np.intp], *vectors: Array) -> Array:
-        """Inner products of the tokens with each of the vectors, which are (B, W): (m, B, T)."""
-        out = np.empty((len(vectors), *contents.shape[:2]), self.dtype)
-        kernels.overlaps(np.stack(vectors), contents, start, self.task.window, out)
-        return out
 
     def attention_logits(self) -> tuple[float, float]:
         weights, window = self.parameters, self.task.window
@@ -255,7 +171,7 @@ class Transformer(Network):
         """Run all tokens through both layers, plainly."""
         weights = self.parameters
         tokens = self.tokens(batch)  # (B, T, W)
-        attention1 = self._attend(batch, self.contents(batch))  # (B, T, T)
+        attention1 = self.forward(batch).attention1  # (B, T, T)
         hidden = tokens + attention1 @ tokens @ weights["V1"].T  # (B, T, W)
         query2, key2 = hidden @ weights["Q2"].T, hidden @ weights["K2"].T  # (B, T, W) each
         scores = query2 @ key2.transpose(0, 2, 1)  # (B, T, T)
@@ -277,11 +193,112 @@ class Transformer(Network):
         return tokens
 
 
-def _apply(attention: Array, values: Array) -> Array:
-    """Average values over what each token sees: (B, T, T), (B, T) -> (B, T)."""
-    return np.matmul(attention, values[:, :, None])[:, :, 0]
+@njit(**OPTIONS)
+def _features(
+    weights: _Weights, label_vectors: Array, batch: Batch, held: Held
+) -> tuple[Array, _Kept]:
+    """What the classifier reads, and what `_backward` needs."""
+    window, dim = len(weights.V1) - label_vectors.shape[1], label_vectors.shape[1]
+    start = batch.start
+    contents = kernels.lay_out(batch.items, batch.labels, label_vectors)  # (B, T, D padded)
+
+    # layer 1: who sees whom, and what the target sees
+    if len(held.attention1):
+        attention1 = held.attention1  # (B, T, T)
+    else:
+        match1 = weights.match1
+        n_items = batch.items.shape[1]
+        by_item = product(batch.items.reshape(-1, dim), match1[window:])  # (B (N+1), W)
+        by_label = product(label_vectors, match1[window:])  # (L, W)
+        attention1 = kernels.attend(
+            match1[:window], by_item.reshape(len(start), n_items, window + dim), by_label,
+            batch.labels, contents, start,
+        )  # (B, T, T)  # fmt: skip
+    token = kernels.targets(contents, start, window, dim)  # (B, W)
+    seen = attention1[:, -1].copy()  # (B, T)
+    mixed = kernels.mixtures((seen,), contents, start, window, dim)[0]  # (B, W)
+    hidden = token + product(mixed, weights.V1.T)  # (B, W)
+
+    # layer 2: the target's scores, on the tokens and on what they saw
+    query2 = product(hidden, weights.Q2.T)  # (B, W)
+    key2 = product(query2, weights.K2)  # (B, W), the query seen from the tokens' side
+    value_key2 = product(key2, weights.V1)  # (B, W), and from the side of what they saw
+    overlaps = kernels.overlaps((key2, value_key2), contents, start, window)  # (2, B, T)
+    direct, through = overlaps[0], overlaps[1]  # (B, T) each
+    if len(held.attention2):
+        attention2 = held.attention2  # (B, T)
+    else:
+        attention2 = kernels.softmax(direct + kernels.apply(attention1, through))  # (B, T)
+    spread = kernels.apply_transposed(attention1, attention2)  # (B, T)
+    mixtures = kernels.mixtures((attention2, spread), contents, start, window, dim)  # (2, B, W)
+    mean_token, mean_mixed = mixtures[0], mixtures[1]  # (B, W) each
+    mean_hidden = mean_token + product(mean_mixed, weights.V1.T)  # (B, W)
+    features = hidden + product(mean_hidden, weights.V2.T)  # (B, W)
+    kept = _Kept(
+        contents, attention1, attention2,
+        mixed, hidden, query2, key2, through, mean_mixed, mean_hidden,
+    )  # fmt: skip
+    return features, kept
 
 
-def _apply_transposed(attention: Array, values: Array) -> Array:
-    """Adjoint of `_apply`."""
-    return np.matmul(values[:, None, :], attention)[:, 0, :]
+@njit(**OPTIONS)
+def _backward(
+    slope: Array,
+    kept: _Kept,
+    weights: _Weights,
+    label_vectors: Array,
+    batch: Batch,
+    held: Held,
+    slopes: _Weights,
+) -> None:
+    """Write the gradients of the attention layers, given that of the features."""
+    # d_x is the gradient with respect to x, in the shape of x
+    window, dim = len(weights.V1) - label_vectors.shape[1], label_vectors.shape[1]
+    contents, start = kept.contents, batch.start
+    attention1, attention2 = kept.attention1, kept.attention2
+
+    # layer 2, values: features = hidden + V2 (mean_token + V1 mean_mixed)
+    multiply(slope.T, kept.mean_hidden, slopes.V2)
+    d_mean_hidden = product(slope, weights.V2)  # (B, W)
+    d_mean_mixed = product(d_mean_hidden, weights.V1)  # (B, W)
+    overlaps = kernels.overlaps((d_mean_hidden, d_mean_mixed), contents, start, window)  # (2, B, T)
+    d_direct, d_spread = overlaps[0], overlaps[1]  # (B, T) each
+
+    # layer 2, scores
+    if len(held.attention2):
+        d_score = np.zeros_like(attention2)  # (B, T)
+    else:
+        d_attention2 = d_direct + kernels.apply(attention1, d_spread)  # (B, T)
+        d_score = kernels.softmax_backward(attention2, d_attention2)  # (B, T)
+    d_through = kernels.apply_transposed(attention1, d_score)  # (B, T)
+    mixtures = kernels.mixtures((d_score, d_through), contents, start, window, dim)  # (2, B, W)
+    d_key2, d_value_key2 = mixtures[0], mixtures[1]  # (B, W) each
+    d_key2 += product(d_value_key2, weights.V1.T)
+    multiply(kept.query2.T, d_key2, slopes.K2)
+    d_query2 = product(d_key2, weights.K2.T)  # (B, W)
+    multiply(d_query2.T, kept.hidden, slopes.Q2)
+    d_hidden = slope + product(d_query2, weights.Q2)  # (B, W)
+
+    # layer 1, values: V1 appears in the target's stream, the scores and the mean
+    multiply(
+        np.concatenate((d_hidden, kept.key2, d_mean_hidden)).T,  # (W, 3B)
+        np.concatenate((kept.mixed, d_value_key2, kept.mean_mixed)),  # (3B, W)
+        slopes.V1,
+    )
+    d_mixed = product(d_hidden, weights.V1)  # (B, W)
+    d_last = kernels.overlaps((d_mixed,), contents, start, window)[0]  # (B, T)
+
+    # layer 1, scores: attention1 appears in the scores, the spread and the target's mixture
+    if len(held.attention1):
+        slopes.match1[:] = 0
+    else:
+        by_position, by_item, by_label = kernels.attend_backward(
+            attention1, (attention2, d_score), (d_spread, kept.through), d_last,
+            batch.labels, contents, start, window, dim, len(label_vectors),
+        )  # (P, W), (B, N+1, W), (L, W)  # fmt: skip
+        d_match1 = slopes.match1  # (W, W)
+        d_match1[:window] = by_position
+        multiply(
+            batch.items.reshape(-1, dim).T, by_item.reshape(-1, window + dim), d_match1[window:]
+        )
+        d_match1[window:] += product(label_vectors.T, by_label)

@@ -1,8 +1,7 @@
 """Whole training steps, a fresh batch and an update, against JAX, PyTorch and the hardware.
 
 Everyone runs in a process of its own, in turn, because thread pools that share a process get in
-each other's way. JAX and PyTorch have all cores; `cliff` has one BLAS thread, as `cliff train`
-gives it.
+each other's way. Everyone has all cores, and `cliff` also runs in one thread.
 
 Run by name on a quiet machine:  pytest tests/benchmarks/test_network_speed.py -s
 """
@@ -34,7 +33,7 @@ LR = 0.01
 def make_step(who):
     """A function that takes one training step after another."""
     net = Transformer(TASK, seed=0)
-    if who != "cliff":
+    if who not in ("cliff", "one_thread"):
         import network_peers as peers
 
         make = {"jax": peers.jax_step, "torch": peers.torch_step}[who]
@@ -125,7 +124,7 @@ print(median_of(lambda: seconds(step, 5)))
 """
 
 LONG = """
-step = make_step("cliff")
+step = make_step("one_thread")
 seconds(step, 20)
 print("ready", flush=True)
 sys.stdin.readline()
@@ -138,10 +137,10 @@ sys.stdin.readline()
 print(gemm_rate())
 """
 
-THREADS = {"cliff": 1, "jax": None, "torch": None}
+THREADS = {"cliff": None, "one_thread": 1, "jax": None, "torch": None}
 
 
-@pytest.mark.parametrize("who", THREADS)
+@pytest.mark.parametrize("who", ["cliff", "jax", "torch"])
 def test_step(benchmark, who):
     benchmark.group = "training step"
     benchmark.pedantic(make_step(who), rounds=60, warmup_rounds=10)
@@ -164,7 +163,7 @@ def taken():
     median.update(pair=1 / float(np.median(pairs)), one_core=floor[1], all_cores=floor[None])
     print(f"\n{n_cores()} cores, {needed / 1e6:.1f} M multiply-adds a step")
     for name, value in median.items():
-        print(f"{name:9s} {1e3 * value:6.2f} ms a step, {value / median['cliff']:5.2f} of cliff's")
+        print(f"{name:10s} {1e3 * value:6.2f} ms a step, {value / median['cliff']:5.2f} of cliff's")
     return median
 
 
@@ -174,12 +173,13 @@ def test_step_against_peers(taken):
 
 
 def test_step_against_the_rate_of_one_core(taken):
-    assert taken["cliff"] <= 2.5 * taken["one_core"]
+    assert taken["one_thread"] <= 2.5 * taken["one_core"]
 
 
 @pytest.mark.xfail(
     raises=AssertionError,
-    reason="one run keeps to one core: its products are too small to be shared out with profit",
+    strict=False,
+    reason="2.4 to 2.7 times: drawing the batch, a fifth of the step, keeps to one core",
 )
 def test_step_against_the_rate_of_all_cores(taken):
     assert taken["cliff"] <= 2.5 * taken["all_cores"]
@@ -188,7 +188,7 @@ def test_step_against_the_rate_of_all_cores(taken):
 @pytest.mark.skipif(n_cores() < 2, reason="needs two cores")
 def test_two_runs_side_by_side(taken):
     """Two runs of one thread each against one alone, and against the rate of both cores."""
-    assert taken["cliff"] >= 1.6 * taken["pair"]
+    assert taken["one_thread"] >= 1.6 * taken["pair"]
     assert taken["pair"] <= 2.5 * taken["all_cores"]
 
 

@@ -1,0 +1,100 @@
+"""Causal experiments: which circuit waits for which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from cliff import plots
+from cliff.network.train import State, make_network, train
+from figures.ensembles import Case, case, gather, train_all, until_the_fall
+
+CAPTION = """
+"""
+
+CLASSIFIER = ("W1", "b1", "W2", "b2", "W3", "b3", "readout")
+
+
+def previous_token_attention(state: State) -> None:
+    """Every token attends to the one before it from the start."""
+    if state.step == 0:
+        state.net.set_clamp(1, "previous")
+
+
+def frozen_classifier(state: State) -> None:
+    """The classifier stays as it was drawn."""
+    if state.step == 0:
+        state.net.freeze(*CLASSIFIER)
+
+
+def trained_classifier(state: State) -> None:
+    """The classifier comes from another seed's trained network, and stays so."""
+    if state.step == 0:
+        donor = make_network(state.net.model, state.task, state.net.seed + 100)
+        train(donor, state.task, 8000, lr=0.1, seed=donor.seed, eval_every=8000)
+        for name in CLASSIFIER:
+            state.net.parameters[name][...] = donor.parameters[name]
+        state.net.freeze(*CLASSIFIER)
+
+
+EXPERIMENTS: Mapping[str, Callable[[State], None] | None] = {
+    "nothing": None,
+    "layer 1 held at the token before": previous_token_attention,
+    "classifier frozen as drawn": frozen_classifier,
+    "classifier trained beforehand": trained_classifier,
+}
+NETWORKS: Sequence[tuple[str, dict[str, Any]]] = (
+    ("transformer", {}),
+    ("minimal", {}),
+    ("minimal", {"label_bias": 0.0}),
+)
+SEEDS = 3
+
+
+def cases(fast: bool = False) -> list[Case]:
+    """Every experiment on every network; a transformer's classifier fits its own layers only."""
+    seeds, n_steps = (1, 20) if fast else (SEEDS, 10_000)
+    found = []
+    for model, network in NETWORKS:
+        for name, callback in EXPERIMENTS.items():
+            if callback is trained_classifier and (fast or model == "transformer"):
+                continue
+            for seed in range(seeds):
+                one = until_the_fall(case(model, seed, n_steps, network, n_pairs=8, n_labels=32))
+                run = replace(one.run, callbacks=(callback,) if callback else ())
+                labels = {**one.labels, "experiment": name}
+                found.append(Case(run, labels))
+    return found
+
+
+def compute(fast: bool = False) -> xr.Dataset:
+    chosen = cases(fast)
+    names = ("loss", "accuracy", "cla", "ila1", "tila2")
+    return gather(chosen, train_all("causal", chosen, fast), names, ("experiment", "seed"))
+
+
+def draw(data: xr.Dataset) -> Figure:
+    networks = list(dict.fromkeys(data.network.values.tolist()))
+    figure, axes = plots.new_figure(11.0, 4.2, 1, len(networks))
+    colours = (plots.GREY, plots.BLUE, plots.RED, plots.GREEN)
+    for ax, network in zip(axes[0], networks, strict=True):
+        for (name, colour), style in zip(
+            zip(EXPERIMENTS, colours, strict=True), ("-", "--", ":", "-."), strict=True
+        ):
+            chosen = (data.network.values == network) & (data.experiment.values == name)
+            if chosen.any():
+                part = data.isel(run=np.nonzero(chosen)[0])
+                lines = ax.plot(part.t.T, part.loss.T, color=colour, ls=style, lw=1.2)
+                lines[0].set_label(name)
+        ax.axhline(np.log(8), color="black", lw=0.6)
+        ax.set(title=network, xlabel="time $t$ = learning rate × steps", ylim=(0, 3.7))
+    axes[0, 0].set_ylabel("loss (nats)")
+    figure.legend(
+        *axes[0, 1].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False
+    )
+    return figure

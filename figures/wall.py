@@ -1,0 +1,112 @@
+"""The wall at L = N: who learns in context, and how long it takes."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from cliff import plots
+from cliff.compare import fall
+from figures.ensembles import Case, case, gather, train_all, until_the_fall
+from figures.prediction import fitted_law
+
+CAPTION = """
+"""
+
+PAIRS, LABELS_PER_PAIR, SEEDS = (2, 4, 8), (1, 2, 4, 8), 6
+LANDSCAPE = "landscape"
+START_SPREAD = 0.02
+"""Standard deviation of the landscape's starts: that of an untrained network's effective logits."""
+
+
+def cases(fast: bool = False) -> list[Case]:
+    """Both networks over the grid."""
+    pairs, seeds = ((2,), 1) if fast else (PAIRS, SEEDS)
+    return [
+        until_the_fall(
+            case(
+                model,
+                n_pairs=n,
+                n_labels=n * ratio,
+                seed=seed,
+                # runs that never fall cost the most
+                n_steps=100 if fast else 10_000 if ratio == 1 else 20_000,
+            )
+        )
+        for model in ("transformer", "minimal")
+        for n in pairs
+        for ratio in LABELS_PER_PAIR
+        for seed in range(seeds)
+    ]
+
+
+def compute(fast: bool = False) -> xr.Dataset:
+    chosen = cases(fast)
+    table = gather(
+        chosen, train_all("wall", chosen, fast), ("loss", "accuracy", "icl"),
+        ("n_pairs", "n_labels", "seed"),
+    )  # fmt: skip
+    rows = [
+        (one.network, one.run.task.n_pairs, one.run.task.n_labels, one.run.seed) for one in chosen
+    ]
+    times, best = [], []
+    for (_, n, _, _), t, loss, icl in zip(
+        rows, table.t.values, table.loss.values, table.icl.values, strict=True
+    ):
+        kept = np.isfinite(loss)
+        times.append(fall(t[kept], loss[kept], n).t_transition)
+        best.append(icl[kept].max())
+    law, rng = fitted_law(), np.random.default_rng(0)
+    for n in PAIRS:
+        for ratio in LABELS_PER_PAIR:
+            for seed in range(2 if fast else SEEDS):
+                start = rng.normal(0, START_SPREAD, 4)
+                flow = law.flow(n, n * ratio, 2000.0, start)
+                rows.append((LANDSCAPE, n, n * ratio, seed))
+                times.append(flow.transition().t_transition)
+                best.append(float(flow.model.measures(flow.theta[-1])["accuracy"]))
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    return xr.Dataset(
+        {
+            "t_transition": ("run", times, {"units": "gradient-flow time"}),
+            "accuracy": ("run", best, {"units": "1", "long_name": "best accuracy in context"}),
+        },
+        coords={
+            name: ("run", column)
+            for name, column in zip(
+                ("network", "n_pairs", "n_labels", "seed"), columns, strict=True
+            )
+        },
+        attrs={**table.attrs},
+    )
+
+
+def draw(data: xr.Dataset) -> Figure:
+    networks = list(dict.fromkeys(data.network.values.tolist()))
+    figure, axes = plots.new_figure(11.0, 6.5, 2, len(networks))
+    colours = dict(zip(PAIRS, (plots.BLUE, plots.ORANGE, plots.GREEN), strict=True))
+    for column, network in zip(axes.T, networks, strict=True):
+        for offset, (n, marker) in enumerate(zip(PAIRS, "os^", strict=True)):
+            chosen = (data.network.values == network) & (data.n_pairs.values == n)
+            if not chosen.any():
+                continue
+            ratio = data.n_labels.values[chosen] // n
+            time = data.t_transition.values[chosen]
+            place = np.searchsorted(LABELS_PER_PAIR, ratio) + 0.15 * (offset - 1)
+            shares = [
+                np.isfinite(time[ratio == value]).mean() if (ratio == value).any() else np.nan
+                for value in LABELS_PER_PAIR
+            ]
+            where = np.arange(len(LABELS_PER_PAIR)) + 0.15 * (offset - 1)
+            column[0].bar(where, shares, 0.14, color=colours[n], label=f"$N$ = {n}")
+            column[1].semilogy(place, time, marker, color=colours[n], ms=5, mfc="none")
+        for ax in column:
+            ax.set_xticks(range(len(LABELS_PER_PAIR)), [f"{value}" for value in LABELS_PER_PAIR])
+            ax.set_xlim(-0.5, len(LABELS_PER_PAIR) - 0.5)
+        column[0].set(title=network, ylim=(0, 1.05))
+        column[1].set(xlabel="labels per pair, $L/N$", ylim=(20, 3000))
+    axes[0, 0].set_ylabel("share of runs that fall")
+    axes[1, 0].set_ylabel("transition time $t$")
+    axes[0, 0].legend(frameon=False, fontsize="small", loc="lower right")
+    return figure
