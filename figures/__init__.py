@@ -9,4 +9,17 @@ matplotlib Figure. ``python -m figures NAME`` draws from the data committed in `
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NAMES = ("landscape", "phase", "basins", "mobilities", "scaling")
+NAMES = (
+    "landscape",
+    "phase",
+    "basins",
+    "mobilities",
+    "scaling",
+    "transition",
+    "dependence",
+    "both",
+    "causal",
+    "prediction",
+    "measured_mobilities",
+    "wall",
+)

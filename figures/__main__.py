@@ -30,6 +30,7 @@ def main(
     if fast and into is None:
         into = Path(tempfile.mkdtemp(prefix="figures-"))
     pictures = into or HERE
+    pictures.mkdir(parents=True, exist_ok=True)
     data = pictures if fast else HERE / "data"
     for figure in NAMES if name == "all" else (name,):
         module = import_module(f"figures.{figure}")

@@ -15,8 +15,8 @@ from figures import HERE
 from figures.ensembles import Case, case, gather, train_all, until_the_fall
 
 CAPTION = """
-The flow on the landscape with four logits, its six mobility constants matched on three seeds at
-(N, L) = (8, 32) and its clock set there, against the transformer elsewhere. Top: loss and effective
+The flow on the landscape with four logits, its six mobility constants matched on three seeds at (N,
+L) = (8, 32) and its clock set there, against the transformer elsewhere. Top: loss and effective
 logits of three seeds (thin) and the flow from the origin (thick) at two settings that were not
 fitted. Bottom left: predicted against measured transition time (mean of seeds 0, 1, 2) at 18
 settings; over the 17 others the median error is 7.7 %, 14 are within 15 %, and the rank correlation

@@ -8,16 +8,16 @@ from typing import Any
 
 from numba import njit
 
-_SOURCES = sorted(Path(__file__).parent.glob("*.py"))
 
-
-def entry(function: Callable[..., Any]) -> Any:
+def entry(function: Callable[..., Any], **options: Any) -> Any:
     """Compile a kernel that Python calls: cached on disk, and run without the interpreter's lock.
 
     numba drops a cached kernel when the file that it stands in changes, and does not see a change
-    in the files of the kernels that it calls. Here all of this folder's files count.
+    in the files of the kernels that it calls. Here all files of this folder and its own count.
     """
-    dispatcher: Any = njit(cache=True, nogil=True)(function)
-    stamps = [(file.name, file.stat().st_mtime, file.stat().st_size) for file in _SOURCES]
+    dispatcher: Any = njit(cache=True, nogil=True, **options)(function)
+    folders = {Path(__file__).parent, Path(function.__code__.co_filename).parent}
+    files = sorted(file for folder in folders for file in folder.glob("*.py"))
+    stamps = [(str(file), file.stat().st_mtime, file.stat().st_size) for file in files]
     dispatcher._cache._cache_file._source_stamp = stamps
     return dispatcher

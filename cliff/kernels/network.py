@@ -5,24 +5,21 @@ nothing is promoted in between. In shapes, B is the size of the batch, N the pai
 tokens, P the window, D the dimension of a content, W = P + D the width of a token, L the labels.
 """
 
-from typing import Any
+from functools import partial
 
 import numpy as np
-from numba import njit
+
+from cliff.kernels import entry
 
 # The sums may be reordered, which is what lets them use vector registers; NaN and infinity still
 # behave as they should (no "nnan", no "ninf"), because training relies on seeing them.
-OPTIONS: dict[str, Any] = {
-    "fastmath": {"reassoc", "contract", "nsz", "arcp"},
-    "cache": True,
-    "nogil": True,
-}
+compiled = partial(entry, fastmath={"reassoc", "contract", "nsz", "arcp"})
 
 PADDING = 8
 """Contents are padded with zeros to a multiple of this many numbers, for vector registers."""
 
 
-@njit(**OPTIONS)
+@compiled
 def normals(raw, scale, out):
     """Turn random bits into normal numbers by the Box-Muller transform.
 
@@ -75,7 +72,7 @@ def normals(raw, scale, out):
         out[1, i] = radius * second * (real(1) - real(2) * real(np.int32(low & np.uint32(1))))
 
 
-@njit(**OPTIONS)
+@compiled
 def lay_out(items, labels, label_vectors):
     """Contents in the order of the tokens, x1 l1 x2 l2 ... xN lN x_t, padded with zeros.
 
@@ -102,7 +99,7 @@ def lay_out(items, labels, label_vectors):
     return contents
 
 
-@njit(**OPTIONS)
+@compiled
 def inner_products(vector, rows, count, out):
     """Inner products of a vector with the first `count` rows, four at a time."""
     zero = vector.dtype.type(0)
@@ -124,7 +121,7 @@ def inner_products(vector, rows, count, out):
         j += 1
 
 
-@njit(**OPTIONS)
+@compiled
 def weighted_sum(weights, rows, count, out):
     """Sum of the first `count` rows with weights, four at a time."""
     out[:] = 0
@@ -142,7 +139,7 @@ def weighted_sum(weights, rows, count, out):
         j += 1
 
 
-@njit(**OPTIONS)
+@compiled
 def softmax(scores):
     """Softmax over the last axis, shifted by the maximum; a new array."""
     out = np.empty_like(scores)
@@ -153,7 +150,7 @@ def softmax(scores):
     return out
 
 
-@njit(**OPTIONS)
+@compiled
 def _softmax_row(scores, count, out):
     largest = scores[0]
     for j in range(1, count):
@@ -167,7 +164,7 @@ def _softmax_row(scores, count, out):
         out[j] *= scale
 
 
-@njit(**OPTIONS)
+@compiled
 def softmax_backward(weights, slope):
     """Gradient with respect to the scores, given their softmax and its gradient; 2-D."""
     out = np.empty_like(weights)
@@ -180,7 +177,7 @@ def softmax_backward(weights, slope):
     return out
 
 
-@njit(**OPTIONS)
+@compiled
 def cross_entropy(logits, answer, count):
     """Summed cross-entropy over `count`, in nats, and its gradient with respect to the logits.
 
@@ -212,7 +209,7 @@ def cross_entropy(logits, answer, count):
     return loss / count, slope
 
 
-@njit(**OPTIONS)
+@compiled
 def rectify(hidden, bias):
     """Add a bias for each column and cut off what is negative, in place and returned."""
     zero = hidden.dtype.type(0)
@@ -223,7 +220,7 @@ def rectify(hidden, bias):
     return hidden
 
 
-@njit(**OPTIONS)
+@compiled
 def rectify_backward(slope, rectified, bias_slope):
     """Gradients of `rectify`: with respect to its input, in place and returned, and to the bias.
 
@@ -241,7 +238,7 @@ def rectify_backward(slope, rectified, bias_slope):
     return slope
 
 
-@njit(**OPTIONS)
+@compiled
 def apply(matrices, vectors):
     """Each sequence's matrix times its vector: (B, T, n), (B, n) -> (B, T)."""
     size, n_tokens, _ = matrices.shape
@@ -251,7 +248,7 @@ def apply(matrices, vectors):
     return out
 
 
-@njit(**OPTIONS)
+@compiled
 def apply_transposed(matrices, vectors):
     """Adjoint of `apply`: (B, T, n), (B, T) -> (B, n)."""
     size, n_tokens, n_columns = matrices.shape
@@ -261,7 +258,7 @@ def apply_transposed(matrices, vectors):
     return out
 
 
-@njit(**OPTIONS)
+@compiled
 def targets(contents, start, window, dim):
     """The last token of each sequence, (B, W)."""
     size, n_tokens, _ = contents.shape
@@ -273,7 +270,7 @@ def targets(contents, start, window, dim):
     return out
 
 
-@njit(**OPTIONS)
+@compiled
 def overlaps(vectors, contents, start, window):
     """Inner products of vectors with all tokens of their sequence.
 
@@ -304,7 +301,7 @@ def overlaps(vectors, contents, start, window):
     return out
 
 
-@njit(**OPTIONS)
+@compiled
 def mixtures(weights, contents, start, window, dim):
     """Weighted sums of the tokens of each sequence; the adjoint of `overlaps`.
 
@@ -332,7 +329,7 @@ def mixtures(weights, contents, start, window, dim):
     return out
 
 
-@njit(**OPTIONS)
+@compiled
 def attend(by_position, by_item, by_label, labels, contents, start):
     """Attention of every token to itself and the tokens before it.
 
@@ -376,7 +373,7 @@ def attend(by_position, by_item, by_label, labels, contents, start):
     return attention
 
 
-@njit(**OPTIONS)
+@compiled
 def attend_backward(attention, left, right, last, labels, contents, start, window, dim, n_labels):
     """Gradient with respect to the y of `attend`.
 
@@ -436,7 +433,7 @@ def attend_backward(attention, left, right, last, labels, contents, start, windo
     return by_position, by_item, by_label
 
 
-@njit(**OPTIONS)
+@compiled
 def descend(parameter, gradient, rate, decay):
     """One step of gradient descent in place: parameter <- (1 - decay) parameter - rate gradient.
 
@@ -451,7 +448,7 @@ def descend(parameter, gradient, rate, decay):
         parameter[i] = keep * parameter[i] - rate * gradient[i]
 
 
-@njit(**OPTIONS)
+@compiled
 def add(first, second):
     """Add a vector to another, in place."""
     for i in range(first.size):

@@ -12,9 +12,11 @@ runs.
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from cliff.kernels import entry
 
 ROWS, COLUMNS = 6, 16
 """Shape of a tile: in float32, 12 of the 16 registers of AVX2."""
@@ -128,13 +130,13 @@ def _copy(typing_context, matrix, row, column, packed, packed_row):
     return types.void(matrix, types.intp, types.intp, packed, types.intp), lower
 
 
-@njit(cache=True, nogil=True)
+@entry
 def product(left, right):
     """``left @ right``, as `multiply` computes it."""
     return multiply(left, right, np.empty((left.shape[0], right.shape[1]), left.dtype))
 
 
-@njit(cache=True, nogil=True)
+@entry
 def multiply(left, right, out):
     """Write ``left @ right`` into `out`, and return it.
 
@@ -170,7 +172,7 @@ def multiply(left, right, out):
     return out
 
 
-@njit(cache=True, nogil=True)
+@entry
 def _pack(matrix, first_row, depth, first_column, width, packed):
     """Copy a block of the matrix to the columns of `packed`; those beyond `width` do not matter."""
     if width == COLUMNS:

@@ -10,13 +10,13 @@ from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import config, njit
+from numba import config
 from numpy.random import Generator
 from numpy.typing import DTypeLike, NDArray
 
 from cliff.checks import ArgumentError, choice, integer
 from cliff.kernels import network as kernels
-from cliff.kernels.network import OPTIONS, rectify, rectify_backward
+from cliff.kernels.network import compiled, rectify, rectify_backward
 from cliff.kernels.product import multiply, product
 from cliff.task import INITIAL, Batch, Task, stream
 
@@ -341,7 +341,7 @@ def _helper(process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, "cliff")
 
 
-@njit(**OPTIONS)
+@compiled
 def classify(features: Array, weights: Any) -> tuple[Array, tuple[Array, Array, Array]]:
     """Logits, and what each hidden layer of the classifier makes of the features."""
     layer1 = rectify(product(features, weights.W1.T), weights.b1)  # (B, width)
@@ -350,7 +350,7 @@ def classify(features: Array, weights: Any) -> tuple[Array, tuple[Array, Array, 
     return product(layer3, weights.readout.T), (layer1, layer2, layer3)  # (B, L)
 
 
-@njit(**OPTIONS)
+@compiled
 def classify_backward(
     slope: Array,
     features: Array,

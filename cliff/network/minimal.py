@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.random import Generator
 from numpy.typing import DTypeLike
 
 from cliff.checks import ArgumentError, real
 from cliff.kernels import network as kernels
-from cliff.kernels.network import OPTIONS
+from cliff.kernels.network import compiled
 from cliff.kernels.product import product
 from cliff.network.layers import (
     Array,
@@ -137,7 +136,7 @@ class MinimalHead(Network):
         _backward(slope, kept, weights, held, slopes)
 
 
-@njit(**OPTIONS)
+@compiled
 def _features(
     weights: _Weights, label_vectors: Array, batch: Batch, held: Held
 ) -> tuple[Array, _Kept]:
@@ -170,7 +169,7 @@ def _features(
     return features, _Kept(contents, attention1, attention2, overlap, match)
 
 
-@njit(**OPTIONS)
+@compiled
 def _backward(slope: Array, kept: _Kept, weights: _Weights, held: Held, slopes: _Weights) -> None:
     """Write the gradients of the three parameters, given that of the features."""
     # d_x is the gradient with respect to x, in the shape of x

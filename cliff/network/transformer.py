@@ -19,11 +19,10 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.random import Generator
 
 from cliff.kernels import network as kernels
-from cliff.kernels.network import OPTIONS, softmax
+from cliff.kernels.network import compiled, softmax
 from cliff.kernels.product import multiply, product
 from cliff.network.layers import Array, Held, Network, Parameters, both
 from cliff.task import Batch
@@ -193,7 +192,7 @@ class Transformer(Network):
         return tokens
 
 
-@njit(**OPTIONS)
+@compiled
 def _features(
     weights: _Weights, label_vectors: Array, batch: Batch, held: Held
 ) -> tuple[Array, _Kept]:
@@ -241,7 +240,7 @@ def _features(
     return features, kept
 
 
-@njit(**OPTIONS)
+@compiled
 def _backward(
     slope: Array,
     kept: _Kept,
