@@ -325,5 +325,10 @@ def _symbols(*counts: Expr) -> tuple[sp.Symbol, ...]:
 def _uniform_attention(n: Expr, positions: str, label_bias: float | str) -> Expr:
     if positions == "mean":
         return 1 / n
-    bias = sp.exp(number(0.0 if label_bias == "free" else float(label_bias)))
-    return bias / (n * bias + n + 1)
+    bias = number(0.0 if label_bias == "free" else float(label_bias))
+    # of the two forms the one whose exponential cannot overflow; as a number where it is so small
+    # that sympy would take e^1000 for a polynomial of that degree
+    weight = sp.exp(-abs(bias))
+    if abs(bias) > 20:
+        weight = weight.evalf(17)
+    return 1 / (n + (n + 1) * weight) if bias > 0 else weight / (n * weight + n + 1)
