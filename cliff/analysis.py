@@ -225,8 +225,9 @@ def slow_manifold(
 
 
 BASIN_TOLERANCE = 0.2
-"""Distance from a valley's loss that counts as in it (nats): at t = 1e5 the slowest valley,
-early-labels-inverted at L = N = 8, is still 0.16 above its limit, which it nears by 1e7."""
+"""Distance from a valley's loss that counts as in it (nats), if it is less than half the way to the
+next level: at t = 1e5 early-labels-inverted at L = N = 8 is still 0.16 above its limit, which it
+nears by 1e7."""
 
 
 def basins(ensemble: Ensemble, tolerance: float = BASIN_TOLERANCE) -> Labels:

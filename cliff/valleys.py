@@ -7,7 +7,7 @@ Plain data, for whatever has to say where a trajectory went. How they are found 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -28,6 +28,9 @@ UNDECIDED = -1
 class Valley:
     """One limit at infinity.
 
+    For every slot of the match the prediction ends as an even guess among some labels, the correct
+    one among them: their numbers give the loss and the accuracy of the limit.
+
     Attributes
     ----------
     name : str
@@ -35,8 +38,8 @@ class Valley:
         What the three circuits do there, and why the loss is what it is.
     direction : tuple of int
         Signs of (beta1, alpha, xi) on the way; 0 where the logit may stay anywhere.
-    loss : callable
-        (n_pairs, n_labels) → loss in the limit (nats).
+    guesses : callable
+        (n_pairs, n_labels) → for each slot the number of labels left to guess among.
     attracts : bool
         Whether an open set of starts ends there.
     positions : tuple of str
@@ -48,20 +51,18 @@ class Valley:
     name: str
     description: str
     direction: tuple[int, int, int]
-    loss: Callable[[int, int], float]
+    guesses: Callable[[int, int], Sequence[int]]
     attracts: bool
     positions: tuple[str, ...] = ("exact", "mean")
     exists: Callable[[int, int], bool] = lambda n_pairs, n_labels: True
 
+    def loss(self, n_pairs: int, n_labels: int) -> float:
+        """Loss in the limit (nats)."""
+        return sum(math.log(count) for count in self.guesses(n_pairs, n_labels)) / n_pairs
 
-def early_labels_loss(n_pairs: int, n_labels: int) -> float:
-    """(1/N) log N!: the guess among the labels up to the correct one, averaged over its slot."""
-    return math.lgamma(n_pairs + 1) / n_pairs
-
-
-def shunned_match_loss(n_pairs: int, n_labels: int) -> float:
-    """log(L − N + 1): the guess among the correct label and those that are not in the context."""
-    return math.log(n_labels - n_pairs + 1)
+    def accuracy(self, n_pairs: int, n_labels: int) -> float:
+        """Mean probability of the correct label in the limit."""
+        return sum(1.0 / count for count in self.guesses(n_pairs, n_labels)) / n_pairs
 
 
 def sink_counts(n_pairs: int) -> list[int]:
@@ -70,7 +71,8 @@ def sink_counts(n_pairs: int) -> list[int]:
     Attention goes to the strongest token of slot s as exp(alpha·top_s), with top_1 = 1 (the first
     token attends to itself) and top_s = max(1/(2s − 2), 1/N) (the item, or the target). With
     xi = −exp(kappa·alpha), a later label n is ruled out if kappa > top_s − 1/(2n − 1), and the
-    correct label stays in play if kappa < top_s. The least loss is at kappa → 1/N from below.
+    correct label stays in play if kappa < top_s. The least loss is at kappa → 1/N from below. Up to
+    N = 2 nothing is ruled out, and there is no such valley.
     """
     counts = []
     for s in range(1, n_pairs + 1):
@@ -81,19 +83,13 @@ def sink_counts(n_pairs: int) -> list[int]:
     return counts
 
 
-def sink_loss(n_pairs: int, n_labels: int) -> float:
-    """Limit of the loss in the sink: the guess among the labels that `sink_counts` leaves."""
-    absent = n_labels - n_pairs
-    return sum(math.log(count + absent) for count in sink_counts(n_pairs)) / n_pairs
-
-
 VALLEYS = (
     Valley(
         "induction",
         "The induction head: the target attends to the label that follows its item, and the "
         "classifier repeats it.",
         (1, 1, 1),
-        lambda n_pairs, n_labels: 0.0,
+        lambda n_pairs, n_labels: [1] * n_pairs,
         attracts=True,
     ),
     Valley(
@@ -101,15 +97,16 @@ VALLEYS = (
         "The match repels: the correct label alone gets no attention, and the classifier votes "
         "against what is attended. Left are it and the labels that are not in the context.",
         (1, -1, -1),
-        shunned_match_loss,
+        lambda n_pairs, n_labels: [n_labels - n_pairs + 1] * n_pairs,
         attracts=True,
+        exists=lambda n_pairs, n_labels: n_pairs > 1,
     ),
     Valley(
         "early-labels",
         "Labels attend to anything but their item, and matches repel: tokens after the target's "
         "first copy are shunned, and the guess is even among the labels up to the correct one.",
         (-1, -1, 1),
-        early_labels_loss,
+        lambda n_pairs, n_labels: range(1, n_pairs + 1),
         attracts=True,
         positions=("exact",),
     ),
@@ -118,7 +115,7 @@ VALLEYS = (
         "The mirror image of early-labels, where no label is missing from the context: later "
         "labels are attended, and the classifier votes against them.",
         (-1, 1, -1),
-        early_labels_loss,
+        lambda n_pairs, n_labels: range(1, n_pairs + 1),
         attracts=True,
         positions=("exact",),
         exists=lambda n_pairs, n_labels: n_labels == n_pairs,
@@ -128,17 +125,17 @@ VALLEYS = (
         "Items and the target itself absorb all attention, while xi falls without bound so that "
         "some of the later labels are still voted down; the loss stays near log L for very long.",
         (-1, 1, -1),
-        sink_loss,
+        lambda n_pairs, n_labels: [count + n_labels - n_pairs for count in sink_counts(n_pairs)],
         attracts=True,
         positions=("exact",),
-        exists=lambda n_pairs, n_labels: n_labels > n_pairs,
+        exists=lambda n_pairs, n_labels: n_labels > n_pairs > 2,
     ),
     Valley(
         "plateau",
         "Even attention and a sure classifier: the guess among the labels of the context. A ridge "
         "that every trajectory leaves on one side or the other, if slowly where E is small.",
         (0, 0, 1),
-        lambda n_pairs, n_labels: math.log(n_pairs),
+        lambda n_pairs, n_labels: [n_pairs] * n_pairs,
         attracts=False,
     ),
 )
@@ -158,8 +155,12 @@ def identify(
 ) -> NDArray[np.int64]:
     """Which attracting valley each end lies in.
 
-    An end belongs to the valley whose direction has its signs of alpha and xi, if its loss is
-    within `tolerance` of the valley's; beta1 may lag far behind.
+    An end belongs to the valley whose direction has its signs of alpha and xi, if its loss and its
+    accuracy are closer to that valley's than to any other level at which a trajectory with these
+    signs can stay: that of a guess among all labels, log L and 1/L, with which everything starts,
+    and, for xi > 0, the plateau's log N and 1/N. (For xi < 0 even attention does no better than
+    log L.) The logits that this takes are large, as labels have to be ruled out; beta1 may lag far
+    behind where it need not be large.
 
     Parameters
     ----------
@@ -169,21 +170,42 @@ def identify(
     loss : array_like, shape (...,)
         Their losses (nats).
     tolerance : float
-        In nats; the approach to a valley can be as slow as 1/log t, so this is no rounding error.
-        Where it is not enough, as for early-labels-inverted at N = 16 and t = 1e6 (0.16 above its
-        limit), the end counts as undecided.
+        Largest distance of the loss (nats), where half the way to the next level is more. The
+        approach to a valley can be as slow as 1/log t, so this is no rounding error. What is not
+        there yet counts as undecided: early-labels-inverted at N = 16 and t = 1e6 (0.16 above its
+        limit), or the sink at (N, L) = (8, 32) before t = 1e7 or so.
 
     Returns
     -------
     ndarray of int, shape (...,)
-        Index into `valleys(model)`, or `UNDECIDED`.
+        Index into `valleys(model)`, or `UNDECIDED`: at N = 1 always, as no loss tells the induction
+        head from the plateau there.
     """
-    signs = np.sign(finite_array("theta", theta, model.n_parameters)[..., 1:3])
+    point = finite_array("theta", theta, model.n_parameters)
+    size = model.n_pairs, model.n_labels
+    signs = np.sign(point[..., 1:3])
     losses = np.asarray(loss, dtype=np.float64)
+    accuracies = model.measures(point)["accuracy"]
+    known = valleys(model)
     labels = np.full(losses.shape, UNDECIDED, dtype=np.int64)
-    for index, valley in enumerate(valleys(model)):
-        if valley.attracts:
-            inside = (signs == valley.direction[1:]).all(axis=-1)
-            limit = valley.loss(model.n_pairs, model.n_labels)
-            labels[inside & (np.abs(losses - limit) <= tolerance)] = index
+    for index, valley in enumerate(known):
+        if not valley.attracts:
+            continue
+        limit = np.array([valley.loss(*size), valley.accuracy(*size)])
+        others = [(math.log(model.n_labels), 1.0 / model.n_labels)]
+        others += [
+            (other.loss(*size), other.accuracy(*size))
+            for other in known
+            if other is not valley and _meet(other.direction[1:], valley.direction[1:])
+        ]
+        half_way = 0.5 * np.abs(np.array(others) - limit).min(axis=0)
+        off = np.abs(losses - limit[0])
+        near = (off <= tolerance) & (off < half_way[0])
+        near &= np.abs(accuracies - limit[1]) < half_way[1]
+        labels[near & (signs == valley.direction[1:]).all(axis=-1)] = index
     return labels
+
+
+def _meet(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether some point has the signs of both directions; 0 leaves a sign open."""
+    return all(a == b or 0 in (a, b) for a, b in zip(one, other, strict=True))

@@ -33,7 +33,7 @@ RESULTS = (
         "transition",
         "The cliff",
         "transition, drives",
-        "theory.transition_law, transition_time",
+        "theory.transition_law, transition_time, width",
         "integrate_batch",
     ),
     ("large_n", "Large N", "transition", "theory.transition_time", "integrate_batch"),

@@ -60,13 +60,26 @@ class Page:
                 raise CheckFailed(f"{self.name}: {claim}: {difference} is not 0")
         self._checked("sympy proves", claim)
 
-    def measured(self, claim: str, got: ArrayLike, expected: ArrayLike, tolerance: float) -> None:
-        """Check numbers: |got − expected| ≤ tolerance · max(|expected|) entry by entry."""
+    def measured(
+        self,
+        claim: str,
+        got: ArrayLike,
+        expected: ArrayLike,
+        tolerance: float,
+        floor: float = 0.0,
+    ) -> None:
+        """Check numbers: |got − expected| ≤ tolerance · |expected| + floor, entry by entry.
+
+        `floor` is for entries that come out of a cancellation: as many roundings of its terms as
+        there are.
+        """
         a, b = np.asarray(got, dtype=float), np.asarray(expected, dtype=float)
-        worst = float(np.abs(a - b).max() / max(float(np.abs(b).max()), np.finfo(float).tiny))
-        if not worst <= tolerance:
-            raise CheckFailed(f"{self.name}: {claim}: relative error {worst:.3g} > {tolerance:g}")
-        self._checked(f"numbers agree to {tolerance:g}", claim)
+        excess = np.abs(a - b) - tolerance * np.abs(b) - floor
+        if not (excess <= 0.0).all():
+            worst = np.unravel_index(int(np.argmax(np.nan_to_num(excess, nan=np.inf))), b.shape)
+            raise CheckFailed(f"{self.name}: {claim}: {a[worst]:.17g} is not {b[worst]:.17g}")
+        also = f", or to {floor:g} where entries cancel" if floor else ""
+        self._checked(f"numbers agree to {tolerance:g}{also}", claim)
 
     def holds(self, claim: str, condition: bool) -> None:
         """Check a statement about numbers, such as an inequality."""

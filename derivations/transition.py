@@ -5,13 +5,14 @@ python derivations/transition.py
 
 import json
 import math
+from itertools import product
 
 import numpy as np
 import sympy as sp
 from page import KINDS, Page, write
 from transition_data import DATA, PAIRS, RATIOS
 
-from cliff import NestedLogit, theory
+from cliff import NestedLogit, integrate_ensemble, theory
 from cliff import symbolic as cs
 
 
@@ -112,25 +113,71 @@ def derive() -> Page:
     )
     page.say(
         "From there on only times of order $1/\\xi$ are missing until the loss has fallen to",
-        "½ log N: they are left out. No number is fitted. (`theory.transition_law`)",
+        "½ log N: this law leaves them out. No number is fitted. (`theory.transition_law`)",
     )
+    page.section("The last stage")
     page.say(
         "A fast classifier saturates. With ξ from [the slow phase](slow_phase.md) instead, and the",
-        "drives at the context's probability $c = re^v/(1+re^v)$, the same argument gives",
+        "drives at the context's probability $c = re^v/(1+re^v)$, the same argument says when",
+        "$\\beta_1 = b$:",
     )
     page.show(
-        r"\int_0^{v_*} \frac{v}{M_\xi q^3}\sqrt{\kappa_\alpha\kappa_\beta}\,(1+re^v)\,dv"
-        r" = \sqrt{\frac{\pi}{2 M_{\beta_1}M_\alpha}}, \qquad"
-        r" t = \frac{v_* + r e^{v_*} - r}{M_\xi q^2}"
+        r"\int_0^{v_b} \frac{v}{M_\xi q^3}\sqrt{\kappa_\alpha\kappa_\beta}\,(1+re^v)\,dv"
+        r" = \sqrt{\frac{\pi}{2 M_{\beta_1}M_\alpha}}\ \mathrm{erf}\sqrt{b}, \qquad"
+        r" t_b = \frac{v_b + r e^{v_b} - r}{M_\xi q^2}"
+    )
+    page.proved(
+        "the partial integral over β₁",
+        sp.diff(sp.sqrt(sp.pi / 2) * sp.erf(sp.sqrt(beta)), beta)
+        - sp.exp(-beta) / sp.sqrt(2 * beta),
     )
     page.say(
-        "whose integrand freezes the ratio of the drives within an instant",
-        "(`theory.transition_time`).",
+        "From there on attention is no longer even, nor E ≪ N. But with the drives as functions",
+        "of $\\beta_1$, where $\\kappa_\\beta = d\\kappa_\\alpha/d\\beta_1$, the ratio of the",
+        "speeds of α and $\\beta_1$ still has neither ξ nor t in it, to first order in the",
+        "attention, so that",
+    )
+    page.show(
+        r"\frac{\alpha^2}{2M_\alpha} - \frac{1}{M_{\beta_1}}"
+        r"\int^{\beta_1}\frac{\kappa_\alpha}{\kappa_\beta}\,d\beta = \mathrm{const}"
+    )
+    for positions in ("exact", "mean"):
+        model, points = NestedLogit(8, 32, positions), (-2.0, 1.0, 3.0)
+        page.measured(
+            f"{KINDS[positions]}: κ_α against the compiled Hessian at (β₁, 0, 0), β₁ in {points}",
+            [float(theory.drives(model, 0.25, point)[0]) for point in points],
+            [-model.hessian([point, 0.0, 0.0])[1, 2] for point in points],
+            1e-12,
+        )
+        h = 1e-4
+        page.measured(
+            f"{KINDS[positions]}: κ_β against central differences of κ_α",
+            [float(theory.drives(model, 0.25, point)[1]) for point in points],
+            [
+                float(np.subtract(*(theory.drives(model, 0.25, point + d)[0] for d in (h, -h))))
+                / (2 * h)
+                for point in points
+            ],
+            1e-7,
+        )
+    overlap = sp.exp(beta) / (sp.exp(beta) + cs.N)
+    page.proved(
+        "in the mean field the integral is β₁ + E/N: the constant of motion that "
+        "[the valleys](valleys.md) have exactly",
+        sp.diff(beta + sp.exp(beta) / cs.N, beta) - overlap / sp.diff(overlap, beta),
+    )
+    page.say(
+        "On this curve the flow has two variables, $\\beta_1$ and ξ. `theory.transition_time`",
+        "starts it at $b = 1$, where $\\beta_1$ begins to feed on itself, and integrates it",
+        "through the levels of the loss: that gives the time to ½ log N and, between 0.9 and",
+        "0.1 log N, the width. If the loss at b = 1 has already fallen below the plateau, as with",
+        "a fast classifier at small N, where α alone brings it down, the match is at the largest",
+        "b = ½, ¼, … where it has not. Nothing is fitted here either.",
     )
 
     page.section("Against the flow")
     page.say(
-        "Relative error of the closed form, and of the form with saturation, against",
+        "Relative error of the closed form, and of the two matched stages, against",
         "`integrate` from the origin (rtol 1e-8; `python derivations/transition_data.py`",
         "recomputes the measured times):",
     )
@@ -139,12 +186,7 @@ def derive() -> Page:
         for n in PAIRS:
             cells = []
             for ratio in RATIOS:
-                row = next(
-                    r
-                    for r in equal
-                    if (r["positions"], r["n_pairs"], r["n_labels"])
-                    == (positions, n, int(ratio * n))
-                )
+                row = at(equal, positions, n, int(ratio * n))
                 model = NestedLogit(n, row["n_labels"], positions)
                 estimates = [theory.transition_law(model), theory.transition_time(model)]
                 errors = [estimate / row["t_transition"] - 1.0 for estimate in estimates]
@@ -153,9 +195,9 @@ def derive() -> Page:
             lines.append((n, *cells))
         page.table([f"{KINDS[positions]}, N", *(f"L/N = {ratio:g}" for ratio in RATIOS)], lines)
         page.holds(
-            f"{KINDS[positions]}: every error is below 15 %; the largest are "
+            f"{KINDS[positions]}: every error is below 15 % and 9 %; the largest are "
             f"{worst[0]:.1%} and {worst[1]:.1%}",
-            max(worst) < 0.15,
+            worst[0] < 0.15 and worst[1] < 0.09,
         )
 
     page.section("Where the fall starts")
@@ -166,11 +208,6 @@ def derive() -> Page:
     )
     share = math.sqrt(math.erf(1.0))
     page.show(rf"\frac{{t}}{{t_*}} = \sqrt{{\mathrm{{erf}}\,1}} = {share:.3f}")
-    page.proved(
-        "the partial integral",
-        sp.diff(sp.sqrt(sp.pi / 2) * sp.erf(sp.sqrt(beta)), beta)
-        - sp.exp(-beta) / sp.sqrt(2 * beta),
-    )
     large = [r for r in equal if r["n_pairs"] >= 32]
     ratios = [r["t_beta1_is_1"] / r["t_transition"] for r in large]
     page.say(
@@ -187,35 +224,84 @@ def derive() -> Page:
         "In units of $\\int\\xi\\,dt$ the path of $\\alpha$ and $\\beta_1$ does not know how large",
         "ξ is, so that the last stretch, which lies at a nearly constant $\\xi_*$, takes a time of",
         "order $1/\\xi_*$, with $\\xi_* \\approx q(1-N/L)\\,t_* \\propto N^{1/2}$. The width",
-        "shrinks while the wait grows: the abruptness t/width rises about like N². This is an",
-        "order of magnitude, with no derived prefactor; it sets in late (L = 4N):",
+        "shrinks while the wait grows: the abruptness t/width rises about like N². But ξ has to",
+        "grow too before the loss comes down to 0.1 log N, as it is never below",
+        "$\\log(1 + (L-1)e^{-\\xi})$. `theory.width` has both, from the last stage above. Measured",
+        "width, and the error of the estimate:",
     )
+    for positions in ("exact", "mean"):
+        lines, worst = [], 0.0
+        for n in PAIRS:
+            cells = []
+            for ratio in RATIOS:
+                row = at(equal, positions, n, int(ratio * n))
+                estimate = theory.width(NestedLogit(n, row["n_labels"], positions))
+                error = estimate / row["width"] - 1.0
+                worst = max(worst, abs(error))
+                cells.append(f"{row['width']:.3g}: {error:+.1%}")
+            lines.append((n, *cells))
+        page.table([f"{KINDS[positions]}, N", *(f"L/N = {ratio:g}" for ratio in RATIOS)], lines)
+        page.holds(
+            f"{KINDS[positions]}: every error is below 13 %; the largest is {worst:.1%}",
+            worst < 0.13,
+        )
+    page.say("How late the scaling with $1/\\xi_*$ sets in (L = 4N):")
     lines = []
     for positions in ("exact", "mean"):
         for n in PAIRS:
-            r = next(
-                r
-                for r in equal
-                if (r["positions"], r["n_pairs"], r["n_labels"]) == (positions, n, 4 * n)
-            )
-            model = NestedLogit(n, 4 * n, positions)
-            xi = theory.uniform_attention(model) * 0.75 * theory.transition_law(model)
+            r = at(equal, positions, n, 4 * n)
             lines.append(
                 (
                     positions,
                     n,
-                    f"{r['width']:.3g}",
                     f"{r['theta'][2]:.3g}",
-                    f"{xi:.3g}",
                     f"{r['width'] * r['theta'][2]:.3g}",
                     f"{r['t_transition'] / r['width']:.4g}",
                 )
             )
-    page.table(
-        ["positions", "N", "width", "ξ at the transition", "q(1 − N/L) t*", "width · ξ", "t/width"],
-        lines,
+    page.table(["positions", "N", "ξ at the transition", "width · ξ", "t/width"], lines)
+
+    page.section("Other mobilities")
+    mobilities = np.array(list(product((0.1, 1.0, 10.0), repeat=3)))
+    page.say(
+        "The largest errors over the 27 mobilities with 0.1, 1 or 10 for each circuit, L = 4N, and",
+        "the mobilities of β₁, α and ξ at which they occur:",
+    )
+    lines, largest = [], {}
+    for positions in ("exact", "mean"):
+        for n in (4, 8, 32):
+            model = NestedLogit(n, 4 * n, positions)
+            late = 20.0 * max(theory.transition_law(model, m) for m in mobilities)
+            flows = integrate_ensemble(model, np.zeros((27, 3)), late, mobilities, rtol=1e-8)
+            times = [theory.transition_time(model, m) for m in mobilities] / flows.t_transition - 1
+            widths = [theory.width(model, m) for m in mobilities] / flows.width - 1
+            cells = []
+            for kind, errors in (("t", times), ("width", widths)):
+                index = int(np.argmax(np.abs(errors)))
+                largest[positions, n, kind] = abs(errors[index])
+                cells.append(f"{errors[index]:+.0%} at {mobilities[index].tolist()}")
+            lines.append((positions, n, *cells))
+    page.table(["positions", "N", "error of t", "error of the width"], lines)
+    page.holds(
+        "every time is within 35 %, and every width of the mean field within 13 %",
+        all(
+            error < (0.35 if kind == "t" else 0.13)
+            for (positions, _, kind), error in largest.items()
+            if kind == "t" or positions == "mean"
+        ),
+    )
+    page.say(
+        "For exact positions the constant of motion holds to first order in the attention only:",
+        "with α 100 times as fast as β₁, at small N, α has left it before the loss is down to",
+        "0.1 log N, and the width that it gives is several times too long.",
     )
     return page
+
+
+def at(rows: list[dict], positions: str, n_pairs: int, n_labels: int) -> dict:
+    """The row of a landscape."""
+    wanted = positions, n_pairs, n_labels
+    return next(r for r in rows if (r["positions"], r["n_pairs"], r["n_labels"]) == wanted)
 
 
 if __name__ == "__main__":

@@ -21,16 +21,22 @@ CASES = [
 ]
 # close to L = N, where the sink attracts more
 CASES += [("exact", 9, 3.0, 1e6), ("exact", 9, 10.0, 1e6), ("exact", 12, 10.0, 1e6)]
-# what is still on the mean field's plateau, much later
+# what is still on its way to the sink, and on the mean field's plateau, much later
+CASES += [("exact", 32, 10.0, 1e8)]
 CASES += [("mean", n_labels, 10.0, t_end) for n_labels in (8, 32) for t_end in (1e9, 1e12)]
 
 
-def ends(
-    positions: str, n_labels: int, deviation: float, t_end: float, starts: int = STARTS
-) -> dict:
-    """Count the valleys in which normal starts end; seeded, so that a row can be had alone."""
-    model = NestedLogit(N_PAIRS, n_labels, positions)
-    start = np.random.default_rng(0).normal(0.0, deviation, (starts, 3))
+def starts(
+    positions: str, n_labels: int, deviation: float, count: int = STARTS
+) -> tuple[NestedLogit, np.ndarray]:
+    """A landscape and normal starts, shape (count, 3), the same for every row."""
+    start = np.random.default_rng(0).normal(0.0, deviation, (count, 3))
+    return NestedLogit(N_PAIRS, n_labels, positions), start
+
+
+def ends(positions: str, n_labels: int, deviation: float, t_end: float) -> dict:
+    """Count the valleys in which the starts end; seeded, so that a row can be had alone."""
+    model, start = starts(positions, n_labels, deviation)
     ensemble = integrate_ensemble(model, start, t_end)
     labels = identify(model, ensemble.theta, ensemble.loss)
     names = [valley.name for valley in valleys(model)]
@@ -41,7 +47,7 @@ def ends(
         "n_labels": n_labels,
         "deviation": deviation,
         "t_end": t_end,
-        "starts": starts,
+        "starts": STARTS,
         "done": int(ensemble.done.sum()),
         "counts": {name: n for name, n in counts.items() if n},
         "undecided": [round(float(loss), 3) for loss in np.sort(left)],

@@ -42,6 +42,11 @@ def test_beyond_the_wall_small_starts_all_reach_induction(rng):
     assert (labels == valley_names(PAPER).index("induction")).all()
 
 
+def test_an_unmoved_start_is_in_no_basin():
+    labels = basin_of(PAPER, [[0.0, 1e-3, -1e-3], [0.0, -1e-3, -1e-3]], 1e-6)
+    assert labels.tolist() == [-1, -1]
+
+
 def test_fractions_have_binomial_errors():
     fractions = basin_fractions([0, 0, 0, 1])
     assert fractions[0] == (0.75, pytest.approx(np.sqrt(0.75 * 0.25 / 4)))

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import random
 import re
 from pathlib import Path
 
@@ -52,6 +53,10 @@ def test_a_false_step_stops_the_page(scripts):
     with pytest.raises(module.CheckFailed):
         page.measured("not a number", float("nan"), 1.0, 1e-3)
     with pytest.raises(module.CheckFailed):
+        page.measured("nothing is something", [1.0, 0.0], [1.0, 1e-6], 1e-3)
+    with pytest.raises(module.CheckFailed):
+        page.measured("something is nothing", [1.0, 1e-6], [1.0, 0.0], 1e-3, floor=1e-9)
+    with pytest.raises(module.CheckFailed):
         page.holds("no", False)
     x = module.sp.Symbol("x")
     with pytest.raises(module.CheckFailed):
@@ -60,17 +65,24 @@ def test_a_false_step_stops_the_page(scripts):
 
 
 def test_tables_of_measured_times_can_be_recomputed(scripts):
+    """A handful of rows, drawn anew whenever the table changes; the largest N take too long."""
     data = scripts("transition_data")
     rows = json.loads(data.DATA.read_text())
     assert len(rows) == len(data.CASES)
-    row = data.fall(*data.CASES[1])
-    assert row["t_transition"] == pytest.approx(rows[1]["t_transition"], rel=1e-6)
-    assert row["width"] == pytest.approx(rows[1]["width"], rel=1e-6)
+    short = [i for i, case in enumerate(data.CASES) if case[1] <= 64]
+    for index in random.Random(data.DATA.read_text()).sample(short, 8):
+        row = data.fall(*data.CASES[index])
+        assert {type(value) for value in row.values()} == {str, int, float, list, bool}
+        for name, value in row.items():
+            if isinstance(value, str | bool | int):
+                assert rows[index][name] == value
+            else:
+                assert rows[index][name] == pytest.approx(value, rel=1e-6)
 
 
 def test_counts_of_ends_can_be_recomputed(scripts):
     data = scripts("valleys_data")
     rows = json.loads(data.DATA.read_text())
     assert len(rows) == len(data.CASES)
-    index = data.CASES.index(("exact", 32, 1.0, 1e6))
-    assert data.ends(*data.CASES[index]) == rows[index]
+    for index in random.Random(data.DATA.read_text()).sample(range(len(rows)), 4):
+        assert data.ends(*data.CASES[index]) == rows[index]

@@ -27,7 +27,8 @@ from cliff.symbolic.formula import (
 )
 
 MOST_PAIRS = 32
-"""Largest concrete N for exact positions: the chain has of the order of N² assignments."""
+"""Largest concrete N for exact positions: the chain has of the order of N² assignments. There the
+Hessian has 27,000 and takes some 20 s to print."""
 
 
 @dataclass
@@ -64,7 +65,10 @@ class Statement:
 
     def shift(self, name: str, values: Iterable[Expr]) -> Expr:
         """Name the largest of some logits."""
-        symbol = self.let(name, sp.Max(*values))
+        # sympy would compare every pair of them, for minutes at the largest N
+        distinct = dict.fromkeys(values)
+        largest = sp.Max(*distinct, evaluate=False) if len(distinct) > 1 else next(iter(distinct))
+        symbol = self.let(name, largest)
         self.shifts.add(symbol)
         return symbol
 
@@ -208,13 +212,14 @@ class _Derivatives:
         if isinstance(own, sp.Indexed) and sp.denom(masked) != 1:
             # a share: by its logarithm, the derivative shows the share again
             logarithm = sp.expand_log(sp.log(masked), force=True)
-            slopes = {mask: own * sp.diff(logarithm, mask) for mask in back}
+            slopes = {mask: own * slope for mask, slope in _slopes(logarithm).items()}
         else:
-            slopes = {mask: sp.diff(masked, mask) for mask in back}
-        partials = (
-            (inner, slopes[mask].xreplace(back).xreplace(shown)) for mask, inner in back.items()
-        )
-        return [(inner, partial) for inner, partial in partials if partial != 0]
+            slopes = _slopes(masked)
+        return [
+            (inner, slopes[mask].xreplace(back).xreplace(shown))
+            for mask, inner in back.items()
+            if mask in slopes
+        ]
 
     def by_name(self, name: Expr, parameter: sp.Symbol) -> Expr:
         """Derivative of a named assignment, itself a name unless it is a number."""
@@ -234,6 +239,32 @@ class _Derivatives:
                 value = symbol
             self.known[key] = value
         return self.known[key]
+
+
+def _slopes(value: Expr) -> dict[sp.Dummy, Expr]:
+    """Derivatives by all masks at once; sympy's own, one mask at a time, take most of a minute."""
+    if isinstance(value, sp.Dummy):
+        return {value: sp.S.One}
+    if value.is_Add:
+        terms: dict[sp.Dummy, list[Expr]] = {}
+        for term in value.args:
+            for mask, slope in _slopes(term).items():
+                terms.setdefault(mask, []).append(slope)
+        return {mask: sp.Add(*slopes) for mask, slopes in terms.items()}
+    if value.is_Mul:
+        products: dict[sp.Dummy, list[Expr]] = {}
+        for i, factor in enumerate(value.args):
+            rest = sp.Mul(*value.args[:i], *value.args[i + 1 :])
+            for mask, slope in _slopes(factor).items():
+                products.setdefault(mask, []).append(rest * slope)
+        return {mask: sp.Add(*slopes) for mask, slopes in products.items()}
+    if value.is_Pow and value.exp.is_number:
+        outer = value.exp * value.base ** (value.exp - 1)
+    elif len(value.args) == 1:
+        outer = value.fdiff(1)
+    else:
+        return {mask: sp.diff(value, mask) for mask in value.atoms(sp.Dummy)}
+    return {mask: outer * slope for mask, slope in _slopes(value.args[0]).items()}
 
 
 def _derivative_name(name: Expr, parameter: sp.Symbol) -> Expr:

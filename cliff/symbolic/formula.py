@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import sympy as sp
 from sympy import Expr
+from sympy.core.relational import Relational
 from sympy.printing.latex import LatexPrinter
 from sympy.printing.numpy import SciPyPrinter
 
@@ -46,6 +47,8 @@ class Formula:
         Components of theta.
     notes : tuple of str
         Sentences that belong to the result.
+    conditions : mapping of str to tuple of relations
+        Name of a result → what the arguments must meet for there to be such a thing.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Formula:
     takes_theta: bool = True
     parameters: tuple[sp.Symbol, ...] = PARAMETERS[:3]
     notes: tuple[str, ...] = ()
+    conditions: Mapping[str, tuple[Relational, ...]] = field(default_factory=dict)
 
     @cached_property
     def is_indexed(self) -> bool:
@@ -75,13 +79,20 @@ class Formula:
 
     def text(self) -> str:
         """One line ``name = expression`` an assignment, then the results and the notes."""
-        lines = [f"{name} = {sp.sstr(value)}" for name, value in self.lines()]
+        lines = [
+            f"{name} = {sp.sstr(value)}" + self._if(name, "  if ", " and ")
+            for name, value in self.lines()
+        ]
         return "\n".join([*lines, *(f"# {note}" for note in self.notes)])
 
     def latex_lines(self) -> list[str]:
         """One equation a line, without mathematics delimiters."""
         lines = [f"{latex(name)} = {latex(value)}" for name, value in self.assignments]
-        return lines + [f"{_result_latex(n)} = {latex(value)}" for n, value in self.flat_results()]
+        return lines + [
+            f"{_result_latex(name)} = {latex(value)}"
+            + self._if(name, r"\quad\mathrm{if}\ ", r",\ ")
+            for name, value in self.flat_results()
+        ]
 
     def latex(self) -> str:
         """One display formula, $$...$$, a line; the notes stand below as text."""
@@ -101,7 +112,10 @@ class Formula:
                 "assignments": [
                     {"name": sp.sstr(name), **both(value)} for name, value in self.assignments
                 ],
-                "results": [{"name": n, **both(value)} for n, value in self.flat_results()],
+                "results": [
+                    {"name": name, **both(value), "condition": self._if(name, "", " and ")}
+                    for name, value in self.flat_results()
+                ],
                 "notes": list(self.notes),
             }
         )
@@ -110,7 +124,7 @@ class Formula:
         """Source of one function, runnable with NumPy (and SciPy where W or log-gamma occurs).
 
         A formula of theta takes theta, shape (..., p), and returns an array of shape (...) plus
-        that of the result. Any other returns a dict of its results.
+        that of the result. Any other returns a dict of its results, those whose condition holds.
 
         Raises
         ------
@@ -143,13 +157,26 @@ class Formula:
                 body.append(f"return {printer.doprint(result)} + 0 * theta[..., 0]")
         else:
             body.append("return {")
-            body += [f"    {n!r}: {_source(printer, v)}," for n, v in self.results.items()]
+            for name, value in self.results.items():
+                entry = f"{name!r}: {_source(printer, value)}"
+                condition = self._if(name, "", " and ", "==")
+                if condition:
+                    entry = f"**({{{entry}}} if {condition} else {{}})"
+                body.append(f"    {entry},")
             body.append("}")
         modules = sorted({"numpy"} | {m for m in printer.module_imports if m.startswith("scipy")})
         head = [f"import {module}" for module in modules]
         notes = [f"# {note}" for note in self.notes]
         signature = f"def {self.name}({', '.join(arguments)}):"
         return "\n".join([*head, "", "", *notes, signature, *(f"    {line}" for line in body), ""])
+
+    def _if(self, name: str, start: str, comma: str, equals: str = "=") -> str:
+        """The condition of a result after `start`; nothing where there is none."""
+        relations = [
+            f"{relation.lhs} {relation.rel_op.replace('==', equals)} {relation.rhs}"
+            for relation in self.conditions.get(name, ())
+        ]
+        return start + comma.join(relations) if relations else ""
 
     def printed(self, form: str) -> str:
         """The formula in one of `FORMATS`."""
@@ -196,6 +223,9 @@ _GREEK = {
 }
 
 
+_PARAMETER_OF = {letter: _GREEK[str(parameter)] for parameter, letter in LETTERS.items()}
+
+
 class _LatexPrinter(LatexPrinter):
     """Names with derivatives, q_3_5__ba, as ∂β₁ ∂α q₃,₅."""
 
@@ -211,14 +241,16 @@ class _LatexPrinter(LatexPrinter):
     def _print_log1p(self, expr: Expr) -> str:
         return self._print(sp.log(1 + expr.args[0], evaluate=False))
 
+    def _print_loggamma(self, expr: Expr, exp: str | None = None) -> str:
+        return self._print(sp.log(sp.gamma(expr.args[0], evaluate=False), evaluate=False))
+
     def _print_KroneckerDelta(self, expr: Expr, exp: str | None = None) -> str:
         return rf"[{self._print(expr.args[0])} = {self._print(expr.args[1])}]"
 
 
 def _name_latex(name: str, indices: Sequence[str] = ()) -> str:
     stem, _, letters = name.partition("__")
-    named = {letter: _GREEK[str(parameter)] for parameter, letter in LETTERS.items()}
-    derivatives = "".join(rf"\partial_{{{named[letter]}}} " for letter in letters)
+    derivatives = "".join(rf"\partial_{{{_PARAMETER_OF[letter]}}} " for letter in letters)
     if stem in _GREEK:
         return derivatives + _GREEK[stem]
     base, *marks = stem.split("_")
@@ -226,9 +258,12 @@ def _name_latex(name: str, indices: Sequence[str] = ()) -> str:
     return derivatives + base + (f"_{{{subscript}}}" if subscript else "")
 
 
+_LATEX = _LatexPrinter({"ln_notation": False})
+
+
 def latex(value: Expr) -> str:
     """LaTeX of an expression, with this module's names spelled as in the pages."""
-    return str(_LatexPrinter({"ln_notation": False}).doprint(value))
+    return str(_LATEX.doprint(value))
 
 
 def _result_latex(name: str) -> str:
@@ -263,6 +298,17 @@ class _SourcePrinter(SciPyPrinter):
     def _print_WrightOmega(self, expr: Expr) -> str:
         self.module_imports["scipy.special"].add("wrightomega")
         return f"scipy.special.wrightomega({self._print(expr.args[0])})"
+
+    def _print_ceiling(self, expr: Expr) -> str:
+        above, below = (self._print(part) for part in sp.fraction(sp.together(expr.args[0])))
+        return f"-(-({above}) // ({below}))"  # exact for whole numbers
+
+    def _print_log(self, expr: Expr) -> str:
+        (value,) = expr.args
+        # gamma overflows at 171
+        return (
+            self._print_loggamma(value) if isinstance(value, sp.gamma) else super()._print_log(expr)
+        )
 
     def _print_loggamma(self, expr: Expr) -> str:
         self.module_imports["scipy.special"].add("gammaln")

@@ -135,35 +135,73 @@ def valleys(
 ) -> Formula:
     """Losses of the limits at infinity, by name; parameters as `loss`.
 
-    For exact positions they are those of a label bias that stays finite.
+    For exact positions they are those of a label bias that stays finite. Where N or L is a symbol,
+    a valley that not all N and L have comes with its condition.
     """
     n, labels, _ = check(n_pairs, n_labels, positions, label_bias, bounded=False)
+    early = _log_gamma(n + 1) / n
     losses = {
         "induction": sp.S.Zero,
         "shunned-match": sp.log(labels - n + 1),
-        "early-labels": sp.loggamma(n + 1) / n,
-        "early-labels-inverted": sp.loggamma(n + 1) / n,
+        "early-labels": early,
+        "early-labels-inverted": early,
+        "sink": _sink_loss(n, labels),
         "plateau": sp.log(n),
     }
-    if n is not N:
-        terms = [sp.log(count + labels - n) for count in sink_counts(int(n))]
-        losses["sink"] = sp.Add(*terms) / n
-    known = [v for v in VALLEYS if positions in v.positions and v.name in losses]
-    if n is not N and labels is not L:
-        known = [v for v in known if v.exists(int(n), int(labels))]
+    required = {
+        "shunned-match": (n > 1,),
+        "early-labels-inverted": (sp.Eq(labels, n),),
+        "sink": (labels > n, n > 2),
+    }
+    conditions = {
+        name: tuple(relation for relation in relations if relation != sp.true)
+        for name, relations in required.items()
+    }
+    known = [
+        valley
+        for valley in VALLEYS
+        if positions in valley.positions and sp.false not in conditions.get(valley.name, ())
+    ]
     arrow = {1: "+∞", -1: "−∞", 0: "any"}
     notes = [
         f"{v.name}: (beta1, alpha, xi) → ({', '.join(arrow[d] for d in v.direction)}), "
         + ("attracts" if v.attracts else "does not attract")
         for v in known
     ]
+    if n is N and positions == "exact":
+        notes.append("sink: no closed form is known for a symbolic N; the sum over s is finite.")
     return Formula(
         "valleys",
         {v.name: losses[v.name] for v in known},
         arguments=_symbols(n, labels),
         takes_theta=False,
         notes=tuple(notes),
+        conditions={name: left for name, left in conditions.items() if left},
     )
+
+
+def _sink_loss(n: Expr, labels: Expr) -> Expr:
+    """Loss of the valley "sink": for a symbolic N as a finite sum, where no closed form is known.
+
+    The counts are those of `cliff.valleys.sink_counts`. For slots s > N/2 the strongest token is
+    the target, and no later label stays in play: their sum is a difference of log-gammas. In the
+    first slot all do.
+    """
+    if n is not N:
+        return sp.Add(*(sp.log(count + labels - n) for count in sink_counts(int(n)))) / n
+    s = sp.Symbol("s", integer=True, positive=True)
+    half = sp.ceiling(n / 2)
+    # the least label n with 1/(2n − 1) ≤ 1/(2s − 2) − 1/N
+    first = sp.ceiling(sp.Rational(1, 2) + n * (s - 1) / (n + 2 - 2 * s))
+    alive = sp.Max(0, n + 1 - sp.Max(s + 1, first))
+    early = sp.Sum(sp.log(labels - n + s + alive), (s, 2, half))
+    late = _log_gamma(labels + 1) - _log_gamma(labels - n + half + 1)
+    return (sp.log(labels) + early + late) / n
+
+
+def _log_gamma(value: Expr) -> Expr:
+    """Its logarithm written out where the gamma function is a number that 64 bits can hold."""
+    return sp.loggamma(value, evaluate=not value.is_Integer or value <= 21)
 
 
 def transition(
@@ -287,5 +325,10 @@ def _symbols(*counts: Expr) -> tuple[sp.Symbol, ...]:
 def _uniform_attention(n: Expr, positions: str, label_bias: float | str) -> Expr:
     if positions == "mean":
         return 1 / n
-    bias = sp.exp(number(0.0 if label_bias == "free" else float(label_bias)))
-    return bias / (n * bias + n + 1)
+    bias = number(0.0 if label_bias == "free" else float(label_bias))
+    # of the two forms the one whose exponential cannot overflow; as a number where it is so small
+    # that sympy would take e^1000 for a polynomial of that degree
+    weight = sp.exp(-abs(bias))
+    if abs(bias) > 20:
+        weight = weight.evalf(17)
+    return 1 / (n + (n + 1) * weight) if bias > 0 else weight / (n * weight + n + 1)
