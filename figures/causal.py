@@ -15,14 +15,15 @@ from cliff.network.train import State, make_network, train
 from figures.ensembles import Case, case, gather, train_all, until_the_fall
 
 CAPTION = """
-Loss against time when one circuit is given or withheld (seeds 0, 1, 2; N = 8, L = 32, K = 512,
-D = 63, noise 0.1, B = 1, all novel, learning rate 0.1; the line is log N). With layer 1 held at the
-token before from the start the fall comes at 0.45 to 0.6 of its time: what remains is the wait for
-the match and the classifier. With the classifier frozen as drawn no network falls by t = 1000. With
-a classifier taken from another seed's trained head (and frozen), the slow phase is gone: the minimal
-head falls at t = 9, or 14 without a label bias, after 260 to 310 and 330 to 400. Without a label
-bias (beta2 held at 0) the same fall comes a quarter later. At L = N there is no slow phase to go
-through and no fall: see the wall figure. Command: python -m figures causal --recompute.
+Loss against time when one circuit is given or withheld (seeds 0, 1, 2; N = 8, L = 32, K = 512, D
+= 63, noise 0.1, B = 1, all novel, learning rate 0.1; the line is log N). With layer 1 held at the
+token before from the start the fall comes at 0.45 to 0.6 of its time: what remains is the wait
+for the match and the classifier. With the classifier frozen as drawn no network falls by t =
+1000. With a classifier taken from another seed's trained head (and frozen), the slow phase is
+gone: the minimal head falls at t = 9, or 14 without a label bias, after 260 to 310 and 330 to
+400. Without a label bias (beta2 held at 0) the same fall comes a quarter later. At L = N there is
+no slow phase to go through and no fall: see the wall figure. Command: python -m figures causal
+--recompute.
 """
 
 CLASSIFIER = ("W1", "b1", "W2", "b2", "W3", "b3", "readout")

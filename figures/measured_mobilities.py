@@ -14,15 +14,15 @@ from figures import HERE
 from figures.prediction import law_in
 
 CAPTION = """
-Mobilities of the transformer's logits, velocity over the landscape's gradient at the network's own
-logits, in the slow phase of 18 settings (medians over stretches of the axis and over seeds 0, 1, 2;
-the runs are those of the prediction figure). M_alpha is universal within a factor of two, and flat:
-0.16 at N = 2 to 0.36 at N = 16, where 0.197 is derived for the start. M_xi L rises along one curve
-wherever L is at least 4N. M_beta2 (2N + 1) is flat at N = 8 and above, and falls on the way at N
-below 8. M_beta1 is 0.03 to 0.08 close to the fall, where 0.063 is derived, but up to a hundred
-times as large early on: the landscape does not know why beta1 rises so soon. Close to L = N
-(dotted) beta2 is faster and xi slower than the law, which is where its predictions fail. Command:
-python -m figures measured_mobilities --recompute.
+Mobilities of the transformer's logits, velocity over the landscape's gradient at the network's
+own logits, in the slow phase of 18 settings (medians over stretches of the axis and over seeds 0,
+1, 2; the runs are those of the prediction figure). M_alpha is universal within a factor of two,
+and flat: 0.16 at N = 2 to 0.36 at N = 16, where 0.197 is derived for the start. M_xi L rises
+along one curve wherever L is at least 4N. M_beta2 (2N + 1) is flat at N = 8 and above, and falls
+on the way at N below 8. M_beta1 is 0.03 to 0.08 close to the fall, where 0.063 is derived, but up
+to a hundred times as large early on: the landscape does not know why beta1 rises so soon. Close
+to L = N (dotted) beta2 is faster and xi slower than the law, which is where its predictions fail.
+Command: python -m figures measured_mobilities --recompute.
 """
 
 PALETTE = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "black")

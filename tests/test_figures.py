@@ -6,6 +6,7 @@ from importlib import import_module
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from cliff.analysis import FlowMetric
 from cliff.store import open_dataset
@@ -53,6 +54,30 @@ def test_captions_quote_the_data():
     assert f"{float(grid.max()):.1f}" in caption
     assert f"{float(best['mobility_alpha'][0]):.1f} for the match" in " ".join(caption.split())
     assert f"{float(best['mobility_xi'][0]):.1f} for the classifier" in " ".join(caption.split())
+
+
+def test_the_predictions_hold_what_is_said_of_them():
+    module = import_module("figures.prediction")
+    data = open_dataset(HERE / "data/prediction.nc", "figure")
+    readme = (HERE.parent / "README.md").read_text(encoding="utf-8")
+    assert "\n".join(module.table(data)) in readme
+    fitted = (data.setting_pairs.values == 8) & (data.setting_labels.values == 32)
+    measured = module.measured_times(data)[~fitted]
+    predicted = data.predicted.values[~fitted]
+    error = np.abs(predicted / measured - 1)
+    rank = float(spearmanr(measured, predicted)[0])
+    assert len(error) >= 12
+    assert np.median(error) < 0.15
+    assert rank > 0.95
+    caption = " ".join(module.CAPTION.split())
+    assert f"median error is {100 * np.median(error):.1f} %" in caption
+    assert f"{(error <= 0.15).sum()} are within 15 %" in caption
+    assert f"correlation is {rank:.3f}" in caption
+    assert f"median error is {100 * np.median(error):.1f} % and the rank" in " ".join(
+        readme.split()
+    )
+    constants = np.abs(data.predicted_by_constants.values[~fitted] / measured - 1)
+    assert f"the median error is {100 * np.median(constants):.0f} %" in caption
 
 
 def test_an_unknown_figure_is_named():
