@@ -482,8 +482,11 @@ def losses_at(run: xr.Dataset, curves: Curves) -> dict[str, Array]:
     spread = squares / n_labels - (labels / n_labels) ** 2
     share = run["xi_residual"].values
     variance = at_chord[:, 2] ** 2 * spread * share / np.maximum(1 - share, 1e-9)
-    present = run["cla"].values
-    concentration = present**2 / n + (1 - present) ** 2 / max(n_labels - n, 1)
+    there = model.measures(at_chord)
+    own, present = there["accuracy"], there["cla"]
+    concentration = (
+        own**2 + (present - own) ** 2 / max(n - 1, 1) + (1 - present) ** 2 / max(n_labels - n, 1)
+    )
     return {
         "slope": model.loss(curves.theta),
         "chord": chord,

@@ -164,7 +164,6 @@ def test_crosstalk_is_what_noise_does_to_a_cross_entropy():
     loss = np.log(np.exp(noisy).sum(axis=1)) - noisy[:, 0]
     run = {
         "xi_chord": [chord], "xi_residual": [share], "tila2": [q], "tla2": [n * q],
-        "cla": [p[:n].sum()],
     }  # fmt: skip
     run = xr.Dataset({name: ("step", value) for name, value in run.items()})
     found = losses_at(run, curves)
