@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,18 +15,16 @@ CAPTION = """
 """
 
 BASE: dict[str, Any] = {"n_classes": 1024, "burstiness": 1, "noise": 0.1, "zipf_exponent": 0.0}
-VARIED: dict[str, tuple[float, ...]] = {
-    "n_classes": (64, 256, 1024, 4096, 16384),
-    "burstiness": (1, 2, 4),
-    "noise": (0.0, 0.1, 0.3, 1.0),
-    "zipf_exponent": (0.0, 0.5, 1.0, 1.5),
-}
-AXES = {
-    "n_classes": "classes $K$",
-    "burstiness": "burstiness $B$",
-    "noise": r"noise $\varepsilon$",
-    "zipf_exponent": "Zipf exponent",
-}
+MANY = {**BASE, "n_classes": 16384}
+PANELS: tuple[tuple[str, tuple[float, ...], dict[str, Any], str], ...] = (
+    ("n_classes", (64, 256, 1024, 4096, 16384), BASE, "classes $K$"),
+    ("burstiness", (1, 2, 4), BASE, "burstiness $B$"),
+    ("noise", (0.0, 0.1, 0.3, 1.0), BASE, r"noise $\varepsilon$"),
+    ("zipf_exponent", (0.0, 0.5, 1.0, 1.5), BASE, "Zipf exponent"),
+    ("zipf_exponent", (0.0, 0.5, 1.0, 1.5), MANY, "Zipf exponent, $K$ = 16384"),
+)
+"""A property, its values, the world in which it is varied, and its name."""
+
 NETWORKS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("transformer", {}),
     ("minimal", {}),
@@ -37,18 +34,22 @@ SEEDS = 3
 N_STEPS = {"transformer": 8000, "minimal": 5000}
 
 
-def worlds() -> Iterator[dict[str, Any]]:
-    """Every world once: the base, and one property changed at a time."""
-    yield BASE
-    for name, values in VARIED.items():
-        yield from ({**BASE, name: value} for value in values if value != BASE[name])
+def worlds() -> list[dict[str, Any]]:
+    """Every world of the panels once."""
+    found: list[dict[str, Any]] = []
+    for name, values, base, _ in PANELS:
+        for value in values:
+            world = {**base, name: value}
+            if world not in found:
+                found.append(world)
+    return found
 
 
 def cases(fast: bool = False) -> list[Case]:
     """All worlds for all networks; nothing is novel, all sequences are bursty."""
     seeds = 1 if fast else SEEDS
     steps = dict.fromkeys(N_STEPS, 20) if fast else N_STEPS
-    chosen = list(worlds())[:: 5 if fast else 1]
+    chosen = worlds()[:: 5 if fast else 1]
     return [
         case(
             model, seed, steps[model], network, {"eval_every": max(steps[model] // 40, 1)},
@@ -68,29 +69,31 @@ def compute(fast: bool = False) -> xr.Dataset:
 
 def draw(data: xr.Dataset) -> Figure:
     networks = list(dict.fromkeys(data.network.values.tolist()))
-    figure, axes = plots.new_figure(12.0, 8.5, len(networks), len(VARIED))
+    figure, axes = plots.new_figure(14.0, 8.5, len(networks), len(PANELS))
     for row, network in zip(axes, networks, strict=True):
         part = data.isel(run=data.network.values == network)
-        for ax, name in zip(row, VARIED, strict=True):
-            _panel(part, name, ax)
-            ax.set_xlabel(AXES[name])
+        for ax, (name, values, base, label) in zip(row, PANELS, strict=True):
+            _panel(part, name, values, base, ax)
+            ax.set_xlabel(label)
         row[0].set_ylabel(f"{network}\naccuracy")
     axes[0, 0].legend(frameon=False, fontsize="small")
     return figure
 
 
-def _panel(part: xr.Dataset, name: str, ax: Any) -> None:
+def _panel(
+    part: xr.Dataset, name: str, values: tuple[float, ...], base: dict[str, Any], ax: plots.Axes
+) -> None:
     """Final accuracies against one property: a dot a seed, a line through the means."""
     others = [key for key in BASE if key != name]
-    chosen = part.isel(run=np.all([part[key].values == BASE[key] for key in others], axis=0))
-    values = np.unique(chosen[name].values)
-    place = np.arange(len(values))
+    chosen = part.isel(run=np.all([part[key].values == base[key] for key in others], axis=0))
     for measure in ("icl", "iwl"):
         colour, style, label = plots.ACCURACY_STYLES[measure]
-        accuracy = last(chosen[measure])
-        at = np.searchsorted(values, chosen[name].values)
-        ax.plot(at, accuracy, ".", color=colour, alpha=0.7)
-        means = [accuracy[at == index].mean() for index in place]
-        ax.plot(place, means, color=colour, ls=style, label=label)
-    ax.set_xticks(place, [f"{value:g}" for value in values])
+        accuracy, given = last(chosen[measure]), chosen[name].values
+        places = [place for place, value in enumerate(values) if (given == value).any()]
+        means = [accuracy[given == values[place]].mean() for place in places]
+        ax.plot(places, means, color=colour, ls=style, label=label)
+        for place in places:
+            seeds = accuracy[given == values[place]]
+            ax.plot(np.full(len(seeds), place), seeds, ".", color=colour, alpha=0.7)
+    ax.set_xticks(range(len(values)), [f"{value:g}" for value in values])
     ax.set_ylim(-0.03, 1.03)
