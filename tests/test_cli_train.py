@@ -107,6 +107,20 @@ def test_several_seeds(command, tmp_path):
     assert b"<svg" in plot.read_bytes()
 
 
+def test_several_seeds_end_where_a_shell_ignores_ctrl_c(tmp_path):
+    # as in `nohup cliff train ... &`
+    done = subprocess.run(
+        [sys.executable, "-m", "cliff", "train", *SMALL, "--seeds=0:2", "--json"],
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["runs"]) == 2
+
+
 def test_resume_goes_on_where_it_stopped(command, tmp_path):
     first, second = tmp_path / "first.nc", tmp_path / "second.nc"
     assert command("--output", first, "--steps=10")[0] == 0

@@ -232,6 +232,8 @@ def _work(line: Connection) -> None:
     # Ctrl-C reaches the whole group of processes: out of it, one hears of it once, from the parent
     os.setpgrp()
     try:
+        # a shell's background jobs inherit that SIGINT is ignored
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         while True:
             run = line.recv()
