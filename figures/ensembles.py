@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -107,14 +108,14 @@ class _Train:
 def train_all(name: str, cases: Sequence[Case], fast: bool = False) -> list[xr.Dataset]:
     """Train what is not there yet, and return all runs in the order of the cases.
 
-    Fast runs are not kept.
+    Fast runs are not kept, and so few that processes would cost more than they save.
     """
     with TemporaryDirectory() as temporary:
         folder = Path(temporary) if fast else RUNS
         folder.mkdir(exist_ok=True)
         with (
             one_thread_each(),
-            ProcessPoolExecutor(n_cores(), get_context("spawn")) as pool,
+            nullcontext() if fast else ProcessPoolExecutor(n_cores(), get_context("spawn")) as pool,
             Bar(f"{name}: training", len(cases), quiet=fast) as bar,
         ):
             axes = {"run": np.arange(len(cases))}

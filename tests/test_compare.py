@@ -216,6 +216,14 @@ def test_the_command(training, tmp_path, capsys):
     assert _run(["plot", str(result), str(tmp_path / "again.png"), "-q"]) == 0
 
 
+def test_data_that_the_landscape_does_not_describe_are_named(tmp_path, capsys):
+    task = Task(n_pairs=2, n_labels=8, p_novel=0.5)
+    run = train(MinimalHead(task), task, 400, lr=0.1, eval_every=50)
+    save_dataset(run, tmp_path / "run.nc", "run")
+    assert _run(["compare", str(tmp_path / "run.nc"), "--no-fit"]) == 0
+    assert "p_novel = 0.5" in capsys.readouterr().err
+
+
 def test_mistakes_in_the_command_are_told_in_one_line(training, tmp_path, capsys):
     run = tmp_path / "run.nc"
     save_dataset(training, run, "run")

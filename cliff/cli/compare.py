@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,6 +49,7 @@ def compare(
     trained = _open(run, "run", "run")
     tests = [_open(path, "run", "test") for path in test or ()]
     used = None if law is None else law_of(_open(law, "comparison", "law"))
+    _warn_of_other_data(trained, quiet)
     with Bar("fitting trajectories", N_FLOWS, quiet) as bar:
         done = 0
 
@@ -88,6 +90,17 @@ def _open(path: Path, kind: str, argument: str) -> xr.Dataset:
         return open_dataset(path, kind)
     except ArgumentError as error:
         raise ArgumentError(argument, error.value, error.requirement) from None
+
+
+def _warn_of_other_data(run: xr.Dataset, quiet: bool) -> None:
+    """Say so if a run was trained on sequences that the landscape does not describe."""
+    task = json.loads(run.attrs["parameters"])["task"]
+    if task["p_novel"] < 1 or task["burstiness"] > 1:
+        say(
+            "note: the landscape is that of novel classes, each once in a context; this run has "
+            f"p_novel = {task['p_novel']:g}, burstiness = {task['burstiness']}",
+            quiet,
+        )
 
 
 def summarise(result: xr.Dataset) -> dict[str, Any]:
