@@ -11,6 +11,13 @@ from figures.dependence import BASE, N_STEPS, SEEDS
 from figures.ensembles import Case, case, gather, train_all
 
 CAPTION = """
+Accuracy from the context and from the weights in the transformer when a share of the sequences is
+novel and half of the others are bursty (seeds 0, 1, 2; N = 8, L = 32, K = 256, D = 63, noise 0.1,
+B = 1, Zipf exponent 0, learning rate 0.1, 8,000 steps). With a quarter novel the weights win
+alone, with half of them novel both are learned, to 0.98 and more by t = 800, the weights first;
+they give way for a while when the induction head forms. With three quarters novel the context
+comes first and the weights, at 0.78 to 0.83, still climb. Command: python -m figures both
+--recompute.
 """
 
 BURSTY, NOVEL = (0.5,), (0.25, 0.5, 0.75)
@@ -55,5 +62,5 @@ def draw(data: xr.Dataset) -> Figure:
         row[0].set_ylabel("accuracy")
     for ax in axes[-1]:
         ax.set_xlabel("time $t$ = learning rate × steps")
-    axes[0, 0].legend(frameon=False, fontsize="small", loc="lower right")
+    axes[0, 0].legend(frameon=False, fontsize="small", loc="center right")
     return figure
