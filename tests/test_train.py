@@ -199,7 +199,7 @@ def test_minimal_head_records_its_parameters():
     assert run.beta2.values[0] == pytest.approx(0, abs=1e-12)
     assert run.beta2.values[-1] != 0
     held = train(MinimalHead(TASK, 0, label_bias=0.5), TASK, 30, **OPTIONS)
-    assert (held.beta2 == 0.5).all()
+    np.testing.assert_allclose(held.beta2, 0.5, atol=1e-6)  # read off float32 attention
 
 
 def test_interventions():
