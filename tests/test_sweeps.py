@@ -18,7 +18,7 @@ import pytest
 import cliff
 from cliff.analysis import FlowMetric
 from cliff.checks import ArgumentError
-from cliff.store import open_dataset
+from cliff.store import open_dataset, save_dataset
 from cliff.sweeps import SweepBroken, SweepIncomplete, sweep
 
 AXES = {"pairs": np.array([2, 3, 5, 8]), "labels_per_pair": np.linspace(0.5, 4.0, 15)}
@@ -407,6 +407,9 @@ def test_a_full_disk_is_told_and_survived(tmp_path):
     assert not path.exists()
     subprocess.run(phase_command(path, "--resume"), check=True, capture_output=True)
     assert data_of(path) == data_of(whole)
+    part = open_dataset(path)
+    part["outcome"][30:] = 0
+    save_dataset(part, path, "sweep")
     before = path.read_bytes()
     assert limited(path, 20_000).returncode == 1
     assert path.read_bytes() == before
