@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from cliff.checks import ArgumentError, choice, finite_array, integer, real
 from cliff.flow import integrate, integrate_ensemble
 from cliff.landscape import PARAMETERS, NestedLogit
 from cliff.trajectory import Ensemble, Trajectory
-from cliff.valleys import UNDECIDED, identify, valleys
+from cliff.valleys import UNDECIDED, identify
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -243,8 +243,8 @@ def basins(ensemble: Ensemble, tolerance: float = BASIN_TOLERANCE) -> Labels:
     Returns
     -------
     ndarray of int, shape (m,)
-        Index into `cliff.valleys.valleys(model)`; −1 where no valley fits, or the flow did not
-        reach its end.
+        Index into `cliff.valleys.VALLEYS`; −1 where no valley fits, or the flow did not reach its
+        end.
     """
     if not ensemble.done.any():
         return np.full(len(ensemble.loss), UNDECIDED)
@@ -352,6 +352,12 @@ AXES = (
 )
 """Parameters that a phase diagram can have on its axes."""
 
+FEWER_LABELS = "fewer labels than pairs"
+"""Why cells beyond the wall L = N cannot be."""
+
+LARGEST_COUNT = 2**31 - 1
+"""The largest N or L of a cell, as files hold 32-bit integers."""
+
 METRICS = ("t_transition", "width", "abruptness", "loss", "basin")
 
 METRIC_UNITS = {
@@ -368,12 +374,13 @@ class FlowMetric:
     """A metric of the flow as a function of the parameters in `AXES`, for `sweep`.
 
     Call it with arrays of shape (m,), one an axis; parameters without an axis have the values given
-    here. Cells with fewer labels than pairs are reported as such, not computed.
+    here. Cells that cannot be, as those with fewer labels than pairs, are reported as such, not
+    computed.
 
     Attributes
     ----------
     metric : str
-        One of `METRICS`.
+        One of `METRICS`; "basin" is an index into `cliff.valleys.VALLEYS`.
     pairs, labels : int
         N and L. An axis `labels_per_pair` makes L the nearest integer to that multiple of N.
     positions, label_bias
@@ -418,38 +425,51 @@ class FlowMetric:
         """What determines the data, for a sweep's file."""
         return {name: value for name, value in asdict(self).items() if name != "workers"}
 
+    def check_axes(self, names: Collection[str]) -> None:
+        """Raise ArgumentError that names the first axis that is unknown or has no effect."""
+        if not names:
+            raise ArgumentError("axes", list(names), "must name at least one axis")
+        for name in names:
+            choice("axes", name, AXES)
+            component = name.removeprefix("mobility_")
+            if component in PARAMETERS and component not in self.model.parameter_names:
+                raise ArgumentError("axes", name, "has no effect unless the label bias is free")
+            if name == "labels" and "labels_per_pair" in names:
+                raise ArgumentError("axes", name, "has no effect next to labels_per_pair")
+
     def __call__(self, **axes: NDArray[Any]) -> dict[str, Any]:
-        for name in axes:
-            if name not in AXES:
-                raise ArgumentError("axes", name, "must be one of " + ", ".join(AXES))
+        self.check_axes(axes)
         m = len(next(iter(axes.values())))
-        model, names = self.model, self.model.parameter_names
-        pairs = np.asarray(axes.get("pairs", np.full(m, self.pairs)), dtype=np.int64)
-        labels = np.asarray(axes.get("labels", np.full(m, self.labels)), dtype=np.int64)
-        if "labels_per_pair" in axes:
-            labels = np.rint(axes["labels_per_pair"] * pairs).astype(np.int64)
+        columns = {name: np.asarray(values, dtype=np.float64) for name, values in axes.items()}
+        counts = {
+            "pairs": columns.get("pairs", np.full(m, float(self.pairs))),
+            "labels": columns.get("labels", np.full(m, float(self.labels))),
+        }
+        if "labels_per_pair" in columns:
+            counts["labels"] = np.rint(columns["labels_per_pair"] * counts["pairs"])
+        failure = _failures(columns, counts)
+        valid = failure == ""
+        pairs, labels = (values[valid].astype(np.int64) for values in counts.values())
         theta0, mobility = np.tile(self.theta0, (m, 1)), np.tile(self.mobility, (m, 1))
-        for column, name in enumerate(names):
-            theta0[:, column] = axes.get(name, theta0[:, column])
-            mobility[:, column] = axes.get(f"mobility_{name}", mobility[:, column])
-        valid = (labels >= pairs) & (pairs >= 1)
-        failure = np.where(valid, "", "fewer labels than pairs").astype(object)
+        for column, name in enumerate(self.model.parameter_names):
+            theta0[:, column] = columns.get(name, theta0[:, column])
+            mobility[:, column] = columns.get(f"mobility_{name}", mobility[:, column])
         value = np.full(m, UNDECIDED if self.metric == "basin" else np.nan)
         status = np.full(m, -1, dtype=np.int32)
         if valid.any():
             ensemble = integrate_ensemble(
-                model,
+                self.model,
                 theta0[valid],
                 self.t_end,
                 mobility[valid],
                 rtol=self.rtol,
                 atol=self.atol,
                 max_steps=self.max_steps,
-                n_pairs=pairs[valid],
-                n_labels=labels[valid],
+                n_pairs=pairs,
+                n_labels=labels,
                 workers=self.workers,
             )
-            value[valid] = self._values(ensemble, pairs[valid], labels[valid])
+            value[valid] = self._values(ensemble, pairs, labels)
             status[valid] = ensemble.status
         if self.metric == "basin":
             value = value.astype(np.int32)
@@ -469,6 +489,19 @@ class FlowMetric:
         return np.where(ensemble.done, value, UNDECIDED)
 
 
-def valley_names(model: NestedLogit) -> Sequence[str]:
-    """Names behind the labels of `basins`, in order."""
-    return [valley.name for valley in valleys(model)]
+def _failures(columns: Mapping[str, Array], counts: Mapping[str, Array]) -> NDArray[Any]:
+    """Why each cell cannot be, shape (m,); '' where it can."""
+    failure = np.full(len(counts["pairs"]), "", dtype=object)
+
+    def fail(where: NDArray[np.bool_], reason: str) -> None:
+        failure[where & (failure == "")] = reason
+
+    for name, values in columns.items():
+        fail(~np.isfinite(values), f"{name} is not finite")
+        if name.startswith("mobility_"):
+            fail(values < 0.0, f"{name} below 0")
+    fail(counts["labels"] < counts["pairs"], FEWER_LABELS)
+    for name, values in counts.items():
+        whole = (values == np.rint(values)) & (values >= 1.0) & (values <= LARGEST_COUNT)
+        fail(~whole, f"{name} must be a whole number of at least 1 and at most {LARGEST_COUNT}")
+    return failure

@@ -25,9 +25,11 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from cliff.analysis import METRICS, Slice
+from cliff.analysis import FEWER_LABELS, METRICS, Slice
 from cliff.store import write_atomic
+from cliff.sweeps import DONE
 from cliff.trajectory import Trajectory
+from cliff.valleys import UNDECIDED, name_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -171,14 +173,10 @@ METRIC_LABELS = {
     "basin": "valley at the end",
 }
 NEVER, IMPOSSIBLE = "#D9D9D9", "white"
-BASIN_COLOURS = {
-    -1: NEVER,
-    0: BLUE,
-    1: RED,
-    2: ORANGE,
-    3: GREEN,
-    4: PURPLE,
-}
+BASIN_COLOURS = dict(
+    enumerate((NEVER, BLUE, RED, ORANGE, GREEN, PURPLE, "#000000"), start=UNDECIDED)
+)
+"""Colours of "undecided" and of `cliff.valleys.VALLEYS`, by label."""
 
 
 def metric_of(dataset: xr.Dataset) -> str:
@@ -187,7 +185,7 @@ def metric_of(dataset: xr.Dataset) -> str:
 
 
 def phase_map(dataset: xr.Dataset, ax: Axes) -> Any:
-    """A metric over two parameters: colours, "never reached" in grey, impossible cells hatched.
+    """A metric over two parameters: colours, "never reached" in grey, impossible cells white.
 
     The dataset is a sweep of `cliff.analysis.FlowMetric`; returns the coloured mesh.
     """
@@ -207,39 +205,48 @@ def phase_map(dataset: xr.Dataset, ax: Axes) -> Any:
         shading="nearest",
         rasterized=True,
     )
-    handles = _mark_cells(dataset, np.isnan(values), x, y, ax)
+    handles = _mark_cells(dataset, x, y, ax)
+    impossible = _impossible(dataset)
+    if (np.isnan(values) & ~impossible).any():
+        handles.append(Patch(facecolor=NEVER, edgecolor=GREY, label="never reached"))
+    handles += _mark_wall(dataset, x, y, ax)
     _finish_phase_axes(dataset, x, y, ax)
     if handles:
         ax.legend(handles=handles, fontsize="small", loc="upper left", framealpha=0.9)
     return mesh
 
 
-def _mark_cells(
-    dataset: xr.Dataset, empty: NDArray[np.bool_], x: str, y: str, ax: Axes
-) -> list[Any]:
-    """Hatch cells that cannot be; return legend entries for them and for the grey ones."""
-    outcomes = json.loads(dataset.attrs["outcomes"])
-    outcome = dataset["outcome"].values
-    impossible = np.isin(outcome, [i for i, name in enumerate(outcomes) if "fewer labels" in name])
-    handles: list[Any] = []
-    if impossible.any():
-        blank = np.ma.masked_where(~impossible, np.zeros(impossible.shape))
-        ax.pcolormesh(
-            dataset[x].values,
-            dataset[y].values,
-            blank,
-            cmap=ListedColormap([IMPOSSIBLE]),
-            shading="nearest",
-            rasterized=True,
-        )
-        handles.append(Patch(facecolor=IMPOSSIBLE, edgecolor=GREY, label="fewer labels than pairs"))
-    if (empty & ~impossible).any():
-        handles.append(Patch(facecolor=NEVER, edgecolor=GREY, label="never reached"))
-    if {x, y} == {"pairs", "labels"}:
-        low = max(dataset[x].values.min(), dataset[y].values.min())
-        high = min(dataset[x].values.max(), dataset[y].values.max())
-        handles += ax.plot([low, high], [low, high], color=RED, lw=2, label="wall $L$ = $N$")
-    return handles
+def _impossible(dataset: xr.Dataset) -> NDArray[np.bool_]:
+    """Which cells have fewer labels than pairs."""
+    names = json.loads(dataset.attrs["outcomes"])
+    codes = [code for code, name in enumerate(names) if name == FEWER_LABELS]
+    return np.isin(dataset["outcome"].values, codes)
+
+
+def _mark_cells(dataset: xr.Dataset, x: str, y: str, ax: Axes) -> list[Any]:
+    """Blank cells that cannot be; return legend entries for them."""
+    impossible = _impossible(dataset)
+    if not impossible.any():
+        return []
+    blank = np.ma.masked_where(~impossible, np.zeros(impossible.shape))
+    ax.pcolormesh(
+        dataset[x].values,
+        dataset[y].values,
+        blank,
+        cmap=ListedColormap([IMPOSSIBLE]),
+        shading="nearest",
+        rasterized=True,
+    )
+    return [Patch(facecolor=IMPOSSIBLE, edgecolor=GREY, label=FEWER_LABELS)]
+
+
+def _mark_wall(dataset: xr.Dataset, x: str, y: str, ax: Axes) -> list[Line2D]:
+    """The line L = N on a map over pairs and labels."""
+    if {x, y} != {"pairs", "labels"}:
+        return []
+    low = max(dataset[x].values.min(), dataset[y].values.min())
+    high = min(dataset[x].values.max(), dataset[y].values.max())
+    return ax.plot([low, high], [low, high], color=RED, lw=2, label="wall $L$ = $N$")
 
 
 def _finish_phase_axes(dataset: xr.Dataset, x: str, y: str, ax: Axes) -> None:
@@ -262,19 +269,16 @@ def _plain_ticks(axis: Axis) -> None:
 
 def basin_map(
     dataset: xr.Dataset,
-    names: Sequence[str],
     ax: Axes,
     paths: Sequence[Array] = (),
     points: Sequence[tuple[float, float]] = (),
 ) -> Any:
-    """Which valley the flow ends in, over two parameters.
+    """Which valley the flow ends in, over two parameters; cells that were not computed are white.
 
     Parameters
     ----------
     dataset : xarray.Dataset
         A sweep of the metric "basin".
-    names : sequence of str
-        The valleys behind the labels.
     ax : Axes
     paths : sequence of ndarray, shape (n, 2)
         Sample paths to draw in.
@@ -282,28 +286,27 @@ def basin_map(
         Saddles to mark.
     """
     y, x = (str(name) for name in dataset["basin"].dims)
-    labels = dataset["basin"].values
-    present = np.unique(labels).tolist()
-    codes = list(range(-1, max(len(names), 1)))
-    colours = [BASIN_COLOURS.get(code, "#000000") for code in codes]
+    labels = np.ma.masked_where(dataset["outcome"].values != DONE, dataset["basin"].values)
+    present = np.unique(labels.compressed()).tolist()
     mesh = ax.pcolormesh(
         dataset[x].values,
         dataset[y].values,
         labels,
-        cmap=ListedColormap(colours),
-        norm=BoundaryNorm(np.arange(-1.5, codes[-1] + 1.0), len(codes)),
+        cmap=ListedColormap(list(BASIN_COLOURS.values())),
+        norm=BoundaryNorm(np.arange(len(BASIN_COLOURS) + 1) - 1.5, len(BASIN_COLOURS)),
         shading="nearest",
         rasterized=True,
         alpha=0.85,
     )
     handles: list[Any] = [
         Patch(
-            facecolor=BASIN_COLOURS.get(code, "#000000"),
+            facecolor=BASIN_COLOURS[code],
             edgecolor=GREY,
-            label="undecided" if code < 0 else names[code],
+            label=name_of(code),
         )
         for code in present
     ]
+    handles += _mark_cells(dataset, x, y, ax)
     limits = ax.get_xlim(), ax.get_ylim()
     for path in paths:
         ax.plot(*path.T, color="black", lw=0.9)
@@ -324,7 +327,6 @@ def basin_map(
 
 def phase_figure(
     dataset: xr.Dataset,
-    names: Sequence[str] = (),
     paths: Sequence[Array] = (),
     points: Sequence[tuple[float, float]] = (),
 ) -> Figure:
@@ -336,7 +338,7 @@ def phase_figure(
     if dataset[metric].ndim == 1:
         phase_line(dataset, ax)
     elif metric == "basin":
-        basin_map(dataset, names, ax, paths, points)
+        basin_map(dataset, ax, paths, points)
     else:
         figure.colorbar(phase_map(dataset, ax), ax=ax, label=METRIC_LABELS[metric])
     held = {"pairs": "$N$", "labels": "$L$"}
@@ -352,9 +354,11 @@ def phase_line(dataset: xr.Dataset, ax: Axes) -> list[Line2D]:
     """A metric over one parameter."""
     metric = metric_of(dataset)
     x = str(dataset[metric].dims[0])
-    values = np.asarray(dataset[metric].values, dtype=float)
+    values = dataset[metric].where(dataset["outcome"] == DONE).values.astype(float)
     lines = ax.plot(dataset[x].values, values, "o-", color=BLUE, ms=4)
     _finish_line_axes(np.asarray(dataset[x].values, dtype=float), values, ax)
+    if metric == "basin":
+        ax.set_yticks(list(BASIN_COLOURS), [name_of(label) for label in BASIN_COLOURS])
     ax.set(xlabel=AXIS_LABELS[x], ylabel=METRIC_LABELS[metric])
     return lines
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,8 +33,21 @@ _IN_FLIGHT = 64
 """Blocks handed to an executor at a time, which bounds the memory that waiting ones take."""
 
 
+_RESERVED = ("outcome", "failure")
+"""Names that neither an axis nor a result can have."""
+
+_TRANSIENT = (MemoryError, OSError)
+"""Errors that say nothing of a cell: it may well succeed another time."""
+
+_INT32 = np.iinfo(np.int32)
+
+
 class SweepBroken(RuntimeError):
-    """The executor lost its workers; what had been computed is in the file, to be resumed."""
+    """The executor failed; what had been computed is in the file, to be resumed."""
+
+
+class SweepIncomplete(RuntimeWarning):
+    """Cells ran out of memory or files: they are missing, and sweeping again tries them again."""
 
 
 def sweep(
@@ -54,8 +70,11 @@ def sweep(
         Called with one keyword argument an axis. Returns a number, or a dict of numbers. A
         `vectorized` function takes arrays of shape (m,), the cells of a block, and returns arrays
         of shape (m,) or a dict of them; an entry ``"failure"`` (str, '' for success) names the
-        cells that failed. It has to be picklable for an executor of processes. Its attribute
-        ``parameters`` (a mapping for JSON), if it has one, becomes part of the file's identity.
+        cells that failed. If it raises, the cells of the block are computed one by one. It has to
+        be picklable for an executor of processes. What tells it from others in a file are its
+        module, its name, the arguments that `functools.partial` binds and its attribute
+        ``parameters`` (a mapping for JSON), which instances, bound methods and functions without
+        a name in a module need.
     axes : mapping of str to array_like, shape (n,)
         The grid: its axes in order, each with its values.
     executor : concurrent.futures.Executor, optional
@@ -80,15 +99,23 @@ def sweep(
     Returns
     -------
     xarray.Dataset
-        One variable a result, NaN where it failed or is missing, and ``outcome`` with the code of
-        each cell; the attribute ``outcomes`` (JSON) lists what the codes mean.
+        One variable a result, sorted by name, and ``outcome`` with the code of each cell; the
+        attribute ``outcomes`` (JSON) lists what the codes mean. Results are float64, NaN where the
+        cell failed or is missing; those of a vectorized function that are integers in all cells are
+        int32, and −1 there.
 
     Raises
     ------
     ArgumentError
-        If an axis is empty, the file is of another sweep, or another process is sweeping into it.
+        If an axis is empty, a result has the name of an axis, the file is of another sweep, another
+        process is sweeping into it, or the function cannot be told from others.
     SweepBroken
-        If the executor lost its workers for good.
+        If the executor failed for good.
+
+    Warns
+    -----
+    SweepIncomplete
+        If cells are missing because memory or files ran out in them.
 
     Examples
     --------
@@ -100,7 +127,7 @@ def sweep(
     if not grid:
         raise ArgumentError("axes", dict(axes), "must name at least one axis")
     size = integer("block", (1024 if vectorized else 1) if block is None else block, 1)
-    table = _Table(grid, _identity(function, grid), dict(units or {}))
+    table = _Table(grid, _identity(function, grid, path is not None), dict(units or {}))
     evaluate = _Block(function, tuple(grid), vectorized)
     with _locked(path) if path is not None else _nothing():
         if path is not None and Path(path).exists():
@@ -110,9 +137,51 @@ def sweep(
         try:
             _run(table, evaluate, executor, size, path, save_every, progress)
         finally:
-            if path is not None:
+            if path is not None and (table.changed or not Path(path).exists()):
                 table.save(path)
+    if table.n_retry:
+        warnings.warn(
+            f"{table.n_retry} cells are missing ({table.hitch}); sweeping again tries them again",
+            SweepIncomplete,
+            stacklevel=2,
+        )
     return table.to_dataset()
+
+
+@dataclass(frozen=True)
+class _Results:
+    """What a worker sends back of m cells, k of which are done.
+
+    Attributes
+    ----------
+    failures : list of (str or None), length m
+        '' for a cell that is done, None for one to be tried again.
+    values : dict of ndarray, shape (k,)
+        int32 or float64.
+    hitch : str
+        Why cells are to be tried again.
+    """
+
+    failures: list[str | None]
+    values: dict[str, NDArray[Any]]
+    hitch: str = ""
+
+    @classmethod
+    def join(cls, parts: Sequence[_Results]) -> _Results:
+        names = dict.fromkeys(name for part in parts for name in part.values)
+        blanks = [np.full(part.failures.count(""), np.nan) for part in parts]
+        values: dict[str, NDArray[Any]] = {}
+        for name in names:
+            # a cell that failed without a word of the result does not make its integers floats
+            values[name] = np.concatenate(
+                [
+                    part.values.get(name, blank)
+                    for part, blank in zip(parts, blanks, strict=True)
+                    if name in part.values or len(blank)
+                ]
+            )
+        failures = [failure for part in parts for failure in part.failures]
+        return cls(failures, values, next((part.hitch for part in parts if part.hitch), ""))
 
 
 @dataclass(frozen=True)
@@ -123,32 +192,44 @@ class _Block:
     names: tuple[str, ...]
     vectorized: bool
 
-    def __call__(self, columns: list[NDArray[Any]]) -> dict[str, Any]:
-        """Results of the cells: arrays of shape (m,), and "failure" as a list of str."""
-        if self.vectorized:
-            m = len(columns[0])
+    def __call__(self, columns: list[NDArray[Any]]) -> _Results:
+        m = len(columns[0])
+        if self.vectorized and m > 1:
             try:
-                results = _as_dict(self.function(**dict(zip(self.names, columns, strict=True))))
-            except Exception as error:
-                return {"failure": [_reason(error)] * m}
-            failures = [str(text) for text in results.pop("failure", [""] * m)]
-            return {name: np.asarray(value) for name, value in results.items()} | {
-                "failure": failures
-            }
-        rows = []
-        for cell in zip(*(column.tolist() for column in columns), strict=True):
-            try:
-                row = _as_dict(self.function(**dict(zip(self.names, cell, strict=True))))
-                rows.append({name: float(value) for name, value in row.items()} | {"failure": ""})
-            except Exception as error:
-                rows.append({"failure": _reason(error)})
-        names = {name: None for row in rows for name in row}  # in order of appearance
-        return {
-            name: [row.get(name, math.nan) for row in rows]
-            if name == "failure"
-            else np.array([row.get(name, math.nan) for row in rows])
-            for name in names
+                return self._evaluate(columns)
+            except Exception:  # some cell is to blame, and the others must not suffer for it
+                pass
+        return _Results.join([self._cell([c[i : i + 1] for c in columns]) for i in range(m)])
+
+    def _cell(self, columns: list[NDArray[Any]]) -> _Results:
+        try:
+            return self._evaluate(columns)
+        except _TRANSIENT as error:
+            return _Results([None], {}, _reason(error))
+        except Exception as error:
+            return _Results([_reason(error)], {})
+
+    def _evaluate(self, columns: list[NDArray[Any]]) -> _Results:
+        m = len(columns[0])
+        if not self.vectorized:
+            cell = {name: c.item() for name, c in zip(self.names, columns, strict=True)}
+            row = _as_dict(self.function(**cell))
+            return _Results([""], {name: np.array([float(value)]) for name, value in row.items()})
+        results = _as_dict(self.function(**dict(zip(self.names, columns, strict=True))))
+        failures = np.broadcast_to(results.pop("failure", ""), (m,)).astype(str)
+        done = failures == ""
+        values = {
+            name: _number(np.broadcast_to(value, (m,))[done]) for name, value in results.items()
         }
+        return _Results(failures.tolist(), values)
+
+
+def _number(values: NDArray[Any]) -> NDArray[Any]:
+    """As int32 if these are integers that fit, as float64 if not."""
+    fits = values.dtype.kind in "iu" and (
+        not values.size or _INT32.min <= values.min() <= values.max() <= _INT32.max
+    )
+    return values.astype(np.int32 if fits else np.float64, casting="same_kind")
 
 
 def _as_dict(value: Any) -> dict[str, Any]:
@@ -167,7 +248,10 @@ class _Table:
         self.shape = tuple(len(values) for values in grid.values())
         self.outcome = np.full(math.prod(self.shape), MISSING, dtype=np.int16)
         self.outcomes = ["missing", "done"]
-        self.results: dict[str, NDArray[Any]] = {}
+        self.results: dict[str, NDArray[np.float64]] = {}
+        self.integers: dict[str, bool] = {}  # whether a result has only been integers so far
+        self.changed = False
+        self.n_retry, self.hitch = 0, ""
 
     @property
     def n_done(self) -> int:
@@ -178,28 +262,46 @@ class _Table:
         places = np.unravel_index(cells, self.shape)
         return [values[place] for values, place in zip(self.grid.values(), places, strict=True)]
 
-    def put(self, cells: NDArray[np.int64], results: dict[str, Any]) -> None:
-        failures = results.pop("failure")
-        for name, values in results.items():
+    def put(self, cells: NDArray[np.int64], results: _Results) -> None:
+        done = cells[np.array([failure == "" for failure in results.failures])]
+        for name, values in results.values.items():
             if name not in self.results:
-                whole = values.dtype.kind in "iu"
-                blank: Any = -1 if whole else np.nan
-                kind = np.int32 if whole else np.float64
-                self.results[name] = np.full(len(self.outcome), blank, dtype=kind)
-            self.results[name][cells] = values
-        for failure in dict.fromkeys(failures):
-            if failure and failure not in self.outcomes:
-                self.outcomes.append(failure)
-        codes = {failure: self.outcomes.index(failure) if failure else DONE for failure in failures}
-        self.outcome[cells] = [codes[failure] for failure in failures]
+                self._add(name)
+            self.results[name][done] = values
+            self.integers[name] &= values.dtype == np.int32
+        codes: dict[str | None, int] = {None: MISSING, "": DONE}
+        for failure in results.failures:
+            if failure is not None and failure not in codes:
+                if failure not in self.outcomes[2:]:
+                    self.outcomes.append(failure)
+                codes[failure] = self.outcomes.index(failure, 2)
+        self.outcome[cells] = [codes[failure] for failure in results.failures]
+        self.n_retry += results.failures.count(None)
+        self.hitch = self.hitch or results.hitch
+        self.changed = True
+
+    def _add(self, name: str) -> None:
+        if not isinstance(name, str) or name in (*_RESERVED, *self.grid):
+            taken = ", ".join((*_RESERVED, *self.grid))
+            raise ArgumentError("function", name, f"a result needs a name other than {taken}")
+        self.results[name] = np.full(len(self.outcome), np.nan)
+        self.integers[name] = True
+
+    def _column(self, name: str) -> NDArray[Any]:
+        values = self.results[name]
+        if not self.integers[name] or np.isnan(values[self.outcome == DONE]).any():
+            return values
+        return np.where(self.outcome == DONE, values, -1.0).astype(np.int32)
 
     def to_dataset(self) -> xr.Dataset:
         import xarray as xr
 
         # the order in which failures came in depends on the executor: number them by name
         names = self.outcomes[:2] + sorted(self.outcomes[2:])
-        codes = np.array([names.index(name) for name in self.outcomes], dtype=np.int16)
-        variables = {"outcome": codes[self.outcome], **self.results}
+        numbers = [names.index(name, 2) for name in self.outcomes[2:]]
+        codes = np.array([MISSING, DONE, *numbers], dtype=np.int16)
+        results = {name: self._column(name) for name in sorted(self.results)}
+        variables = {"outcome": codes[self.outcome], **results}
         dimensions = tuple(self.grid)
         return xr.Dataset(
             {
@@ -223,8 +325,8 @@ class _Table:
     def resume(self, path: str | os.PathLike[str]) -> None:
         """Take over what a file of the same sweep holds."""
         stored = open_dataset(path, "sweep")
-        same = json.loads(stored.attrs["parameters"]) == json.loads(self.identity)
-        if not same:
+        known = json.loads(stored.attrs["parameters"])
+        if json.dumps(known, sort_keys=True) != self.identity:
             raise ArgumentError(
                 "path", str(path), "holds a sweep with other parameters: remove it, or name another"
             )
@@ -232,8 +334,10 @@ class _Table:
         self.outcomes = json.loads(stored.attrs["outcomes"])
         for name, array in stored.data_vars.items():
             if name != "outcome":
-                kind = np.int32 if array.dtype.kind in "iu" else np.float64
-                self.results[str(name)] = array.values.ravel().astype(kind)
+                self._add(str(name))
+                values = array.values.ravel().astype(np.float64)
+                self.results[str(name)][:] = np.where(self.outcome == DONE, values, np.nan)
+                self.integers[str(name)] = array.dtype.kind in "iu"
 
 
 def _run(
@@ -262,7 +366,7 @@ def _results(
     evaluate: _Block,
     executor: Executor | None,
     blocks: Iterator[NDArray[np.int64]],
-) -> Iterator[tuple[NDArray[np.int64], dict[str, Any]]]:
+) -> Iterator[tuple[NDArray[np.int64], _Results]]:
     """Cells and their results, in whatever order the executor brings them."""
     if executor is None:
         for cells in blocks:
@@ -279,9 +383,10 @@ def _results(
             for future in done:
                 cells = flying.pop(future)
                 yield cells, future.result()
-    except BrokenExecutor as error:
+    except Exception as error:  # the function's own are caught in the worker
         raise SweepBroken(
-            "the workers died; what they had finished is kept, and sweeping again goes on"
+            f"the workers failed ({_reason(error)}); what they had finished is kept, and sweeping "
+            "again goes on"
         ) from error
     finally:
         for future in flying:
@@ -289,24 +394,62 @@ def _results(
 
 
 def _axis(name: str, values: ArrayLike) -> NDArray[Any]:
+    if name in _RESERVED:
+        raise ArgumentError("axes", name, "is a name that the results need")
     array = np.asarray(values)
     if array.ndim != 1 or not array.size or array.dtype.kind not in "fiu":
         raise ArgumentError(name, values, "an axis must be a list of at least one number")
     if not np.isfinite(array).all() or len(np.unique(array)) != len(array):
         raise ArgumentError(name, values, "the values of an axis must be finite and differ")
-    return array.astype(np.int32 if array.dtype.kind in "iu" else np.float64)
+    numbers = _number(array)
+    if array.dtype.kind in "iu" and numbers.dtype != np.int32:
+        raise ArgumentError(name, values, f"integers must lie in {_INT32.min} to {_INT32.max}")
+    return numbers
 
 
-def _identity(function: Callable[..., Any], grid: Mapping[str, NDArray[Any]]) -> str:
+def _identity(function: Callable[..., Any], grid: Mapping[str, NDArray[Any]], stored: bool) -> str:
     """JSON of everything that determines the data."""
+    axes = {name: values.tolist() for name, values in grid.items()}
+    described = _describe(function, stored) | {"axes": axes}
+    return json.dumps(described, sort_keys=True, default=partial(_plain, stored=stored))
+
+
+def _describe(function: Callable[..., Any], stored: bool) -> dict[str, Any]:
+    """What tells a function from others; for a file, refuse one of which that is not known."""
+    settings = dict(getattr(function, "parameters", {}))
+    if isinstance(function, partial):
+        bound = {"args": function.args, "keywords": function.keywords}
+        settings |= {"partial": _describe(function.func, stored), **bound}
+    elif stored and not hasattr(function, "parameters") and not _is_named(function):
+        raise ArgumentError(
+            "function",
+            function,
+            "has no name in a module: give it an attribute parameters that tells it from others",
+        )
     kind = function if hasattr(function, "__qualname__") else type(function)
-    return json.dumps(
-        {
-            "function": f"{kind.__module__}.{kind.__qualname__}",
-            "settings": dict(getattr(function, "parameters", {})),
-            "axes": {name: values.tolist() for name, values in grid.items()},
-        }
-    )
+    return {"function": f"{kind.__module__}.{kind.__qualname__}", "settings": settings}
+
+
+def _is_named(function: Callable[..., Any]) -> bool:
+    """Whether the function is what its module has under its name."""
+    found: Any = sys.modules.get(getattr(function, "__module__", None) or "")
+    for part in getattr(function, "__qualname__", "<none>").split("."):
+        found = getattr(found, part, None)
+    return found is function
+
+
+def _plain(value: Any, stored: bool) -> Any:
+    """What JSON holds of a function's settings."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if callable(value):
+        return _describe(value, stored)
+    text = repr(value)
+    if stored and " at 0x" in text:
+        raise ArgumentError(
+            "function", text, "is bound to it, and nothing tells it from others in a file"
+        )
+    return {"repr": text}
 
 
 @contextmanager

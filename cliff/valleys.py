@@ -140,6 +140,14 @@ VALLEYS = (
     ),
 )
 
+VALLEY_NAMES = tuple(valley.name for valley in VALLEYS)
+"""Names behind the labels of `identify`."""
+
+
+def name_of(label: int) -> str:
+    """The name behind a label of `identify`, or "undecided"."""
+    return "undecided" if label == UNDECIDED else VALLEY_NAMES[label]
+
 
 def valleys(model: NestedLogit) -> tuple[Valley, ...]:
     """The valleys that a landscape has, in a fixed order."""
@@ -178,8 +186,8 @@ def identify(
     Returns
     -------
     ndarray of int, shape (...,)
-        Index into `valleys(model)`, or `UNDECIDED`: at N = 1 always, as no loss tells the induction
-        head from the plateau there.
+        Index into `VALLEYS`, which means the same for every N and L, or `UNDECIDED`: at N = 1
+        always, as no loss tells the induction head from the plateau there.
     """
     point = finite_array("theta", theta, model.n_parameters)
     size = model.n_pairs, model.n_labels
@@ -188,8 +196,8 @@ def identify(
     accuracies = model.measures(point)["accuracy"]
     known = valleys(model)
     labels = np.full(losses.shape, UNDECIDED, dtype=np.int64)
-    for index, valley in enumerate(known):
-        if not valley.attracts:
+    for index, valley in enumerate(VALLEYS):
+        if valley not in known or not valley.attracts:
             continue
         limit = np.array([valley.loss(*size), valley.accuracy(*size)])
         others = [(math.log(model.n_labels), 1.0 / model.n_labels)]

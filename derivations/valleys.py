@@ -218,7 +218,7 @@ def derive() -> Page:
         _, match, classifier = path.theta[-1]
         kappas.append(math.log(-classifier) / match)
         label = int(identify(model, path.theta[-1], path.loss[-1]))
-        name = "undecided" if label == UNDECIDED else valleys(model)[label].name
+        name = "undecided" if label == UNDECIDED else VALLEYS[label].name
         size = f"{t:.0e}", f"{match:.1f}", f"{classifier:.3g}", f"{kappas[-1]:.3f}"
         lines.append((*size, f"{path.loss[-1]:.4f}", name))
     page.table(["t", "α", "ξ", "κ", "loss", "counts for"], lines)

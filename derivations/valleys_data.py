@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cliff import NestedLogit, integrate_ensemble
-from cliff.valleys import UNDECIDED, identify, valleys
+from cliff.valleys import UNDECIDED, VALLEY_NAMES, identify
 
 DATA = Path(__file__).parent / "data" / "valleys.json"
 N_PAIRS, STARTS = 8, 500
@@ -39,8 +39,7 @@ def ends(positions: str, n_labels: int, deviation: float, t_end: float) -> dict:
     model, start = starts(positions, n_labels, deviation)
     ensemble = integrate_ensemble(model, start, t_end)
     labels = identify(model, ensemble.theta, ensemble.loss)
-    names = [valley.name for valley in valleys(model)]
-    counts = {name: int((labels == i).sum()) for i, name in enumerate(names)}
+    counts = {name: int((labels == i).sum()) for i, name in enumerate(VALLEY_NAMES)}
     left = ensemble.loss[labels == UNDECIDED]
     return {
         "positions": positions,

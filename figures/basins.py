@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from cliff import NestedLogit, integrate, plots, sweep
-from cliff.analysis import METRIC_UNITS, FlowMetric, valley_names
+from cliff.analysis import METRIC_UNITS, FlowMetric
 
 CAPTION = """
 The valley in which the flow from (0.01, alpha, xi) ends, at L = N = 8 (left) and N = 8, L = 32
@@ -40,7 +40,6 @@ def draw(data: xr.Dataset) -> Figure:
     for ax, labels in zip(axes[0], LABELS, strict=True):
         part = data.sel(n_labels=labels)
         points = [(0.0, 0.0)] if labels == 8 else []
-        names = valley_names(NestedLogit(8, labels))
-        plots.basin_map(part[["basin"]], names, ax, list(part["paths"].values), points)
+        plots.basin_map(part, ax, list(part["paths"].values), points)
         ax.set_title(f"$N$ = 8, $L$ = {labels}")
     return figure

@@ -15,10 +15,10 @@ from cliff.analysis import (
     local_exponents,
     slice_through,
     slow_manifold,
-    valley_names,
 )
 from cliff.checks import ArgumentError
 from cliff.theory import saddle_rate
+from cliff.valleys import VALLEY_NAMES, valleys
 
 PAPER, WALL = NestedLogit(8, 32), NestedLogit(8, 8)
 
@@ -26,7 +26,7 @@ PAPER, WALL = NestedLogit(8, 32), NestedLogit(8, 8)
 def test_the_wall_splits_small_starts_by_their_side_of_the_saddle(rng):
     starts = 0.01 * rng.normal(size=(200, 3))
     labels = basin_of(WALL, starts, 1e5)
-    names = valley_names(WALL)
+    names = VALLEY_NAMES
     side = starts[:, 1] + starts[:, 2] > 0.0  # the unstable direction is alpha + xi
     clear = np.abs(starts[:, 1] + starts[:, 2]) > 1e-3
     expected = np.where(side, names.index("induction"), names.index("shunned-match"))
@@ -39,7 +39,7 @@ def test_the_wall_splits_small_starts_by_their_side_of_the_saddle(rng):
 
 def test_beyond_the_wall_small_starts_all_reach_induction(rng):
     labels = basin_of(PAPER, 0.01 * rng.normal(size=(50, 3)), 1e4)
-    assert (labels == valley_names(PAPER).index("induction")).all()
+    assert (labels == VALLEY_NAMES.index("induction")).all()
 
 
 def test_an_unmoved_start_is_in_no_basin():
@@ -144,6 +144,58 @@ def test_metrics_say_which_cells_cannot_be():
     assert list(result["failure"]) == ["fewer labels than pairs", ""]
     assert np.isnan(result["t_transition"][0])
     assert result["t_transition"][1] == pytest.approx(94.248, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("axes", "reason"),
+    [
+        ({"mobility_alpha": [-1.0]}, "mobility_alpha below 0"),
+        ({"pairs": [0]}, "pairs must be a whole number of at least 1"),
+        ({"pairs": [2.5]}, "pairs must be a whole number of at least 1"),
+        ({"labels": [32.5]}, "labels must be a whole number of at least 1"),
+        ({"labels_per_pair": [1e300]}, "labels must be a whole number of at least 1"),
+        ({"xi": [np.nan]}, "xi is not finite"),
+    ],
+)
+@pytest.mark.parametrize("metric", ["loss", "basin"])
+def test_a_bad_cell_leaves_the_others_alone(axes, reason, metric):
+    ((name, (bad,)),) = axes.items()
+    good = {"mobility_alpha": 1.0, "pairs": 8, "labels": 32, "labels_per_pair": 4.0, "xi": 0.01}
+    result = FlowMetric(metric, t_end=200.0)(**{name: np.array([bad, good[name]])})
+    assert result["failure"][0].startswith(reason)
+    assert result["failure"][1] == ""
+    alone = FlowMetric(metric, t_end=200.0)(xi=np.array([0.01]))
+    assert result[metric][1] == alone[metric][0]
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [("beta2",), ("mobility_beta2", "xi"), ("labels", "labels_per_pair"), ("colour",), ()],
+)
+def test_axes_without_effect_are_refused(axes):
+    with pytest.raises(ArgumentError):
+        FlowMetric(t_end=1.0)(**{name: np.ones(2) for name in axes})
+
+
+def test_a_free_label_bias_can_be_an_axis():
+    function = FlowMetric(
+        "loss", label_bias="free", theta0=(0.01,) * 4, mobility=(1.0,) * 4, t_end=50.0
+    )
+    losses = function(beta2=np.array([0.0, 1.0]))["loss"]
+    assert losses[0] != losses[1]
+
+
+def test_basin_labels_mean_the_same_in_every_cell():
+    """At L = N, above it, and at N = 2 the valleys that exist differ."""
+    function = FlowMetric("basin", theta0=(-4.0, 4.0, -4.0), t_end=1e5)
+    pairs, labels = np.array([3, 4, 4, 2]), np.array([3, 4, 8, 2])
+    result = function(pairs=pairs, labels=labels)["basin"]
+    for n, count, label in zip(pairs.tolist(), labels.tolist(), result.tolist(), strict=True):
+        model = NestedLogit(n, count)
+        if label >= 0:
+            assert VALLEY_NAMES[label] in [valley.name for valley in valleys(model)]
+    assert [VALLEY_NAMES[label] for label in result[:2]] == ["early-labels-inverted"] * 2
+    assert (basin_of(NestedLogit(4, 4), [[-4.0, 4.0, -4.0]]) == result[1]).all()
 
 
 def test_local_exponents():

@@ -12,7 +12,12 @@ from test_cli_flow import run
 from test_sweeps import data_of
 
 import cliff
+from cliff.analysis import FlowMetric
+from cliff.checks import shorten
+from cliff.plots import basin_map, new_figure
 from cliff.store import open_dataset
+from cliff.sweeps import sweep
+from cliff.valleys import name_of
 
 
 def test_transition_time_over_pairs_and_labels(capsys, tmp_path):
@@ -73,20 +78,87 @@ def test_basin_map_with_saddle_and_paths(capsys, tmp_path):
     assert picture.exists()
 
 
+def test_basins_have_the_names_of_each_cells_own_valleys(capsys, tmp_path):
+    result, picture = tmp_path / "basins.nc", tmp_path / "basins.png"
+    code, out, _ = run(
+        capsys, "phase", "--metric", "basin", "--x", "pairs=3:4:2", "--y", "labels_per_pair=1:2:2",
+        "--init", "-4", "4", "-4", "--json", "-o", str(result), "--plot", str(picture),
+    )  # fmt: skip
+    assert code == 0
+    assert "early-labels-inverted" in json.loads(out)["fractions"]
+    wall = open_dataset(result)["basin"].sel(labels_per_pair=1.0).values
+    assert [name_of(label) for label in wall.tolist()] == ["early-labels-inverted"] * 2
+    axes = new_figure(4, 3)[1][0, 0]
+    basin_map(open_dataset(result), axes)
+    legend = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert "early-labels-inverted" in legend
+    assert picture.exists()
+
+
+def test_basin_fractions_are_those_of_cells_that_can_be(capsys, tmp_path):
+    """Half of the cells have fewer labels than pairs: they are in no basin, not even undecided."""
+    code, out, _ = run(
+        capsys, "phase", "--metric", "basin", "--pairs", "8", "--x", "labels=7:12:2",
+        "--json", "--plot", str(tmp_path / "line.png"),
+    )  # fmt: skip
+    assert code == 0
+    assert json.loads(out)["cells"] == {"done": 1, "fewer labels than pairs": 1}
+    assert json.loads(out)["fractions"] == {"induction": {"fraction": 1.0, "error": 0.0}}
+    code, out, _ = run(
+        capsys, "phase", "--metric", "basin", "--pairs", "1", "--x", "pairs=1:2:2", "--json"
+    )
+    assert code == 0
+    assert json.loads(out)["fractions"].keys() <= {"induction", "undecided"}
+
+
+def test_nothing_but_failures_is_a_failure(capsys, tmp_path):
+    picture = tmp_path / "x.png"
+    code, out, err = run(
+        capsys, "phase", "--x", "labels_per_pair=0.1:0.5:3", "--plot", str(picture), "-q"
+    )
+    assert (code, out) == (1, "")
+    assert err == "cliff: no cell could be computed: 3 cells fewer labels than pairs\n"
+    assert not picture.exists()
+
+
+def test_cells_without_memory_are_told(capsys, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise MemoryError("full")
+
+    result = tmp_path / "phase.nc"
+    arguments = ["phase", "--x", "alpha=0:1:3", "--t-end", "5", "-o", str(result), "-q"]
+    with monkeypatch.context() as patch:
+        patch.setattr("cliff.analysis.integrate_ensemble", full)
+        code, _, err = run(capsys, *arguments)
+    assert code == 1
+    assert err.count("\n") == 1
+    assert "3 cells are missing (MemoryError: full)" in err
+    assert run(capsys, *arguments, "--resume")[0] == 0
+    assert (open_dataset(result)["outcome"] == 1).all()
+
+
 def test_an_existing_file_is_resumed_only_when_asked(capsys, tmp_path):
     result = tmp_path / "phase.nc"
     arguments = ["phase", "--x", "pairs=2:8:4", "-o", str(result), "-q"]
     assert run(capsys, *arguments)[0] == 0
-    before = result.read_bytes()
+    before, data = result.read_bytes(), data_of(result)
     code, _, err = run(capsys, *arguments)
     assert code == 2
     assert "--resume" in err
     assert run(capsys, *arguments, "--resume")[0] == 0
+    assert result.read_bytes() == before
     code, _, err = run(capsys, *arguments, "--resume", "--t-end", "7")
     assert code == 2
     assert "other parameters" in err
-    assert data_of(result) == data_of(result)
-    assert len(result.read_bytes()) == len(before)
+    assert result.read_bytes() == before
+    part = tmp_path / "part.nc"
+    sweep(
+        FlowMetric(workers=1), {"pairs": np.array([2, 4, 6, 8])}, path=part, vectorized=True,
+        block=1, progress=lambda n: n == 1,
+    )  # fmt: skip
+    assert (open_dataset(part)["outcome"] == 0).any()
+    assert run(capsys, *arguments[:3], "-o", str(part), "-q", "--resume")[0] == 0
+    assert data_of(part) == data
 
 
 @pytest.mark.parametrize(
@@ -107,6 +179,12 @@ def test_an_existing_file_is_resumed_only_when_asked(capsys, tmp_path):
         (["--x", "alpha=1:2:3", "--init", "nan", "0", "0"], "--init"),
         (["--x", "alpha=1:2:3", "--mobility", "1", "-1", "1"], "--mobility"),
         (["--x", "alpha=1:2:3", "--resume"], "--resume"),
+        (["--x", "beta2=0:3:3"], "--x beta2=0:3:3: has no effect"),
+        (["--x", "xi=0:3:3", "--y", "mobility_beta2=0:3:3"], "--y mobility_beta2=0:3:3: has no"),
+        (["--x", "labels=8:16:3", "--y", "labels_per_pair=1:2:3"], "--x labels=8:16:3: has no"),
+        (["--x", "mobility_alpha=-1:1:5"], "--x mobility_alpha=-1:1:5: needs START of at least 0"),
+        (["--x", "pairs=1:1e10:3"], "--x pairs=1:1e10:3: needs START and STOP from 1 to"),
+        (["--x", "labels=0:9:3"], "--x labels=0:9:3: needs START and STOP from 1 to"),
         (["--x", "alpha=1:2:3", "-o", "nowhere/x.nc"], "--output nowhere/x.nc"),
     ],
 )
@@ -139,6 +217,39 @@ def test_plot_refuses_what_it_cannot_draw(capsys, tmp_path):
     assert code == 2
     assert "has no picture" in err
     assert run(capsys, "plot", str(tmp_path / "absent.nc"), str(tmp_path / "x.png"))[0] == 2
+
+
+def doubled(x):
+    return 2.0 * x
+
+
+def strange(value, settings=None):
+    def function(**axes):
+        return value
+
+    function.parameters = settings or {}
+    return function
+
+
+@pytest.mark.parametrize(
+    ("function", "axes"),
+    [
+        (doubled, {"x": [1.0, 2.0]}),
+        (strange({"loss": 1.0}), {"colour": [1.0, 2.0]}),
+        (strange({"loss": 1.0}, {"metric": "loss"}), {"alpha": [1.0, 2.0]}),
+        (strange({"loss": 1.0}, {"metric": "beauty", "size": 3}), {"alpha": [1.0, 2.0]}),
+        (FlowMetric("loss", t_end=1.0), {"alpha": [0.0], "xi": [0.0], "beta1": [0.0]}),
+        (FlowMetric("loss", labels=8, t_end=1.0), {"pairs": [9, 10]}),
+    ],
+)
+def test_plot_refuses_sweeps_that_are_no_phase_diagram(capsys, tmp_path, function, axes):
+    path, picture = tmp_path / "grid.nc", tmp_path / "x.png"
+    sweep(function, axes, path=path, vectorized=isinstance(function, FlowMetric))
+    code, out, err = run(capsys, "plot", str(path), str(picture))
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert err.startswith(f"cliff: FILE {shorten(str(path))}: ")
+    assert not picture.exists()
 
 
 def dask(*arguments):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cliff.analysis import FlowMetric
 from cliff.network.runs import side_by_side
 from cliff.network.train import train
 from cliff.network.transformer import Transformer
@@ -10,12 +11,16 @@ from cliff.plots import (
     ACCURACY_STYLES,
     MEASURE_STYLES,
     attention,
+    basin_map,
     loss_and_accuracies,
     new_figure,
+    phase_line,
     training_figure,
     training_measures,
 )
+from cliff.sweeps import sweep
 from cliff.task import Task
+from cliff.valleys import VALLEY_NAMES
 
 TASK = Task(n_pairs=2, n_labels=4, n_classes=8, dim=5, window=9)
 
@@ -66,3 +71,19 @@ def test_attention(runs, ax, layer):
 
 def test_whole_figure(runs):
     assert len(training_figure(runs).axes) == 8  # six panels, the accuracies' axis, the colours
+
+
+def test_a_basin_map_leaves_out_what_was_not_computed(ax):
+    axes = {"labels": np.array([4, 16]), "pairs": np.array([3, 8])}
+    grid = sweep(FlowMetric("basin", t_end=1e4), axes, vectorized=True)
+    mesh = basin_map(grid, ax)
+    assert mesh.get_array().mask.tolist() == [[False, True], [False, False]]
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert legend == ["induction", "fewer labels than pairs"]
+
+
+def test_a_line_of_basins_names_them(ax):
+    grid = sweep(FlowMetric("basin", t_end=1e4), {"pairs": np.array([8, 33])}, vectorized=True)
+    (line,) = phase_line(grid, ax)
+    np.testing.assert_array_equal(line.get_ydata(), [0.0, np.nan])
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["undecided", *VALLEY_NAMES]

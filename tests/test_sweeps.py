@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,8 +18,8 @@ import pytest
 import cliff
 from cliff.analysis import FlowMetric
 from cliff.checks import ArgumentError
-from cliff.store import open_dataset
-from cliff.sweeps import SweepBroken, sweep
+from cliff.store import open_dataset, save_dataset
+from cliff.sweeps import SweepBroken, SweepIncomplete, sweep
 
 AXES = {"pairs": np.array([2, 3, 5, 8]), "labels_per_pair": np.linspace(0.5, 4.0, 15)}
 
@@ -125,6 +127,7 @@ def test_two_sweeps_on_one_file_refuse_each_other(tmp_path):
             sweep(product, {"x": [1.0], "y": [3.0]}, path=path)
         return x
 
+    rival.parameters = {}
     grid = sweep(rival, {"x": [1.0, 2.0]}, path=path)
     assert (grid["outcome"] == 1).all()
 
@@ -140,9 +143,199 @@ def test_dead_workers_lose_nothing(tmp_path):
     assert (open_dataset(path)["outcome"] == 0).all()
 
 
+def scaled(x, a):
+    return a * x
+
+
+class Scale:
+    def __init__(self, a):
+        self.a = a
+
+    def __call__(self, x):
+        return self.a * x
+
+    def method(self, x):
+        return self.a * x
+
+
+class NamedScale(Scale):
+    @property
+    def parameters(self):
+        return {"a": self.a}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (partial(scaled, a=1), partial(scaled, a=100)),
+        (partial(scaled, a=np.arange(2000.0)[1]), partial(scaled, a=2.0)),
+        (partial(partial(scaled), a=1), partial(Scale(1).method, 2)),
+        (NamedScale(1), NamedScale(100)),
+        (partial(NamedScale(1)), partial(NamedScale(100))),
+        (partial(scaled, a=Fraction(1)), partial(scaled, a=Fraction(2))),
+    ],
+)
+def test_what_is_bound_to_a_function_tells_its_files_apart(tmp_path, first, second):
+    path = tmp_path / "grid.nc"
+    axes = {"x": [1.0, 2.0]}
+    grid = sweep(first, axes, path=path)
+    assert sweep(first, axes, path=path).identical(grid)
+    with pytest.raises(ArgumentError):
+        sweep(second, axes, path=path)
+
+
+def local_function():
+    def function(x):
+        return x
+
+    return function
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x,
+        local_function(),
+        Scale(1),
+        Scale(1).method,
+        partial(lambda x, a: a * x, a=1),
+        partial(scaled, a=object()),
+    ],
+)
+def test_a_file_needs_a_function_that_can_be_told_from_others(tmp_path, function):
+    path = tmp_path / "grid.nc"
+    with pytest.raises(ArgumentError, match="tells it from others") as caught:
+        sweep(function, {"x": [1.0]}, path=path)
+    assert "\n" not in str(caught.value)
+    assert not path.exists()
+    assert "outcome" in sweep(function, {"x": [1.0]})
+
+
+def kinds(x):
+    """Integers up to x = 2, and numbers of other kinds from there."""
+    return {
+        "half": x if x[0] < 2 else x + 0.25,
+        "large": x.astype(np.int64) << (20 * x[0]),
+        "whole": x.astype(np.int64),
+        "sometimes": x,
+    }
+
+
+def test_numbers_are_kept_whatever_the_first_block_was(tmp_path):
+    path = tmp_path / "grid.nc"
+    axes = {"x": np.arange(4)}
+    stop = sweep(kinds, axes, path=path, vectorized=True, block=1, progress=lambda n: n == 1)
+    assert stop["half"].dtype == np.int32
+    assert stop["half"].values.tolist() == [0, -1, -1, -1]
+    grid = sweep(kinds, axes, path=path, vectorized=True, block=1)
+    assert grid["half"].values.tolist() == [0.0, 1.0, 2.25, 3.25]
+    assert grid["large"].values.tolist() == [0.0, 2.0**20, 2.0**41, 3.0 * 2.0**60]
+    assert grid["whole"].dtype == np.int32
+    assert list(grid.data_vars) == ["outcome", "half", "large", "sometimes", "whole"]
+
+
+def picky(x):
+    if (x == 2).any():
+        raise ValueError("no twos")
+    return {"b": x, "a": 0.5 * x}
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 5])
+def test_a_cell_that_raises_fails_alone_in_any_block(block):
+    grid = sweep(picky, {"x": np.arange(5)}, vectorized=True, block=block)
+    assert grid.identical(sweep(picky, {"x": np.arange(5)}, vectorized=True, block=1))
+    assert grid["outcome"].values.tolist() == [1, 1, 2, 1, 1]
+    assert json.loads(grid.attrs["outcomes"])[2] == "ValueError: no twos"
+    assert grid["b"].values.tolist() == [0, 1, -1, 3, 4]
+    assert grid["b"].dtype == np.int32
+
+
+def in_other_order(x):
+    return {"a": x, "b": x} if x < 2.0 else {"b": x, "a": x}
+
+
+def test_variables_do_not_follow_the_order_of_completion():
+    axes = {"x": [2.0, 1.0]}
+    assert list(sweep(in_other_order, axes).data_vars) == ["outcome", "a", "b"]
+    assert list(sweep(in_other_order, {"x": [1.0, 2.0]}).data_vars) == ["outcome", "a", "b"]
+
+
+@pytest.mark.parametrize("name", ["outcome", "x", "failure"])
+def test_a_result_cannot_have_the_name_of_something_else(name):
+    cells = []
+    with pytest.raises(ArgumentError, match="needs a name other than"):
+        sweep(lambda x: cells.append(x) or {name: x}, {"x": [1.0, 2.0, 3.0]})
+    assert len(cells) == 1
+    with pytest.raises(ArgumentError, match="name that the results need"):
+        sweep(product, {"outcome": [1.0]})
+
+
+def test_cells_that_ran_out_of_memory_are_tried_again(tmp_path):
+    path = tmp_path / "grid.nc"
+    short = [MemoryError("full"), OSError("too many files")]
+
+    def function(x):
+        if x == 2.0 and short:
+            raise short.pop()
+        return x
+
+    function.parameters = {}
+    for reason in ("OSError: too many files", "MemoryError: full"):
+        with pytest.warns(SweepIncomplete, match=f"1 cells are missing .{reason}"):
+            grid = sweep(function, {"x": [1.0, 2.0, 3.0]}, path=path)
+        assert grid["outcome"].values.tolist() == [1, 0, 1]
+    grid = sweep(function, {"x": [1.0, 2.0, 3.0]}, path=path)
+    assert grid["value"].values.tolist() == [1.0, 2.0, 3.0]
+
+
+def test_a_finished_file_is_left_alone(tmp_path, monkeypatch):
+    path = tmp_path / "grid.nc"
+    sweep(product, {"x": [1.0], "y": [3.0]}, path=path)
+    before = path.stat()
+    content = path.read_bytes()
+    monkeypatch.setattr(
+        "cliff.store.environment",
+        lambda: {"versions": "{}", "git_commit": "", "command": "another"},
+    )
+    sweep(product, {"x": [1.0], "y": [3.0]}, path=path)
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    assert path.read_bytes() == content
+
+
+class LostScheduler(ThreadPoolExecutor):
+    """Loses its second task as other libraries do, with an error of their own."""
+
+    class KilledWorker(Exception):
+        pass
+
+    def submit(self, function, /, *args):
+        future = Future()
+        if args[0][0][0] == 1.0:
+            future.set_result(function(*args))
+        else:
+            future.set_exception(self.KilledWorker("attempted on 4 workers"))
+        return future
+
+
+def test_any_failure_of_an_executor_is_a_broken_sweep(tmp_path):
+    path = tmp_path / "grid.nc"
+    with LostScheduler() as pool, pytest.raises(SweepBroken, match="KilledWorker: attempted on 4"):
+        sweep(partial(scaled, a=1.0), {"x": [1.0, 2.0]}, pool, path)
+
+
 @pytest.mark.parametrize(
     "axes",
-    [{}, {"x": []}, {"x": [1.0, np.nan]}, {"x": [1.0, 1.0]}, {"x": [[1.0]]}, {"x": ["a"]}],
+    [
+        {},
+        {"x": []},
+        {"x": [1.0, np.nan]},
+        {"x": [1.0, 1.0]},
+        {"x": [[1.0]]},
+        {"x": ["a"]},
+        {"x": [1, 2**32 + 5]},
+        {"x": [-(2**31) - 1, 0]},
+        {"x": np.array([2**63], dtype=np.uint64)},
+    ],
 )
 def test_bad_axes_are_named(axes):
     with pytest.raises(ArgumentError):
@@ -214,6 +407,9 @@ def test_a_full_disk_is_told_and_survived(tmp_path):
     assert not path.exists()
     subprocess.run(phase_command(path, "--resume"), check=True, capture_output=True)
     assert data_of(path) == data_of(whole)
+    part = open_dataset(path)
+    part["outcome"][30:] = 0
+    save_dataset(part, path, "sweep")
     before = path.read_bytes()
     assert limited(path, 20_000).returncode == 1
     assert path.read_bytes() == before

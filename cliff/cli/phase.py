@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
     import numpy as np
     import xarray as xr
+
+    from cliff.analysis import FlowMetric
 
 CONNECT_SECONDS = 5
 INTEGERS = ("pairs", "labels")
@@ -100,9 +103,8 @@ def phase(
         raise ArgumentError("resume", True, "needs --output, the file to go on with")
 
     from cliff.analysis import METRIC_UNITS, FlowMetric
-    from cliff.sweeps import SweepBroken, sweep
+    from cliff.sweeps import DONE, SweepBroken, SweepIncomplete, sweep
 
-    announce_compiling(quiet)
     function = FlowMetric(
         metric=metric,
         pairs=pairs,
@@ -117,10 +119,21 @@ def phase(
         max_steps=max_steps,
         workers=workers if scheduler is None else 1,
     )
+    try:
+        function.check_axes(axes)
+    except ArgumentError as error:
+        option, text = ("x", x) if x.startswith(f"{error.value}=") else ("y", str(y))
+        raise ArgumentError(option, text, error.requirement) from None
+    announce_compiling(quiet)
     n_cells = 1
     for values in axes.values():
         n_cells *= len(values)
-    with connected(scheduler) as executor, Bar("phase", n_cells, quiet) as bar:
+    with (
+        connected(scheduler) as executor,
+        Bar("phase", n_cells, quiet) as bar,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("error", SweepIncomplete)
         try:
             dataset = sweep(
                 function,
@@ -131,9 +144,13 @@ def phase(
                 units=METRIC_UNITS,
                 progress=bar.advance,
             )
-        except SweepBroken as error:
+        except (SweepBroken, SweepIncomplete) as error:
             raise ComputationFailed(str(error)) from None
         stopped = bar.stopped
+    if not (dataset["outcome"] == DONE).any():
+        if stopped:
+            raise KeyboardInterrupt
+        raise ComputationFailed(f"no cell could be computed: {_list(_counts(dataset))}")
     if plot is not None:
         draw(dataset, plot)
     _report(dataset, metric, as_json)
@@ -149,7 +166,7 @@ def parse_axis(option: str, text: str) -> tuple[str, np.ndarray[Any, Any]]:
     """NAME=START:STOP:COUNT, with :log for even ratios, as a name and its values."""
     import numpy as np
 
-    from cliff.analysis import AXES
+    from cliff.analysis import AXES, LARGEST_COUNT
 
     requirement = "must be NAME=START:STOP:COUNT or NAME=START:STOP:COUNT:log"
     name, equals, numbers = text.partition("=")
@@ -167,8 +184,10 @@ def parse_axis(option: str, text: str) -> tuple[str, np.ndarray[Any, Any]]:
         raise ArgumentError(option, text, "needs START below STOP, both finite, and COUNT above 1")
     if logarithmic and start <= 0.0:
         raise ArgumentError(option, text, "a logarithmic axis needs START above 0")
-    if name in INTEGERS and start < 1.0:
-        raise ArgumentError(option, text, "needs START of at least 1")
+    if name in INTEGERS and not 1.0 <= start < stop <= LARGEST_COUNT:
+        raise ArgumentError(option, text, f"needs START and STOP from 1 to {LARGEST_COUNT}")
+    if name.startswith("mobility_") and start < 0.0:
+        raise ArgumentError(option, text, "needs START of at least 0")
     space = np.geomspace if logarithmic else np.linspace
     values = space(start, stop, count)
     if name in INTEGERS:
@@ -200,59 +219,82 @@ def connected(scheduler: str | None) -> Iterator[Executor | None]:
 
 def draw(dataset: xr.Dataset, path: Path) -> None:
     """Draw a phase diagram, with saddle and sample paths on a basin map over two starts."""
-    import json
-
     import numpy as np
 
     from cliff import plots
-    from cliff.analysis import FlowMetric, valley_names
     from cliff.landscape import PARAMETERS
 
-    settings = json.loads(dataset.attrs["parameters"])["settings"]
-    function = FlowMetric(**settings)
-    names: list[str] = []
+    function = metric_behind(dataset)
     paths: list[Any] = []
     points: list[tuple[float, float]] = []
-    metric = plots.metric_of(dataset)
-    if metric == "basin":
-        names = list(valley_names(function.model))
-        dims = [str(name) for name in dataset["basin"].dims]
-        if len(dims) == 2 and all(name in PARAMETERS for name in dims):
-            from cliff.flow import integrate
+    dims = [str(name) for name in dataset[function.metric].dims]
+    if function.metric == "basin" and len(dims) == 2 and all(name in PARAMETERS for name in dims):
+        from cliff.flow import integrate
 
-            columns = [PARAMETERS.index(name) for name in reversed(dims)]
-            sides = [dataset[name].values for name in reversed(dims)]
-            for share in ((0.2, 0.25), (0.2, 0.75), (0.8, 0.25), (0.8, 0.75), (0.45, 0.55)):
-                start = np.array(function.theta0)
-                for column, side, part in zip(columns, sides, share, strict=True):
-                    start[column] = side[0] + part * (side[-1] - side[0])
-                run = integrate(function.model, start, function.t_end, function.mobility)
-                paths.append(run.path.theta[:, columns])
-            inside = all(side[0] <= 0.0 <= side[-1] for side in sides)
-            if function.labels == function.pairs and inside:
-                points.append((0.0, 0.0))
-    plots.save(plots.phase_figure(dataset, names, paths, points), path)
+        columns = [PARAMETERS.index(name) for name in reversed(dims)]
+        sides = [dataset[name].values for name in reversed(dims)]
+        for share in ((0.2, 0.25), (0.2, 0.75), (0.8, 0.25), (0.8, 0.75), (0.45, 0.55)):
+            start = np.array(function.theta0)
+            for column, side, part in zip(columns, sides, share, strict=True):
+                start[column] = side[0] + part * (side[-1] - side[0])
+            run = integrate(function.model, start, function.t_end, function.mobility)
+            paths.append(run.path.theta[:, columns])
+        inside = all(side[0] <= 0.0 <= side[-1] for side in sides)
+        if function.labels == function.pairs and inside:
+            points.append((0.0, 0.0))
+    plots.save(plots.phase_figure(dataset, paths, points), path)
+
+
+def metric_behind(dataset: xr.Dataset) -> FlowMetric:
+    """The metric that a sweep computed; ArgumentError if it is no phase diagram."""
+    import json
+
+    from cliff.analysis import FlowMetric
+    from cliff.sweeps import DONE
+
+    described = json.loads(dataset.attrs["parameters"])
+    try:
+        function = FlowMetric(**described["settings"])
+        function.check_axes(described["axes"])
+    except (ArgumentError, KeyError, TypeError):
+        function = None
+    of_metric = described.get("function") == f"{FlowMetric.__module__}.{FlowMetric.__qualname__}"
+    if function is None or not of_metric or len(described["axes"]) > 2:
+        raise ArgumentError(
+            "dataset", "sweep", "is no phase diagram, of a metric over one or two axes"
+        )
+    if function.metric not in dataset or not (dataset["outcome"] == DONE).any():
+        raise ArgumentError("dataset", "sweep", "has no cell that is done")
+    return function
+
+
+def _counts(dataset: xr.Dataset) -> dict[str, int]:
+    """How many cells have each outcome."""
+    import json
+
+    names = enumerate(json.loads(dataset.attrs["outcomes"]))
+    counts = {name: int((dataset["outcome"].values == code).sum()) for code, name in names}
+    return {name: count for name, count in counts.items() if count}
+
+
+def _list(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} cells {name}" for name, count in counts.items())
 
 
 def _report(dataset: xr.Dataset, metric: str, as_json: bool) -> None:
-    import json
-
     import numpy as np
 
-    outcomes = json.loads(dataset.attrs["outcomes"])
-    counts = {
-        name: int((dataset["outcome"].values == code).sum()) for code, name in enumerate(outcomes)
-    }
-    counts = {name: count for name, count in counts.items() if count}
-    values = dataset[metric].values if metric in dataset else np.empty(0)
+    from cliff.sweeps import DONE
+
+    counts = _counts(dataset)
+    values = dataset[metric].values[dataset["outcome"].values == DONE]
     summary: dict[str, Any] = {"metric": metric, "cells": counts}
     if metric == "basin":
-        from cliff.analysis import FlowMetric, basin_fractions, valley_names
+        from cliff.analysis import basin_fractions
+        from cliff.valleys import name_of
 
-        settings = json.loads(dataset.attrs["parameters"])["settings"]
-        names = valley_names(FlowMetric(**settings).model)
         summary["fractions"] = {
-            "undecided" if label < 0 else names[label]: {"fraction": share, "error": error}
+            name_of(label): {"fraction": share, "error": error}
             for label, (share, error) in basin_fractions(values).items()
         }
     else:
@@ -265,7 +307,7 @@ def _report(dataset: xr.Dataset, metric: str, as_json: bool) -> None:
     if as_json:
         print_json(summary | {"shape": dict(dataset.sizes)})
         return
-    print(f"{metric}:", ", ".join(f"{count} cells {name}" for name, count in counts.items()))
+    print(f"{metric}: {_list(counts)}")
     if metric == "basin":
         for name, share in summary["fractions"].items():
             print(f"  {name:22s} {share['fraction']:.4f} ± {share['error']:.4f}")

@@ -28,7 +28,12 @@ def plot(
     elif kind == "sweep":
         from cliff.cli.phase import draw as draw_phase
 
-        draw_phase(load(file), picture)
+        try:
+            draw_phase(load(file), picture)
+        except ArgumentError as error:
+            if error.argument != "dataset":
+                raise
+            raise ArgumentError("path", str(file), error.requirement) from None
     elif kind == "run":
         from cliff.cli.train import draw as draw_run
 
@@ -38,6 +43,6 @@ def plot(
 
         draw_comparison(load(file), picture)
     else:
-        raise ArgumentError("file", str(file), f"holds a {kind}, which has no picture")
+        raise ArgumentError("path", str(file), f"holds a {kind}, which has no picture")
     say(f"wrote {picture}", quiet)
     return 0
