@@ -535,7 +535,7 @@ def predicted_times(measured: Array, predicted: Array, pairs: Array, ax: Axes) -
         ends = np.array([0.8 * both.min(), 1.25 * both.max()])
         ax.plot(ends, ends, color=GREY, lw=1)
         ax.fill_between(ends, 0.85 * ends, 1.15 * ends, color=GREY, alpha=0.15, lw=0)
-    ax.set(xscale="log", yscale="log")
+        ax.set(xscale="log", yscale="log")
     ax.set(xlabel="measured transition time $t$", ylabel="predicted transition time $t$")
     ax.legend(frameon=False, fontsize="small", title="band: 15 %", title_fontsize="small")
     return lines

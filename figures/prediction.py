@@ -146,8 +146,7 @@ def draw(data: xr.Dataset) -> Figure:
     figure, axes = plots.new_figure(11.0, 9.0, 2, 2)
     law = law_in(data)
     for ax, setting in zip(axes[0], ((4, 16), (8, 128)), strict=True):
-        if (data.n_pairs == setting[0]).any():
-            _overlay(data, law, setting, ax)
+        _overlay(data, law, setting, ax)
     measured = measured_times(data)
     times, pairs = data.predicted.values, data.setting_pairs.values
     plots.predicted_times(measured, times, pairs, axes[1, 0])
@@ -158,6 +157,8 @@ def draw(data: xr.Dataset) -> Figure:
 def _overlay(data: xr.Dataset, law: MobilityLaw, setting: tuple[int, int], ax: plots.Axes) -> None:
     """Loss and logits of the network (thin) and of the flow (thick), each on its scale."""
     chosen = (data.n_pairs.values == setting[0]) & (data.n_labels.values == setting[1])
+    if not chosen.any():
+        return  # not among the fast ones
     part = data.isel(run=np.nonzero(chosen)[0])
     t_end = float(part.t.max())
     flow = law.flow(*setting, t_end).sampled(np.linspace(0, t_end, 300))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cliff import plots
 from cliff.analysis import FlowMetric
 from cliff.network.runs import side_by_side
 from cliff.network.train import train
@@ -87,3 +88,10 @@ def test_a_line_of_basins_names_them(ax):
     (line,) = phase_line(grid, ax)
     np.testing.assert_array_equal(line.get_ydata(), [0.0, np.nan])
     assert [text.get_text() for text in ax.get_yticklabels()] == ["undecided", *VALLEY_NAMES]
+
+
+def test_predictions_of_networks_that_never_fall_leave_an_empty_panel(tmp_path):
+    figure, axes = plots.new_figure(4.0, 4.0)
+    nothing = np.array([np.nan, np.nan])
+    plots.predicted_times(nothing, np.array([1.0, 2.0]), np.array([2, 4]), axes[0, 0])
+    assert plots.save(figure, tmp_path / "empty.png").read_bytes().startswith(b"\x89PNG")
