@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import xarray as xr
 from matplotlib.figure import Figure
 
 from cliff import plots
 from cliff.network.runs import side_by_side
+from cliff.store import provenance
 from figures.ensembles import Case, case, train_all
 
 CAPTION = """
@@ -31,8 +34,10 @@ def cases(fast: bool = False) -> list[Case]:
 def compute(fast: bool = False) -> xr.Dataset:
     chosen = cases(fast)
     runs = train_all("transition", chosen, fast)
-    joined = side_by_side(runs, [one.run.seed for one in chosen])
-    return joined.map(lambda values: values.astype("f4") if values.dtype == "f8" else values)
+    seeds = [one.run.seed for one in chosen]
+    joined = side_by_side(runs, seeds)
+    small = joined.map(lambda values: values.astype("f4") if values.dtype == "f8" else values)
+    return small.assign_attrs(provenance(json.loads(joined.attrs["parameters"]), seeds))
 
 
 def draw(data: xr.Dataset) -> Figure:
