@@ -219,8 +219,12 @@ def slow_manifold(
     origin = np.zeros(model.n_parameters)
     if model.n_labels > model.n_pairs:
         return [integrate(model, origin, t_end, **options)]
-    unstable = classify(model, origin).eigenvectors[:, -1]
-    unstable = unstable * np.sign(unstable[2])
+    mobility = options.get("mobility", np.ones(model.n_parameters))
+    rates = np.asarray(mobility(origin) if callable(mobility) else mobility, dtype=np.float64)
+    # the flow's linear part, −M·H, has the eigenvalues of the symmetric −√M·H·√M
+    root = np.sqrt(rates)
+    unstable = root * np.linalg.eigh(root[:, None] * model.hessian(origin) * root)[1][:, 0]
+    unstable *= np.sign(unstable[2]) / np.linalg.norm(unstable)
     return [integrate(model, sign * offset * unstable, t_end, **options) for sign in (1.0, -1.0)]
 
 
@@ -312,7 +316,7 @@ def basin_boundary(
         As in `basin_of`. It has to grow with the logarithm of 1/tolerance, since trajectories next
         to a boundary linger at its saddle.
     tolerance : float
-        Length of the last bracket as a share of the segment.
+        Length of the last bracket as a share of the segment, at least 1e-14.
 
     Returns
     -------
@@ -321,9 +325,10 @@ def basin_boundary(
     Raises
     ------
     ArgumentError
-        If both ends lie in one basin, or an end is undecided.
+        If both ends lie in one basin, an end is undecided, or the tolerance is out of range.
     """
     a, b = (finite_array("start", point, model.n_parameters) for point in (start, end))
+    tolerance = real("tolerance", tolerance, 1e-14, 1.0)
     first, last = basin_of(model, np.stack([a, b]), t_end, **options).tolist()
     if first == last or UNDECIDED in (first, last):
         raise ArgumentError("end", b.tolist(), f"must lie in another basin: {first} and {last}")

@@ -200,3 +200,21 @@ def test_basin_labels_mean_the_same_in_every_cell():
 
 def test_local_exponents():
     np.testing.assert_allclose(local_exponents([1, 2, 4], [3, 24, 192]), [3.0, 3.0])
+
+
+@pytest.mark.parametrize("mobility", [(1.0, 1.0, 1.0), (1.0, 100.0, 1.0), (0.2, 3.0, 0.5)])
+def test_the_slow_manifold_starts_along_an_eigenvector_of_the_flow(mobility):
+    model = NestedLogit(4, 4)
+    up, down = slow_manifold(model, 1.0, offset=1e-3, mobility=mobility)
+    start = up.theta[0]
+    pushed = -np.array(mobility) * (model.hessian(np.zeros(3)) @ start)
+    rate = pushed @ start / (start @ start)
+    assert rate > 0
+    np.testing.assert_allclose(pushed, rate * start, atol=1e-9 * np.abs(pushed).max())
+    np.testing.assert_array_equal(down.theta[0], -start)
+
+
+@pytest.mark.parametrize("tolerance", [0.0, float("nan"), -1.0, 2.0])
+def test_a_boundary_cannot_be_found_to_every_tolerance(tolerance):
+    with pytest.raises(ArgumentError, match="tolerance"):
+        basin_boundary(NestedLogit(4, 4), [0, 1, 1], [0, -1, -1], tolerance=tolerance)
