@@ -319,6 +319,10 @@ def integrate_ensemble(
     )
 
 
+MOST_STEPS = 10**9
+"""Largest limit on the steps of a trajectory: their record would take 200 GB."""
+
+
 @dataclass(frozen=True)
 class Numerics:
     """Numerical options of an integration, checked; see `integrate`."""
@@ -349,12 +353,16 @@ class Numerics:
             if not fixed:
                 raise ArgumentError("step", step, f"the method {method} chooses its own steps")
             step = real("step", step, 0.0, exclusive=True)
+        if integer("max_steps", max_steps, 1) > MOST_STEPS:
+            raise ArgumentError("max_steps", max_steps, f"must be at most {MOST_STEPS}")
+        # SciPy's own methods raise a smaller rtol to this, so that it would not be the one used
+        least = 0.0 if method in STEPPERS else 100 * np.finfo(np.float64).eps
         return cls(
             method,
             real("t_end", t_end, 0.0, exclusive=True),
-            real("rtol", rtol, 0.0, exclusive=True),
+            real("rtol", rtol, least, exclusive=True),
             real("atol", atol, 0.0, exclusive=True),
-            integer("max_steps", max_steps, 1),
+            int(max_steps),
             step,
         )
 
@@ -449,7 +457,10 @@ def _check_mobility(values: Array, given: object, p: int) -> None:
 
 
 def _check_times(t_eval: ArrayLike, t_end: float) -> Array:
-    times = np.atleast_1d(np.asarray(t_eval, dtype=np.float64))
+    try:
+        times = np.atleast_1d(np.asarray(t_eval, dtype=np.float64))
+    except (TypeError, ValueError):
+        times = np.array([np.nan])
     inside = np.isfinite(times).all() and (times >= 0.0).all() and (times <= t_end).all()
     if times.ndim != 1 or not inside or (np.diff(times) <= 0.0).any():
         raise ArgumentError("t_eval", t_eval, f"must be increasing times from 0 to {t_end:g}")
@@ -586,8 +597,8 @@ def _run_compiled(
     pairs, labels = np.array([model.n_pairs]), np.array([model.n_labels])
     state = _State.at(model.complete(start[None]), pairs, labels, field.mobility)
     steps = numerics.max_steps
-    if numerics.step is not None:
-        steps = min(steps, math.ceil(numerics.t_end / numerics.step) + 1)
+    if numerics.step is not None and numerics.t_end / numerics.step < steps:
+        steps = math.ceil(numerics.t_end / numerics.step) + 1
     # pages of memory that no step is written to are never touched
     record = _Record.of_length(steps, stepper.dense.shape[1])
     budget = 1000

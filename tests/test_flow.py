@@ -332,3 +332,24 @@ def test_bad_arguments_are_named(change, named):
         integrate(PAPER, **arguments)
     assert str(caught.value).startswith(f"{named}=")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "argument"),
+    [
+        ({"max_steps": 2**64}, "max_steps"),
+        ({"t_eval": "abc"}, "t_eval"),
+        ({"method": "lsoda", "rtol": 1e-15}, "rtol"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(options, argument):
+    with pytest.raises(ArgumentError, match=argument):
+        integrate(NestedLogit(8, 32), [0.1, 0.1, 0.1], 10.0, **options)
+
+
+def test_more_fixed_steps_than_the_limit_end_at_it():
+    run = integrate(
+        NestedLogit(8, 32), [0.1, 0.1, 0.1], 1e308, method="rk4", step=1e-10, max_steps=5
+    )
+    assert run.n_steps == 5
+    assert run.status is Status.STEP_LIMIT
