@@ -3,9 +3,15 @@
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from queue import SimpleQueue
+from typing import TypeVar
+
+from numba import config
 
 Range = tuple[int, int]
+
+T = TypeVar("T")
 
 
 def n_cores() -> int:
@@ -78,3 +84,29 @@ def in_parallel(
         finally:
             for _ in todo:  # nothing more is started
                 pass
+
+
+def aside(work: Callable[[], T]) -> Callable[[], T]:
+    """Start a call in a second thread, after those that were started there before.
+
+    Returns
+    -------
+    callable
+        Waits for the call and returns its result. Where numba may have one thread only
+        (``NUMBA_NUM_THREADS``), nothing was started, and this is `work` itself.
+    """
+    if config.NUMBA_NUM_THREADS == 1:  # type: ignore[attr-defined]
+        return work
+    return _second_thread(os.getpid()).submit(work).result
+
+
+def both(first: Callable[[], T], second: Callable[[], T]) -> tuple[T, T]:
+    """Call two functions, the second one `aside`."""
+    other = aside(second)
+    return first(), other()
+
+
+@cache
+def _second_thread(process: int) -> ThreadPoolExecutor:
+    """The thread of `aside`; a forked process needs its own."""
+    return ThreadPoolExecutor(1, "cliff")

@@ -13,7 +13,6 @@ References
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -29,6 +28,9 @@ Float32 = NDArray[np.float32]
 Indices = NDArray[np.intp]
 Question = Literal["train", "icl", "icl_swapped", "iwl"]
 
+BLOCK = 12288
+"""Words of random bits that are drawn at a time, few enough to stay in the cache: 96 KiB."""
+
 # Streams that grow from one seed without touching each other.
 WORLD, INITIAL, DATA, EVALUATION = range(4)
 
@@ -40,11 +42,21 @@ def stream(seed: int, purpose: int) -> Generator:
 
 def normals(rng: Generator, shape: tuple[int, ...], scale: float) -> Float32:
     """Independent normal numbers of mean 0 and standard deviation `scale`, in float32."""
-    count = math.prod(shape)
-    raw = rng.integers(0, 2**64 - 1, (count + 1) // 2, dtype=np.uint64, endpoint=True)
-    pairs = np.empty((2, len(raw)), np.float32)
-    kernels.normals(raw, np.float32(scale), pairs)
-    return pairs.reshape(-1)[:count].reshape(shape)
+    return add_normals(rng, np.zeros(shape, np.float32), scale)
+
+
+def add_normals(rng: Generator, array: Float32, scale: float) -> Float32:
+    """Add independent normal numbers to a contiguous array, in place and returned."""
+    flat = array.reshape(-1)
+    pairs = np.append(flat, np.float32(0)) if flat.size % 2 else flat  # no word makes one alone
+    first, second = pairs.reshape(2, -1)
+    for begin in range(0, len(first), BLOCK):
+        count = min(BLOCK, len(first) - begin)
+        words = rng.integers(0, 2**64 - 1, count, dtype=np.uint64, endpoint=True).view(np.uint32)
+        kernels.add_normals(words, np.float32(scale), first[begin:], second[begin:])
+    if pairs is not flat:
+        flat[:] = pairs[:-1]
+    return array
 
 
 class Batch(NamedTuple):
@@ -341,15 +353,15 @@ class Task:
         if n_shared is None:
             label = race(rng, np.ones(self.n_labels), size, self.n_distinct)
             fresh = normals(rng, (size * self.n_distinct, self.dim), scale)
-            classes = np.arange(size * self.n_distinct).reshape(size, -1)
+            classes = np.arange(size)[:, None] * self.n_distinct + slots
         else:
             shared = _Classes(n_shared, self.n_labels, 0.0)
             classes = shared.draw_distinct(rng, size, self.n_distinct)
             label = rng.permutation(self.n_labels)[classes % self.n_labels]
             fresh = normals(rng, (n_shared, self.dim), scale)
-        classes = np.take_along_axis(classes, slots, axis=1)
+            classes = np.take_along_axis(classes, slots, axis=1)
         label = np.take_along_axis(label, slots, axis=1)
-        return self._batch(rng, fresh[classes], label)
+        return self._batch(rng, fresh.take(classes, axis=0), label)
 
     def _bursty(self, rng: Generator, size: int) -> Batch:
         distinct = self._known.draw_distinct(rng, size, self.n_distinct)
@@ -362,18 +374,20 @@ class Task:
 
     def _of_known(self, rng: Generator, context: Indices, target: Indices) -> Batch:
         classes = np.column_stack([context, target])
-        return self._batch(rng, self.centres[classes], classes % self.n_labels)
+        return self._batch(rng, self.centres.take(classes, axis=0), classes % self.n_labels)
 
     def _slots(self, rng: Generator, size: int) -> Indices:
         """Which of a bursty sequence's classes each item belongs to; the target to the first."""
+        slots = np.zeros((size, self.n_pairs + 1), np.intp)
         order = np.argsort(rng.random((size, self.n_pairs), dtype=np.float32), axis=1)
-        return np.column_stack([order % self.n_distinct, np.zeros(size, np.intp)])
+        slots[:, :-1] = order % self.n_distinct
+        return slots
 
     def _batch(self, rng: Generator, items: Float32, label: Indices) -> Batch:
         """Add the items' noise to their centres, in place, and a place in the window."""
         if self.noise:
             spread = (1 + self.noise**2) ** -0.5
             items *= np.float32(spread)
-            items += normals(rng, items.shape, spread * self.noise * self.dim**-0.5)
+            add_normals(rng, items, spread * self.noise * self.dim**-0.5)
         start = rng.integers(0, self.window - self.n_tokens + 1, len(items))
         return Batch(items, label[:, :-1], label[:, -1], start)

@@ -30,7 +30,7 @@ def batch_of(task=SMALL, size=6, seed=0):
 
 
 def features_and_kept(net, batch):
-    """Of the whole batch, which the network itself takes in halves."""
+    """Of the whole batch, which the network itself takes in two parts."""
     batch = batch._replace(items=batch.items.astype(net.dtype), labels=batch.labels.copy())
     return net._features(net._weights(), batch, net._held(batch))
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from cliff.checks import ArgumentError
-from cliff.task import DATA, EVALUATION, Task, normals, stream
+from cliff.kernels import network as kernels
+from cliff.task import BLOCK, DATA, EVALUATION, Task, add_normals, normals, stream
 
 SIZE = 4000
 
@@ -311,17 +312,37 @@ def test_normals_come_from_any_generator():
     assert stats.kstest(normals(rng, (50_000,), 1.0), "norm").pvalue > 1e-3
 
 
-def test_normals_of_an_odd_number_and_of_known_bits():
-    assert normals(stream(16, DATA), (3, 5), 1.0).shape == (3, 5)
-    # the transform itself, in double precision
-    raw = np.random.default_rng(3).integers(0, 2**64, 1000, dtype=np.uint64)
-    from cliff.kernels.network import normals as transform
+def test_normals_of_known_bits():
+    """Radius and direction, worked out in double precision."""
+    words = np.random.default_rng(3).integers(0, 2**32, (1000, 2), dtype=np.uint32)
+    both = np.zeros((2, 1000), np.float32)
+    kernels.add_normals(words.reshape(-1), np.float32(1), *both)
+    first, second = both.astype(np.float64)
+    low, high = words.T
+    square = -2 * np.log(((high >> 1) + 0.5) / 2**31)
+    # the uniform number is rounded to 24 bits, the results again
+    np.testing.assert_allclose(first**2 + second**2, square, 1e-6, 2**-22)
+    radius = np.sqrt(square)
+    angle = (low.astype(np.int32) >> 3) * (np.pi / 4 * 2.0**-28)
+    angle = np.where(low & 1, np.pi / 2 - angle, angle)
+    along, across = np.cos(angle), np.sin(angle)
+    first_sign, second_sign = 1 - 2.0 * (low >> 1 & 1), 1 - 2.0 * (low >> 2 & 1)
+    np.testing.assert_allclose(first, radius * along * first_sign, 0, 4e-6)
+    np.testing.assert_allclose(second, radius * across * second_sign, 0, 4e-6)
 
-    out = np.empty((2, 1000), np.float32)
-    transform(raw, np.float32(1), out)
-    square = -2 * np.log(((raw >> np.uint64(33)) + 0.5) / 2**31)
-    # the uniform number is rounded to 24 bits, the result again
-    np.testing.assert_allclose((out.astype(np.float64) ** 2).sum(axis=0), square, 1e-6, 2**-22)
+
+@pytest.mark.parametrize("count", [1, 2, 15, BLOCK, 2 * BLOCK, 2 * BLOCK + 1, 4 * BLOCK - 1])
+def test_normals_fill_arrays_of_any_size(count):
+    """Each word makes two numbers that lie half the array apart, however many are drawn at once."""
+    half = (count + 1) // 2
+    words = stream(16, DATA).integers(0, 2**64 - 1, half, dtype=np.uint64, endpoint=True)
+    expected = np.zeros((2, half), np.float32)
+    kernels.add_normals(words.view(np.uint32), np.float32(0.5), *expected)
+    found = normals(stream(16, DATA), (count,), 0.5)
+    np.testing.assert_array_equal(found, expected.reshape(-1)[:count])
+    assert (found != 0).all()
+    added = add_normals(stream(16, DATA), np.full(count, 8, np.float32), 0.5)
+    np.testing.assert_allclose(added - 8, found, 0, 1e-6)
 
 
 @pytest.mark.parametrize(

@@ -20,26 +20,26 @@ PADDING = 8
 
 
 @compiled
-def normals(raw, scale, out):
-    """Turn random bits into normal numbers by the Box-Muller transform.
+def add_normals(words, scale, first, second):
+    """Add normal numbers, made of random bits by the Box-Muller transform.
 
-    One word makes two numbers: its upper half the radius, its lower half the direction, as an angle
+    Two words make two numbers: the second one the radius, the first one the direction, as an angle
     within an eighth turn of the axis, a reflection about the diagonal and two signs. The logarithm
     is Cephes' polynomial, sine and cosine are Taylor's; all are as good as float32 allows, and the
     numbers reach 6.6 standard deviations.
 
     Parameters
     ----------
-    raw : ndarray of uint64, shape (n,)
+    words : ndarray of uint32, shape (2 n,)
         Independent uniform bits.
     scale : float32
         Standard deviation.
-    out : ndarray of float32, shape (2, n), overwritten
+    first, second : ndarray of float32, shape (n,)
+        What the two numbers of each pair are added to.
     """
     real = np.float32
-    for i in range(raw.size):
-        word = raw[i]
-        uniform = (real(np.int32(word >> np.uint64(33))) + real(0.5)) * real(2.0**-31)
+    for i in range(words.size // 2):
+        uniform = (real(np.int32(words[2 * i + 1] >> np.uint32(1))) + real(0.5)) * real(2.0**-31)
         # uniform = (1 + m) 2^exponent with 1 + m between sqrt(1/2) and sqrt(2)
         image = np.float32(uniform).view(np.int32)
         exponent = (image - np.int32(0x3F3504F3)) >> np.int32(23)
@@ -56,7 +56,7 @@ def normals(raw, scale, out):
         logarithm = real(exponent) * real(0.6931471805599453) + (m + m * m * (p * m - real(0.5)))
         radius = scale * np.sqrt(real(-2) * logarithm)
 
-        low = np.uint32(word & np.uint64(0xFFFFFFFF))
+        low = words[2 * i]
         angle = real(np.int32(low) >> np.int32(3)) * real(np.pi / 4 * 2.0**-28)
         square = angle * angle
         sine = real(-1 / 5040) * square + real(1 / 120)
@@ -64,12 +64,17 @@ def normals(raw, scale, out):
         cosine = real(1 / 40320) * square - real(1 / 720)
         cosine = ((cosine * square + real(1 / 24)) * square - real(0.5)) * square + real(1)
         reflected = (low & np.uint32(1)) != 0
-        first = sine if reflected else cosine
-        second = cosine if reflected else sine
-        low >>= np.uint32(1)
-        out[0, i] = radius * first * (real(1) - real(2) * real(np.int32(low & np.uint32(1))))
-        low >>= np.uint32(1)
-        out[1, i] = radius * second * (real(1) - real(2) * real(np.int32(low & np.uint32(1))))
+        along = sine if reflected else cosine
+        across = cosine if reflected else sine
+        first[i] += _with_sign(radius * along, low << np.uint32(30))
+        second[i] += _with_sign(radius * across, low << np.uint32(29))
+
+
+@compiled
+def _with_sign(number, bits):
+    """The number with its sign turned if the highest bit is set."""
+    image = np.float32(number).view(np.uint32) ^ (bits & np.uint32(0x80000000))
+    return np.uint32(image).view(np.float32)
 
 
 @compiled
@@ -424,12 +429,14 @@ def attend_backward(attention, left, right, last, labels, contents, start, windo
             weighted_sum(slope, contents[b], i + 1, content)
             by_place = by_position[first + i]
             by_content = by_label[labels[b, i // 2]] if i % 2 else by_item[b, i // 2]
+            place_part, content_part = by_place[first:], by_content[first:]
             for j in range(i + 1):
-                by_place[first + j] += slope[j]
-                by_content[first + j] += slope[j]
+                place_part[j] += slope[j]
+                content_part[j] += slope[j]
+            place_part, content_part = by_place[window:], by_content[window:]
             for d in range(dim):
-                by_place[window + d] += content[d]
-                by_content[window + d] += content[d]
+                place_part[d] += content[d]
+                content_part[d] += content[d]
     return by_position, by_item, by_label
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import config
 from numpy.random import Generator
 from numpy.typing import DTypeLike, NDArray
 
@@ -18,7 +15,8 @@ from cliff.checks import ArgumentError, choice, integer
 from cliff.kernels import network as kernels
 from cliff.kernels.network import compiled, rectify, rectify_backward
 from cliff.kernels.product import multiply, product
-from cliff.task import INITIAL, Batch, Task, stream
+from cliff.parallel import both
+from cliff.task import INITIAL, Batch, Indices, Task, stream
 
 Array = NDArray[Any]
 """float32 or float64, the same throughout a network."""
@@ -175,13 +173,16 @@ class Network(ABC):
 
     @abstractmethod
     def _features(self, weights: Any, batch: Batch, held: Held) -> tuple[Array, Any]:
-        """Features, (B, n_features), and what `_backward` needs, of half a batch."""
+        """Features, (B, n_features), and what the way back needs, of part of a batch."""
 
     @abstractmethod
-    def _backward(
-        self, slope: Array, kept: Any, weights: Any, batch: Batch, held: Held, slopes: Any
-    ) -> None:
-        """Write the gradients of the attention layers, given that of the features."""
+    def _differentiate(
+        self, weights: Any, batch: Batch, held: Held, slopes: Any, size: int
+    ) -> float:
+        """Cross-entropy summed over part of a batch and divided by `size`; write its gradient.
+
+        In one compiled call, since threads that ask for the interpreter's lock wait for each other.
+        """
 
     def _complete(self) -> None:  # noqa: B027, most have nothing to do
         """Bring `gradients` from the terms of `_slopes` to those of the parameters."""
@@ -197,10 +198,8 @@ class Network(ABC):
     def features(self, batch: Batch) -> Array:
         """What the classifier reads, shape (B, n_features)."""
         weights = self._weights()
-        halves = [
-            self._features(weights, half, self._held(half))[0] for half in self._halves(batch)
-        ]
-        return np.concatenate(halves)
+        parts = [self._features(weights, part, self._held(part))[0] for part in self._parts(batch)]
+        return np.concatenate(parts)
 
     def settings(self) -> dict[str, Any]:
         """What determines the network before training, apart from its task."""
@@ -214,8 +213,8 @@ class Network(ABC):
     def forward(self, batch: Batch) -> Output:
         """Logits and attention for a batch."""
         weights = self._weights()
-        halves = both(*(partial(self._output, weights, half) for half in self._halves(batch)))
-        return Output(*(np.concatenate(parts) for parts in zip(*halves, strict=True)))
+        outputs = both(*(partial(self._output, weights, part) for part in self._parts(batch)))
+        return Output(*(np.concatenate(arrays) for arrays in zip(*outputs, strict=True)))
 
     def _output(self, weights: Any, batch: Batch) -> Output:
         features, kept = self._features(weights, batch, self._held(batch))
@@ -225,41 +224,37 @@ class Network(ABC):
     def loss_and_gradient(self, batch: Batch) -> float:
         """Mean cross-entropy over a batch, in nats; its gradient goes to `gradients`.
 
-        The batch is cut into two halves, whose gradients are added. They are worked on side by side
+        The batch is cut into two parts, whose gradients are added. They are worked on side by side
         where numba may have two threads (``NUMBA_NUM_THREADS``), and in turn where it may not: the
         result is the same, bit for bit.
         """
         weights, gradients = self._weights(), (self.gradients, self._other_gradients)
         first, second = (
-            partial(self._differentiate, weights, half, self._slopes(slopes), len(batch.answer))
-            for half, slopes in zip(self._halves(batch), gradients, strict=True)
-        )
+            partial(
+                self._differentiate,
+                weights, part, self._held(part), self._slopes(slopes), len(batch.answer),
+            )
+            for part, slopes in zip(self._parts(batch), gradients, strict=True)
+        )  # fmt: skip
         loss = sum(both(first, second))
         kernels.add(self.gradients.vector, self._other_gradients.vector)
         self._complete()
         return loss
 
-    def _differentiate(self, weights: Any, batch: Batch, slopes: Any, size: int) -> float:
-        """Cross-entropy summed over half a batch and divided by `size`, and its gradient."""
-        held = self._held(batch)
-        features, kept = self._features(weights, batch, held)
-        logits, layers = classify(features, weights)
-        loss, slope = kernels.cross_entropy(logits, batch.answer, size)
-        slope = classify_backward(slope, features, layers, weights, slopes)
-        self._backward(slope, kept, weights, batch, held, slopes)
-        return float(loss)
+    def _parts(self, batch: Batch) -> tuple[Batch, Batch]:
+        """Both parts in the network's dtype and in contiguous arrays, as the passes take them.
 
-    def _halves(self, batch: Batch) -> tuple[Batch, Batch]:
-        """Both halves in the network's dtype and in contiguous arrays, as the passes take them."""
-        middle = (len(batch.answer) + 1) // 2
+        The second is the smaller one, since the second thread draws the next batch as well.
+        """
+        middle = -(-5 * len(batch.answer) // 8)
         first, second = (
             Batch(
-                np.ascontiguousarray(batch.items[part], self.dtype),
-                np.ascontiguousarray(batch.labels[part]),
-                np.ascontiguousarray(batch.answer[part]),
-                np.ascontiguousarray(batch.start[part]),
+                np.ascontiguousarray(batch.items[rows], self.dtype),
+                np.ascontiguousarray(batch.labels[rows]),
+                np.ascontiguousarray(batch.answer[rows]),
+                np.ascontiguousarray(batch.start[rows]),
             )
-            for part in (slice(0, middle), slice(middle, None))
+            for rows in (slice(0, middle), slice(middle, None))
         )
         return first, second
 
@@ -327,20 +322,6 @@ class Network(ABC):
         return row
 
 
-def both(first: Callable[[], Any], second: Callable[[], Any]) -> tuple[Any, Any]:
-    """Call two functions, side by side where numba may have two threads."""
-    if config.NUMBA_NUM_THREADS == 1:  # type: ignore[attr-defined]
-        return first(), second()
-    other = _helper(os.getpid()).submit(second)
-    return first(), other.result()
-
-
-@cache
-def _helper(process: int) -> ThreadPoolExecutor:
-    """The thread that takes the second of two calls; a forked process needs its own."""
-    return ThreadPoolExecutor(1, "cliff")
-
-
 @compiled
 def classify(features: Array, weights: Any) -> tuple[Array, tuple[Array, Array, Array]]:
     """Logits, and what each hidden layer of the classifier makes of the features."""
@@ -351,15 +332,15 @@ def classify(features: Array, weights: Any) -> tuple[Array, tuple[Array, Array, 
 
 
 @compiled
-def classify_backward(
-    slope: Array,
-    features: Array,
-    layers: tuple[Array, Array, Array],
-    weights: Any,
-    slopes: Any,
-) -> Array:
-    """Gradient with respect to the features; those of the classifier go to `slopes`."""
-    layer1, layer2, layer3 = layers
+def loss_and_slope(
+    features: Array, answer: Indices, size: int, weights: Any, slopes: Any
+) -> tuple[float, Array]:
+    """Cross-entropy summed over some sequences and divided by `size`, and its gradient.
+
+    That with respect to the features is returned; those of the classifier go to `slopes`.
+    """
+    logits, (layer1, layer2, layer3) = classify(features, weights)
+    loss, slope = kernels.cross_entropy(logits, answer, size)  # (B, L)
     multiply(slope.T, layer3, slopes.readout)
     slope = rectify_backward(product(slope, weights.readout), layer3, slopes.b3)  # (B, width)
     multiply(slope.T, layer2, slopes.W3)
@@ -367,4 +348,4 @@ def classify_backward(
     multiply(slope.T, layer1, slopes.W2)
     slope = rectify_backward(product(slope, weights.W2), layer1, slopes.b1)  # (B, width)
     multiply(slope.T, features, slopes.W1)
-    return product(slope, weights.W1)  # (B, features)
+    return loss, product(slope, weights.W1)  # (B, features)

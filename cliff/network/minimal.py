@@ -12,12 +12,7 @@ from cliff.checks import ArgumentError, real
 from cliff.kernels import network as kernels
 from cliff.kernels.network import compiled
 from cliff.kernels.product import product
-from cliff.network.layers import (
-    Array,
-    Held,
-    Network,
-    Parameters,
-)
+from cliff.network.layers import Array, Held, Network, Parameters, loss_and_slope
 from cliff.task import Batch, Task
 
 
@@ -124,16 +119,10 @@ class MinimalHead(Network):
     def _features(self, weights: _Weights, batch: Batch, held: Held) -> tuple[Array, _Kept]:
         return _features(weights, self.label_vectors, batch, held)
 
-    def _backward(
-        self,
-        slope: Array,
-        kept: _Kept,
-        weights: _Weights,
-        batch: Batch,
-        held: Held,
-        slopes: _Weights,
-    ) -> None:
-        _backward(slope, kept, weights, held, slopes)
+    def _differentiate(
+        self, weights: _Weights, batch: Batch, held: Held, slopes: _Weights, size: int
+    ) -> float:
+        return float(_differentiate(weights, self.label_vectors, batch, held, slopes, size))
 
 
 @compiled
@@ -191,3 +180,19 @@ def _backward(slope: Array, kept: _Kept, weights: _Weights, held: Held, slopes: 
     d_attention1 = product(d_match.T, kept.overlap)  # (T, T)
     d_scores1 = kernels.softmax_backward(kept.attention1, d_attention1)  # (T, T)
     slopes.beta1[()] = np.trace(d_scores1[1:])
+
+
+@compiled
+def _differentiate(
+    weights: _Weights,
+    label_vectors: Array,
+    batch: Batch,
+    held: Held,
+    slopes: _Weights,
+    size: int,
+) -> float:
+    """Cross-entropy summed over some sequences and divided by `size`; write its gradient."""
+    features, kept = _features(weights, label_vectors, batch, held)
+    loss, slope = loss_and_slope(features, batch.answer, size, weights, slopes)
+    _backward(slope, kept, weights, held, slopes)
+    return loss

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from cliff.checks import ArgumentError, choice, integer, real
 from cliff.kernels import network as kernels
+from cliff.network.draws import Draws
 from cliff.network.layers import Network
 from cliff.network.measures import attention_maps, evaluate, evaluation_sets
 from cliff.network.minimal import MinimalHead
@@ -213,6 +214,7 @@ def train(
     # a checkpoint from the end of a shorter run holds an evaluation that this one does not make
     state.rows = [row for row in state.rows if due(row["step"])]
     status = Status.DONE
+    draws = Draws(rng, batch)
     # divergence is looked for in the loss; the warnings on its way there would say less
     with np.errstate(all="ignore"), _deferred_interrupt() as interrupted:
         while True:
@@ -229,7 +231,7 @@ def train(
                     break
             finished = status == Status.ACCURACY or state.step == n_steps
             if file and (finished or interrupted or state.step % checkpoint_every == 0):
-                _save_checkpoint(file, settings, state, rng, before)
+                _save_checkpoint(file, settings, state, draws.state, before)
             if interrupted:
                 raise KeyboardInterrupt
             if finished:
@@ -237,7 +239,7 @@ def train(
             for callback in callbacks:
                 callback(state)
             _check_same_world(net, state.task)
-            if not math.isfinite(net.loss_and_gradient(state.task.sample(rng, batch))):
+            if not math.isfinite(net.loss_and_gradient(draws.take(state.task))):
                 status = Status.NOT_FINITE
                 break
             _descend(net, lr, weight_decay)
@@ -331,6 +333,9 @@ def _status(rows: Sequence[Row], stop_accuracy: float | None, stop_delay: int) -
 
 def _descend(net: Network, lr: float, weight_decay: float) -> None:
     rate, decay = net.dtype.type(lr), net.dtype.type(weight_decay)
+    if not net.frozen:
+        kernels.descend(net.parameters.vector, net.gradients.vector, rate, decay)
+        return
     for name, parameter in net.parameters.items():
         if name not in net.frozen:
             gradient = net.gradients[name].reshape(-1)
@@ -429,7 +434,7 @@ def _save_checkpoint(
     path: Path,
     settings: Mapping[str, Any],
     state: State,
-    rng: Generator,
+    state_of_generator: Mapping[str, Any],
     before: Mapping[str, NDArray[Any]],
 ) -> None:
     header = {
@@ -437,7 +442,7 @@ def _save_checkpoint(
         "settings": settings,
         "step": state.step,
         "rows": state.rows,
-        "generator": _plain(rng.bit_generator.state),
+        "generator": _plain(state_of_generator),
         "task": state.task.settings(),
         "clamp": list(state.net.clamp.items()),
         "frozen": sorted(state.net.frozen),

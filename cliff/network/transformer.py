@@ -15,7 +15,6 @@ dimension of a content, W = P + D the width of a token, L the labels.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +23,7 @@ from numpy.random import Generator
 from cliff.kernels import network as kernels
 from cliff.kernels.network import compiled, softmax
 from cliff.kernels.product import multiply, product
-from cliff.network.layers import Array, Held, Network, Parameters, both
+from cliff.network.layers import Array, Held, Network, Parameters, loss_and_slope
 from cliff.task import Batch
 
 
@@ -134,24 +133,16 @@ class Transformer(Network):
     def _features(self, weights: _Weights, batch: Batch, held: Held) -> tuple[Array, _Kept]:
         return _features(weights, self.label_vectors, batch, held)
 
-    def _backward(
-        self,
-        slope: Array,
-        kept: _Kept,
-        weights: _Weights,
-        batch: Batch,
-        held: Held,
-        slopes: _Weights,
-    ) -> None:
-        _backward(slope, kept, weights, self.label_vectors, batch, held, slopes)
+    def _differentiate(
+        self, weights: _Weights, batch: Batch, held: Held, slopes: _Weights, size: int
+    ) -> float:
+        return float(_differentiate(weights, self.label_vectors, batch, held, slopes, size))
 
     def _complete(self) -> None:
         weights, gradients = self.parameters, self.gradients
         d_match1 = gradients["Q1"].copy()  # (W, W)
-        both(
-            partial(multiply, weights["K1"], d_match1.T, gradients["Q1"]),
-            partial(multiply, weights["Q1"], d_match1, gradients["K1"]),
-        )
+        multiply(weights["K1"], d_match1.T, gradients["Q1"])
+        multiply(weights["Q1"], d_match1, gradients["K1"])
 
     def attention_logits(self) -> tuple[float, float]:
         weights, window = self.parameters, self.task.window
@@ -301,3 +292,19 @@ def _backward(
             batch.items.reshape(-1, dim).T, by_item.reshape(-1, window + dim), d_match1[window:]
         )
         d_match1[window:] += product(label_vectors.T, by_label)
+
+
+@compiled
+def _differentiate(
+    weights: _Weights,
+    label_vectors: Array,
+    batch: Batch,
+    held: Held,
+    slopes: _Weights,
+    size: int,
+) -> float:
+    """Cross-entropy summed over some sequences and divided by `size`; write its gradient."""
+    features, kept = _features(weights, label_vectors, batch, held)
+    loss, slope = loss_and_slope(features, batch.answer, size, weights, slopes)
+    _backward(slope, kept, weights, label_vectors, batch, held, slopes)
+    return loss

@@ -6,6 +6,7 @@ of a `cliff.Transformer`, so that their gradients can be compared with its own.
 """
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -65,16 +66,26 @@ def jax_update(parameters, tokens, answer, lr, weight_decay):
     return moved, loss
 
 
+def drawn_ahead(task: Task, rng: np.random.Generator, size: int):
+    """Batches, each drawn in another thread while the one before is worked on, as ours are."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(draw_tokens, task, rng, size)
+        while True:
+            batch = coming.result()
+            coming = pool.submit(draw_tokens, task, rng, size)
+            yield batch
+
+
 def jax_step(
     task: Task, parameters: Mapping[str, np.ndarray], size: int, lr: float
 ) -> Callable[[], object]:
     """One training step after another, each with a fresh batch."""
-    rng = np.random.default_rng(0)
+    batches = drawn_ahead(task, np.random.default_rng(0), size)
     current = {name: jnp.asarray(value) for name, value in parameters.items()}
 
     def step():
         nonlocal current
-        current, loss = jax_update(current, *draw_tokens(task, rng, size), lr, 1e-6)
+        current, loss = jax_update(current, *next(batches), lr, 1e-6)
         return loss.block_until_ready()
 
     return step
@@ -107,13 +118,13 @@ def torch_step(
     task: Task, parameters: Mapping[str, np.ndarray], size: int, lr: float
 ) -> Callable[[], object]:
     """One training step after another, each with a fresh batch."""
-    rng = np.random.default_rng(0)
+    batches = drawn_ahead(task, np.random.default_rng(0), size)
     net = TorchTransformer(parameters)
     # in torch weight decay comes with the learning rate
     optimiser = torch.optim.SGD(net.parameters(), lr=lr, weight_decay=1e-6 / lr)
 
     def step():
-        tokens, answer = draw_tokens(task, rng, size)
+        tokens, answer = next(batches)
         optimiser.zero_grad(set_to_none=True)
         logits = net(torch.from_numpy(tokens))
         loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(answer))
