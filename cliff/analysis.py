@@ -325,21 +325,24 @@ def basin_boundary(
     Raises
     ------
     ArgumentError
-        If both ends lie in one basin, an end is undecided, or the tolerance is out of range.
+        If both ends lie in one basin, an end is undecided, the tolerance is out of range, or points
+        next to the boundary are still undecided at `t_end`.
     """
     a, b = (finite_array("start", point, model.n_parameters) for point in (start, end))
     tolerance = real("tolerance", tolerance, 1e-14, 1.0)
     first, last = basin_of(model, np.stack([a, b]), t_end, **options).tolist()
     if first == last or UNDECIDED in (first, last):
         raise ArgumentError("end", b.tolist(), f"must lie in another basin: {first} and {last}")
-    low, high = 0.0, 1.0
+    low, high, beyond = 0.0, 1.0, last
     n_points = 15  # a round of the ensemble costs hardly more than one trajectory a core
     while high - low > tolerance:
         shares = np.linspace(low, high, n_points + 2)
         labels = basin_of(model, a + shares[1:-1, None] * (b - a), t_end, **options)
-        elsewhere = np.append(labels != first, True)
-        place = int(np.argmax(elsewhere))
-        low, high = float(shares[place]), float(shares[place + 1])
+        labels = np.append(labels, beyond)
+        place = int(np.argmax(labels != first))
+        low, high, beyond = float(shares[place]), float(shares[place + 1]), int(labels[place])
+    if beyond == UNDECIDED:
+        raise ArgumentError("t_end", t_end, "must be larger: next to the boundary all is undecided")
     return a + 0.5 * (low + high) * (b - a)
 
 

@@ -44,8 +44,15 @@ def shorten(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
+LARGEST_INTEGER = 2**53
+"""Up to here float64 holds every whole number, so that none is changed in arithmetic or files."""
+
+
 def integer(argument: str, value: object, minimum: int) -> int:
-    """Return `value` as an int, or raise ArgumentError unless it is a whole number >= `minimum`."""
+    """Return `value` as an int, or raise ArgumentError.
+
+    It has to be a whole number from `minimum` to `LARGEST_INTEGER`.
+    """
     if type(value) is int:  # the usual case, without the cost of an abstract base class
         number = value
     elif isinstance(value, Integral) and not isinstance(value, bool):
@@ -54,6 +61,8 @@ def integer(argument: str, value: object, minimum: int) -> int:
         number = minimum - 1
     if number < minimum:
         raise ArgumentError(argument, value, f"must be an integer of at least {minimum}")
+    if number > LARGEST_INTEGER:
+        raise ArgumentError(argument, value, f"must be at most {LARGEST_INTEGER}")
     return number
 
 

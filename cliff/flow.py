@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -149,7 +148,8 @@ def integrate(
         Last time (gradient-flow time), above 0.
     mobility : array_like, shape (p,), or callable
         Constant M, at least 0, or a function of theta (p,) that numba can compile and that returns
-        the p mobilities.
+        the p mobilities. Its values are checked at the start only: where it is negative later, the
+        flow ascends.
     method : {"dopri5", "rk4", "euler", "lsoda", "radau"}
         dopri5: Dormand–Prince 5(4), adaptive, compiled. rk4, euler: fixed `step`, compiled; Euler
         is full-batch gradient descent with `step` as its learning rate. lsoda, radau: SciPy's
@@ -532,6 +532,16 @@ class _Record:
             np.empty(rows), np.empty((rows, 4)), np.empty(rows), np.empty((steps, 4, degree))
         )
 
+    def with_room(self, steps: int) -> _Record:
+        """This record, or a longer one that begins with it."""
+        if len(self.dense) >= steps:
+            return self
+        longer = _Record.of_length(max(steps, 2 * len(self.dense)), self.dense.shape[2])
+        for entry in fields(self):
+            old = getattr(self, entry.name)
+            getattr(longer, entry.name)[: len(old)] = old
+        return longer
+
 
 def _advance(
     field: VectorField,
@@ -596,14 +606,11 @@ def _run_compiled(
     stepper = STEPPERS[numerics.method]
     pairs, labels = np.array([model.n_pairs]), np.array([model.n_labels])
     state = _State.at(model.complete(start[None]), pairs, labels, field.mobility)
-    steps = numerics.max_steps
-    if numerics.step is not None and numerics.t_end / numerics.step < steps:
-        steps = math.ceil(numerics.t_end / numerics.step) + 1
-    # pages of memory that no step is written to are never touched
-    record = _Record.of_length(steps, stepper.dense.shape[1])
     budget = 1000
+    record = _Record.of_length(budget, stepper.dense.shape[1])
     while STATUS_OF_CODE[state.status[0]] is Status.RUNNING:
         began = time.perf_counter()
+        record = record.with_room(int(state.n_steps[0]) + budget)
         _advance(field, numerics, state, budget, record)
         if time.perf_counter() - began < 0.1:  # long enough to be efficient, short for Ctrl-C
             budget *= 2
@@ -637,15 +644,16 @@ def _run_scipy(
     from scipy.optimize import brentq
 
     model = field.model
-    solver: OdeSolver = getattr(scipy.integrate, SCIPY_METHODS[numerics.method])(
-        field,
-        0.0,
-        start,
-        numerics.t_end,
-        rtol=numerics.rtol,
-        atol=numerics.atol,
-        jac=field.jacobian,
-    )
+    with np.errstate(all="ignore"):  # overflow shows in the status
+        solver: OdeSolver = getattr(scipy.integrate, SCIPY_METHODS[numerics.method])(
+            field,
+            0.0,
+            start,
+            numerics.t_end,
+            rtol=numerics.rtol,
+            atol=numerics.atol,
+            jac=field.jacobian,
+        )
     # the dense output is a polynomial of degree ≤ _DEGREE that vanishes at the step's start
     nodes = 0.5 * (1.0 - np.cos(np.pi * (np.arange(_DEGREE) + 1.0) / _DEGREE))
     to_powers = np.linalg.inv(nodes[:, None] ** np.arange(1, _DEGREE + 1))
@@ -660,7 +668,12 @@ def _run_scipy(
             if len(t) > numerics.max_steps:
                 status = Status.STEP_LIMIT
                 break
-            solver.step()
+            try:
+                with np.errstate(all="ignore"):
+                    solver.step()
+            except ValueError:  # Radau's linear algebra refuses what is not finite
+                status = Status.NOT_FINITE
+                break
             if solver.status == "failed":
                 status = Status.STEP_TOO_SMALL
                 break
@@ -670,12 +683,17 @@ def _run_scipy(
             output, before, now = solver.dense_output(), t[-1], float(solver.t)
             losses.append(float(model.loss(solver.y)))
             for i in np.flatnonzero(np.isnan(crossings) & (losses[-1] <= levels)):
-                crossings[i] = brentq(
-                    lambda time, i=i, output=output: float(model.loss(output(time))) - levels[i],
-                    before,
-                    now,
-                    xtol=1e-13 * now,
-                )
+
+                def above(time: float, level: float = levels[i], path: Any = output) -> float:
+                    return float(model.loss(path(time))) - level
+
+                # at its ends the dense output may differ from the steps by its own error
+                if above(before) <= 0.0:
+                    crossings[i] = before
+                elif above(now) >= 0.0:
+                    crossings[i] = now
+                else:
+                    crossings[i] = brentq(above, before, now, xtol=1e-13 * now)
             samples = output(before + nodes * (now - before)) - theta[-1][:, None]
             coefficients.append(samples @ to_powers.T)
             t.append(now)

@@ -141,9 +141,13 @@ def provenance(parameters: Mapping[str, Any], seed: object = None) -> dict[str, 
     }
 
 
+_WIDE = "cliff_integers"
+"""Attribute of whole numbers above 32 bits, which are written as float64: exact up to 2^53."""
+
+
 def save_dataset(dataset: xr.Dataset, path: str | os.PathLike[str], kind: str) -> Path:
     """Write a dataset atomically as NetCDF, marked with its kind and the version of the layout."""
-    marked = dataset.assign_attrs(cliff_kind=kind, cliff_format=FORMAT)
+    marked = _as_written(dataset).assign_attrs(cliff_kind=kind, cliff_format=FORMAT)
     data = bytes(marked.to_netcdf(path=None, engine="scipy", format="NETCDF3_64BIT"))
     return write_atomic(path, lambda file: file.write(data))
 
@@ -185,6 +189,26 @@ def open_dataset(path: str | os.PathLike[str], kind: str | None = None) -> xr.Da
         )
     if kind is not None and found != kind:
         raise ArgumentError("path", str(path), f"holds a {found}, and a {kind} is needed")
+    return _as_made(dataset)
+
+
+def _as_written(dataset: xr.Dataset) -> xr.Dataset:
+    """With marked float64 in place of integers that do not fit into the 32 bits of NetCDF 3."""
+    for name, variable in dataset.variables.items():
+        if variable.dtype.kind in "iu" and variable.size and abs(variable).max() >= 2**31:
+            number = variable.astype("float64")
+            number.attrs[_WIDE] = "int64"
+            dataset = dataset.assign({name: number})
+    return dataset
+
+
+def _as_made(dataset: xr.Dataset) -> xr.Dataset:
+    """Undo `_as_written`."""
+    for name, variable in dataset.variables.items():
+        if _WIDE in variable.attrs:
+            whole = variable.astype("int64")
+            del whole.attrs[_WIDE]
+            dataset = dataset.assign({name: whole})
     return dataset
 
 

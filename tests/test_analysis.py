@@ -214,6 +214,15 @@ def test_the_slow_manifold_starts_along_an_eigenvector_of_the_flow(mobility):
     np.testing.assert_array_equal(down.theta[0], -start)
 
 
+def test_a_boundary_with_undecided_surroundings_is_refused():
+    """At t = 4,000 both ends have arrived, and what starts next to the boundary has not."""
+    model, ends = NestedLogit(8, 8), ([0.0, -1.0, -0.5], [0.0, 1.0, 0.6])
+    with pytest.raises(ArgumentError, match=r"t_end=4000\.0: must be larger"):
+        basin_boundary(model, *ends, t_end=4000.0, tolerance=1e-12)
+    point = basin_boundary(model, *ends, t_end=1e5, tolerance=1e-3)
+    assert point[1] < 0.0 < point[2]
+
+
 @pytest.mark.parametrize("tolerance", [0.0, float("nan"), -1.0, 2.0])
 def test_a_boundary_cannot_be_found_to_every_tolerance(tolerance):
     with pytest.raises(ArgumentError, match="tolerance"):

@@ -187,20 +187,24 @@ def test_step_limit_keeps_what_was_reached(method):
 
 
 def test_interrupting_keeps_what_was_reached_and_changes_nothing():
-    model = NestedLogit(300, 1200)
-    whole = integrate(model, START, 1000.0, rtol=1e-10, atol=1e-12)
-    seen = []
+    """Stopped at its second report, a run is the beginning of the whole one; so is its record,
+    which has grown meanwhile."""
+    model, seen = NestedLogit(8, 32), []
+    options = {"method": "rk4", "step": 0.01}
+    whole = integrate(model, START, 200.0, **options)
     stopped = integrate(
-        model,
-        START,
-        1000.0,
-        method="rk4",
-        step=0.05,
-        progress=lambda t: bool(seen.append(t)) or len(seen) == 2,
+        model, START, 200.0, **options, progress=lambda t: bool(seen.append(t)) or len(seen) == 2
     )
-    assert stopped.status is Status.RUNNING
-    assert 0.0 < stopped.t[-1] < 1000.0
     assert whole.status is Status.DONE
+    assert whole.n_steps == 20_000
+    assert stopped.status is Status.RUNNING
+    assert 1000 < stopped.n_steps < 20_000
+    assert stopped.t[-1] == seen[-1]
+    n = len(stopped.t)
+    for name in ("t", "theta", "loss"):
+        np.testing.assert_array_equal(getattr(stopped, name), getattr(whole, name)[:n])
+    inside = np.linspace(0.0, stopped.t[-1], 777)
+    np.testing.assert_array_equal(stopped.path(inside), whole.path(inside))
 
 
 def test_the_loop_goes_on_exactly_where_its_budget_ended():
@@ -221,15 +225,27 @@ def test_the_loop_goes_on_exactly_where_its_budget_ended():
 
 
 def test_diverging_descent_says_so():
-    run = integrate(PAPER, (1e300, 1e300, 1e300), 1e10, (1e300, 1e300, 1e300), "euler", step=1e9)
-    assert run.status in (Status.NOT_FINITE, Status.DONE)
-    assert np.isfinite(run.theta).all()
-
     def explosive(theta):
         return 1e308 * (1.0 + theta[2]), 1e308, 1e308
 
     run = integrate(PAPER, START, 1e6, explosive, "euler", step=1e3)
     assert run.status is Status.NOT_FINITE
+    assert np.isfinite(run.theta).all()
+
+
+@pytest.mark.parametrize("method", ["dopri5", "lsoda", "radau"])
+@pytest.mark.parametrize("start", [(1e200, 1e200, 1e200), (1e200, -1e200, 1e200)])
+def test_a_start_beyond_the_numbers_says_so(method, start):
+    """Squares of such logits are infinite, and with them the error estimate of every method."""
+    run = integrate(PAPER, start, 100.0, method=method)
+    assert run.status is Status.NOT_FINITE
+    np.testing.assert_array_equal(run.theta, [start])
+
+
+@pytest.mark.parametrize("method", ["lsoda", "radau"])
+def test_mobilities_beyond_the_numbers_raise_nothing(method):
+    run = integrate(PAPER, START, 100.0, (1e160, 1.0, 1.0), method, max_steps=200)
+    assert run.status in (Status.STEP_LIMIT, Status.STEP_TOO_SMALL, Status.NOT_FINITE)
     assert np.isfinite(run.theta).all()
 
 

@@ -350,6 +350,7 @@ def test_normals_fill_arrays_of_any_size(count):
     [
         ({"n_pairs": 0}, "n_pairs"),
         ({"n_pairs": 2.5}, "n_pairs"),
+        ({"seed": 2**53 + 1}, "seed"),
         ({"n_labels": 1}, "n_labels"),
         ({"n_labels": 4}, "n_labels"),
         ({"n_classes": 31}, "n_classes"),

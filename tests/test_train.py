@@ -96,11 +96,13 @@ def test_numbers_of_numpy_are_as_good_as_python_s(tmp_path):
     task = Task(**sizes, n_classes=8, window=9, noise=np.float32(0.5), seed=np.int32(3))
     run = train(
         Transformer(task, np.int64(1), width=np.int64(6)), task, np.int64(4), np.float32(0.1),
-        np.int64(8), seed=np.int64(2), eval_size=np.int64(16), checkpoint=tmp_path / "run.npz",
+        np.int64(8), seed=np.int64(2**40), eval_size=np.int64(16), checkpoint=tmp_path / "run.npz",
     )  # fmt: skip
     assert json.loads(run.attrs["parameters"])["task"]["noise"] == 0.5
     save_dataset(run, tmp_path / "run.nc", "run")
-    assert load(tmp_path / "run.nc").step.values.tolist() == [0, 4]
+    loaded = load(tmp_path / "run.nc")
+    assert loaded.step.values.tolist() == [0, 4]
+    assert loaded.seed == 2**40
 
 
 def test_stops_at_an_accuracy():

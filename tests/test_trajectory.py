@@ -98,6 +98,25 @@ def test_foreign_and_newer_files_are_refused(saved, tmp_path):
         cliff.Trajectory.load(tmp_path / "other.nc")
 
 
+def test_whole_numbers_beyond_32_bits_come_back(tmp_path):
+    """NetCDF 3 has none of them; a seed may be one."""
+    dataset = xr.Dataset(
+        {
+            "n": ("seed", [2**40, -(2**53)]),
+            "x": ("seed", [1.0, 2.0]),
+            "none": ("k", np.empty(0, int)),
+        },
+        coords={"seed": [2**33, 7], "other": 3_000_000_000, "small": ("seed", [1, 2])},
+    )
+    path = store.save_dataset(dataset, tmp_path / "wide.nc", "sweep")
+    found = store.open_dataset(path)
+    assert found.drop_attrs(deep=False).identical(dataset)
+    assert found.sel(seed=2**33).n == 2**40
+    for name in ("n", "seed", "other"):
+        assert found[name].dtype == np.int64
+    assert (dataset.seed == [2**33, 7]).all()  # the original is as it was
+
+
 def test_missing_directory_is_named(run, tmp_path):
     with pytest.raises(ArgumentError, match="does not exist"):
         run.save(tmp_path / "nowhere" / "run.nc")

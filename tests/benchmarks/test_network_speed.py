@@ -176,11 +176,6 @@ def test_step_against_the_rate_of_one_core(taken):
     assert taken["one_thread"] <= 2.5 * taken["one_core"]
 
 
-@pytest.mark.xfail(
-    raises=AssertionError,
-    strict=False,
-    reason="2.4 to 2.7 times: drawing the batch, a fifth of the step, keeps to one core",
-)
 def test_step_against_the_rate_of_all_cores(taken):
     assert taken["cliff"] <= 2.5 * taken["all_cores"]
 
