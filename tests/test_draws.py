@@ -20,32 +20,43 @@ def same(one, two):
     return all(np.array_equal(*pair) for pair in zip(one, two, strict=True))
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_batches_and_state_are_those_of_plain_draws(threads, monkeypatch):
-    monkeypatch.setattr(config, "NUMBA_NUM_THREADS", threads)
-    drawn_in = set()
-    sample = Task.sample
-    monkeypatch.setattr(
-        Task, "sample", lambda *a: (drawn_in.add(threading.get_ident()), sample(*a))[1]
-    )
+@pytest.mark.parametrize("n_ahead", [0, 1, 2])
+def test_batches_and_state_are_those_of_plain_draws(n_ahead):
     rng, draws = stream(3, DATA), Draws(stream(3, DATA), 16)
+    draws.ahead()  # of nothing yet
     assert repr(draws.state) == repr(rng.bit_generator.state)
     batches = []
     # the task changes, goes back, is made anew, and changes at once
     for task in (TASK, TASK, OTHER, TASK, replace(TASK), replace(TASK), OTHER, OTHER):
-        batches.append(sample(task, rng, 16))
+        batches.append(task.sample(rng, 16))
         assert same(draws.take(task), batches[-1])
+        for _ in range(n_ahead):
+            draws.ahead()
         assert repr(draws.state) == repr(rng.bit_generator.state)
     assert not any(same(one, two) for one, two in zip(batches[1:], batches, strict=False))
-    assert len(drawn_in) == threads
 
 
-def test_an_error_in_a_draw_reaches_the_one_who_asks(monkeypatch):
+def test_the_next_batch_is_drawn_while_the_second_thread_works(monkeypatch):
     monkeypatch.setattr(config, "NUMBA_NUM_THREADS", 2)
-    draws = Draws(stream(0, DATA), 4)
-    draws.take(TASK)
-    with pytest.raises(AttributeError):
-        draws.take(None)
+    net, draws = Transformer(TASK, 1, width=6), Draws(stream(0, DATA), 8)
+    went_on, events = threading.Event(), []
+    differentiate = net._differentiate
+
+    def work(*arguments):
+        if threading.current_thread() is not threading.main_thread():
+            assert went_on.wait(60)  # it would be in vain if the draw came later
+        return differentiate(*arguments)
+
+    def meanwhile():
+        draws.ahead()
+        events.append("drawn")
+        went_on.set()
+
+    monkeypatch.setattr(net, "_differentiate", work)
+    batch = draws.take(TASK)
+    loss = net.loss_and_gradient(batch, meanwhile)
+    assert events == ["drawn"]
+    assert loss == Transformer(TASK, 1, width=6).loss_and_gradient(batch)
 
 
 def test_threads_do_not_change_a_run(monkeypatch, tmp_path):

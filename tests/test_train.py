@@ -148,7 +148,7 @@ def test_a_divergence_at_an_evaluation_leaves_the_last_good_checkpoint(tmp_path)
     path = tmp_path / "run.npz"
     options = {**OPTIONS, "checkpoint": path, "checkpoint_every": 5, "resume": True}
     net = network()
-    net.loss_and_gradient = lambda batch: (net.gradients.vector.fill(0), 1.0)[1]
+    net.loss_and_gradient = lambda *_: (net.gradients.vector.fill(0), 1.0)[1]
     run = train(net, TASK, 20, **options, callbacks=[diverge])
     assert run.status.item() == "not finite"
     assert run.last_step == 10

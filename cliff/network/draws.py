@@ -1,14 +1,11 @@
-"""Batches drawn ahead: while the network works on one, the second thread draws the next."""
+"""Batches drawn ahead: the next one while the second thread works on the one at hand."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from numpy.random import Generator
 
-from cliff.parallel import aside
 from cliff.task import Batch, Task
 
 
@@ -31,16 +28,19 @@ class Draws:
     def __init__(self, rng: Generator, size: int) -> None:
         self._rng, self._size = rng, size
         self._task: Task | None = None
-        self._ahead: Callable[[], Batch] | None = None
+        self._next: Batch | None = None
         self.state: Any = rng.bit_generator.state
 
     def take(self, task: Task) -> Batch:
-        """Draw the next batch from a task, and start to draw the one after it from the same."""
-        batch = self._ahead() if self._ahead else None
+        """The next batch of a task."""
+        batch, self._next = self._next, None
         if batch is None or task is not self._task:
-            # what was drawn ahead came from another task: go back
-            self._rng.bit_generator.state = self.state
+            self._rng.bit_generator.state = self.state  # forget what was drawn from another task
             batch = task.sample(self._rng, self._size)
-        self.state = self._rng.bit_generator.state
-        self._task, self._ahead = task, aside(partial(task.sample, self._rng, self._size))
+        self._task, self.state = task, self._rng.bit_generator.state
         return batch
+
+    def ahead(self) -> None:
+        """Draw the batch after the one that was taken, from the same task."""
+        if self._task is not None and self._next is None:
+            self._next = self._task.sample(self._rng, self._size)

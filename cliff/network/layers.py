@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from cliff.checks import ArgumentError, choice, integer
 from cliff.kernels import network as kernels
 from cliff.kernels.network import compiled, rectify, rectify_backward
 from cliff.kernels.product import multiply, product
-from cliff.parallel import both
+from cliff.parallel import aside, both
 from cliff.task import INITIAL, Batch, Indices, Task, stream
 
 Array = NDArray[Any]
@@ -221,12 +221,24 @@ class Network(ABC):
         attention1 = np.broadcast_to(kept.attention1, (len(features), *kept.attention1.shape[-2:]))
         return Output(classify(features, weights)[0], attention1, kept.attention2)
 
-    def loss_and_gradient(self, batch: Batch) -> float:
+    def loss_and_gradient(
+        self, batch: Batch, meanwhile: Callable[[], object] | None = None
+    ) -> float:
         """Mean cross-entropy over a batch, in nats; its gradient goes to `gradients`.
 
         The batch is cut into two parts, whose gradients are added. They are worked on side by side
         where numba may have two threads (``NUMBA_NUM_THREADS``), and in turn where it may not: the
         result is the same, bit for bit.
+
+        Parameters
+        ----------
+        batch : Batch
+        meanwhile : callable, optional
+            Called in this thread once the second one has its part, as drawing the next batch.
+
+        Returns
+        -------
+        float
         """
         weights, gradients = self._weights(), (self.gradients, self._other_gradients)
         first, second = (
@@ -236,7 +248,10 @@ class Network(ABC):
             )
             for part, slopes in zip(self._parts(batch), gradients, strict=True)
         )  # fmt: skip
-        loss = sum(both(first, second))
+        other = aside(second)
+        if meanwhile is not None:
+            meanwhile()
+        loss = first() + other()
         kernels.add(self.gradients.vector, self._other_gradients.vector)
         self._complete()
         return loss
@@ -244,9 +259,9 @@ class Network(ABC):
     def _parts(self, batch: Batch) -> tuple[Batch, Batch]:
         """Both parts in the network's dtype and in contiguous arrays, as the passes take them.
 
-        The second is the smaller one, since the second thread draws the next batch as well.
+        The first is the smaller one, since its thread draws the next batch as well.
         """
-        middle = -(-5 * len(batch.answer) // 8)
+        middle = -(-3 * len(batch.answer) // 8)
         first, second = (
             Batch(
                 np.ascontiguousarray(batch.items[rows], self.dtype),

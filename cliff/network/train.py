@@ -239,7 +239,7 @@ def train(
             for callback in callbacks:
                 callback(state)
             _check_same_world(net, state.task)
-            if not math.isfinite(net.loss_and_gradient(draws.take(state.task))):
+            if not math.isfinite(net.loss_and_gradient(draws.take(state.task), draws.ahead)):
                 status = Status.NOT_FINITE
                 break
             _descend(net, lr, weight_decay)

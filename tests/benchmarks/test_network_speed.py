@@ -1,8 +1,9 @@
 """Whole training steps, a fresh batch and an update, against JAX, PyTorch and the hardware.
 
-Everyone runs in a process of its own, in turn, because thread pools that share a process get in
-each other's way. Everyone has all cores, and `cliff` also runs in one thread. Everyone is taken at
-his best, the hardware too: other work on the machine only ever makes things slower.
+Everyone runs in a process of its own, because thread pools that share a process get in each other's
+way, and they take turns of half a second, because what else the machine does changes by the second.
+Everyone has all cores, and `cliff` also runs in one thread, alone and twice side by side. The
+hardware takes its turns as well, with the matrix products of BLAS.
 
 Run by name on a quiet machine:  pytest tests/benchmarks/test_network_speed.py -s
 """
@@ -11,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,7 @@ from cliff.task import DATA, Task, stream
 pytest.importorskip("jax")
 pytest.importorskip("torch")
 
-pytestmark = pytest.mark.timeout(1800)  # twenty processes, one after the other
+pytestmark = pytest.mark.timeout(1800)
 
 TASK = Task(n_pairs=8, n_labels=32, dim=63, burstiness=1, p_novel=1.0)
 SIZE = 128
@@ -35,7 +37,7 @@ LR = 0.01
 def make_step(who):
     """A function that takes one training step after another."""
     net = Transformer(TASK, seed=0)
-    if who not in ("cliff", "one_thread"):
+    if who != "cliff":
         import network_peers as peers
 
         make = {"jax": peers.jax_step, "torch": peers.torch_step}[who]
@@ -43,17 +45,19 @@ def make_step(who):
     draws = Draws(stream(0, DATA), SIZE)
 
     def step():
-        net.loss_and_gradient(draws.take(TASK))
+        net.loss_and_gradient(draws.take(TASK), draws.ahead)
         training._descend(net, LR, 1e-6)
 
     return step
 
 
-def seconds(step, n_steps):
-    began = time.perf_counter()
-    for _ in range(n_steps):
+def seconds(step, duration):
+    """Mean seconds a step for at least as long."""
+    began, count = time.perf_counter(), 0
+    while time.perf_counter() < began + duration:
         step()
-    return (time.perf_counter() - began) / n_steps
+        count += 1
+    return (time.perf_counter() - began) / count
 
 
 def multiply_adds(task, size, width):
@@ -75,25 +79,34 @@ def multiply_adds(task, size, width):
     )
 
 
-def gemm_time(n_multiply_adds):
-    """Seconds that as many multiply-adds take in float32 matrix products of BLAS."""
-    best = np.inf
-    for size in (512, 1024, 1536):
-        one, two = np.ones((size, size), np.float32), np.ones((size, size), np.float32)
-        out = np.empty_like(one)
-        for _ in range(16):
-            began = time.perf_counter()
-            np.matmul(one, two, out=out)
-            best = min(best, (time.perf_counter() - began) / size**3)
-    return best * n_multiply_adds
+def make_product(size):
+    """A float32 matrix product by BLAS, with the threads that it has."""
+    one, two = np.ones((size, size), np.float32), np.ones((size, size), np.float32)
+    return partial(np.matmul, one, two, out=np.empty_like(one))
 
 
-def best_of(measure, n=40):
-    return min(measure() for _ in range(n))
+def take_turns(who):
+    """For every line that comes in, say how long a step takes."""
+    if who == "floor":
+        needed = multiply_adds(TASK, SIZE, 128)
+        products = {size: make_product(size) for size in (512, 1024)}
+
+        def turn():
+            return min(
+                seconds(product, TURN / 2) / size**3 * needed for size, product in products.items()
+            )
+    else:
+        turn = partial(seconds, make_step(who), TURN)
+
+    turn()
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        turn()  # to get warm
+        print(turn(), flush=True)
 
 
-def start(code, threads=None):
-    """A process that prints "ready", waits for a line, and then prints a number."""
+def start(who, threads):
+    """A process that takes turns."""
     here = Path(__file__).parent
     environment = {**os.environ, "PYTHONPATH": f"{here.parent.parent}:{here}"}
     environment["JAX_ENABLE_X64"] = "0"  # float32 for everyone
@@ -101,45 +114,38 @@ def start(code, threads=None):
         environment.pop(name, None)
         if threads is not None:
             environment[name] = str(threads)
-    preamble = "import sys; from test_network_speed import *\n"
+    code = f"from test_network_speed import *; take_turns({who!r})"
     process = subprocess.Popen(
-        [sys.executable, "-c", preamble + code], env=environment, text=True,
+        [sys.executable, "-c", code], env=environment, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout.readline() == "ready\n"
     return process
 
 
-def results(processes):
+def turn_of(processes):
+    """Seconds a step, of all of them together."""
     for process in processes:
         process.stdin.write("go\n")
         process.stdin.flush()
-    return [float(process.communicate()[0]) for process in processes]
+    return 1 / sum(1 / float(process.stdout.readline()) for process in processes)
 
 
-STEP = """
-step = make_step({who!r})
-seconds(step, 20)
-print("ready", flush=True)
-sys.stdin.readline()
-print(best_of(lambda: seconds(step, 5)))
-"""
+TURN = 0.25
+"""Seconds of a turn, after as many to get warm."""
 
-LONG = """
-step = make_step("one_thread")
-seconds(step, 20)
-print("ready", flush=True)
-sys.stdin.readline()
-print(best_of(lambda: seconds(step, 40), 12))
-"""
+ROUNDS = 15
 
-FLOOR = """
-print("ready", flush=True)
-sys.stdin.readline()
-print(gemm_time(multiply_adds(TASK, SIZE, 128)))
-"""
-
-THREADS = {"cliff": None, "one_thread": 1, "jax": None, "torch": None}
+PLAYERS = {
+    "cliff": ("cliff", None, 1),
+    "one_thread": ("cliff", 1, 1),
+    "pair": ("cliff", 1, 2),
+    "jax": ("jax", None, 1),
+    "torch": ("torch", None, 1),
+    "all_cores": ("floor", None, 1),
+    "one_core": ("floor", 1, 1),
+}
+"""Who steps, in how many threads, and how many of them at once."""
 
 
 @pytest.mark.parametrize("who", ["cliff", "jax", "torch"])
@@ -150,41 +156,49 @@ def test_step(benchmark, who):
 
 @pytest.fixture(scope="module")
 def taken():
-    """Seconds a step: of each, of two runs at once, and of what it needs at the rate of BLAS."""
-    times = {name: [] for name in (*THREADS, "pair", "one_core", "all_cores")}
-    for _ in range(3):
-        for who, threads in THREADS.items():
-            times[who] += results([start(STEP.format(who=who), threads)])
-        pair = results([start(LONG, 1), start(LONG, 1)])
-        times["pair"].append(1 / sum(1 / time for time in pair))
-        times["one_core"] += results([start(FLOOR, 1)])
-        times["all_cores"] += results([start(FLOOR)])
-    best = {name: min(values) for name, values in times.items()}
-    needed = multiply_adds(TASK, SIZE, 128)
-    print(f"\n{n_cores()} cores, {needed / 1e6:.1f} M multiply-adds a step")
-    for name, value in best.items():
-        print(f"{name:10s} {1e3 * value:6.2f} ms a step, {value / best['cliff']:5.2f} of cliff's")
-    return best
+    """Seconds a step in every round, by player."""
+    players = {
+        name: [start(who, threads) for _ in range(count)]
+        for name, (who, threads, count) in PLAYERS.items()
+    }
+    rounds = [
+        {name: turn_of(processes) for name, processes in players.items()} for _ in range(ROUNDS)
+    ]
+    for processes in players.values():
+        for process in processes:
+            process.communicate()
+    times = {name: np.array([each[name] for each in rounds]) for name in players}
+    print(f"\n{n_cores()} cores, {multiply_adds(TASK, SIZE, 128) / 1e6:.1f} M multiply-adds a step")
+    for name, values in times.items():
+        median, best = 1e3 * np.median(values), 1e3 * values.min()
+        share = ratio(times, name, "cliff")
+        print(f"{name:10s} {median:6.2f} ms a step, at best {best:6.2f}, {share:5.2f} of cliff's")
+    return times
+
+
+def ratio(times, one, other):
+    """Median over the rounds of how much longer one takes than the other."""
+    return float(np.median(times[one] / times[other]))
 
 
 def test_step_against_peers(taken):
-    assert taken["jax"] >= 5 * taken["cliff"]
-    assert taken["torch"] >= 3 * taken["cliff"]
+    assert ratio(taken, "jax", "cliff") >= 5
+    assert ratio(taken, "torch", "cliff") >= 3
 
 
 def test_step_against_the_rate_of_one_core(taken):
-    assert taken["one_thread"] <= 2.5 * taken["one_core"]
+    assert ratio(taken, "one_thread", "one_core") <= 2.5
 
 
 def test_step_against_the_rate_of_all_cores(taken):
-    assert taken["cliff"] <= 2.5 * taken["all_cores"]
+    assert ratio(taken, "cliff", "all_cores") <= 2.5
 
 
 @pytest.mark.skipif(n_cores() < 2, reason="needs two cores")
 def test_two_runs_side_by_side(taken):
     """Two runs of one thread each against one alone, and against the rate of both cores."""
-    assert taken["one_thread"] >= 1.6 * taken["pair"]
-    assert taken["pair"] <= 2.5 * taken["all_cores"]
+    assert ratio(taken, "one_thread", "pair") >= 1.6
+    assert ratio(taken, "pair", "all_cores") <= 2.5
 
 
 def test_peers_compute_the_same():
