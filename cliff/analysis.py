@@ -364,7 +364,7 @@ FEWER_LABELS = "fewer labels than pairs"
 """Why cells beyond the wall L = N cannot be."""
 
 LARGEST_COUNT = 2**31 - 1
-"""The largest N or L of a cell, as files hold 32-bit integers."""
+"""The largest N or L of a cell: the largest integer that NetCDF 3 has."""
 
 METRICS = ("t_transition", "width", "abruptness", "loss", "basin")
 

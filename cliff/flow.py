@@ -634,6 +634,21 @@ _DEGREE = 12
 """Largest degree of LSODA's dense output, as a polynomial between two steps."""
 
 
+def _crossing(above: Callable[[float], float], before: float, now: float) -> float:
+    """Time at which `above`, positive at first, is zero.
+
+    At both ends the dense output may differ from the steps by its own error. Where that leaves no
+    change of sign, the crossing is the end that has the wrong sign.
+    """
+    from scipy.optimize import brentq
+
+    if above(before) <= 0.0:
+        return before
+    if above(now) >= 0.0:
+        return now
+    return float(brentq(above, before, now, xtol=1e-13 * now))
+
+
 def _run_scipy(
     field: VectorField,
     start: Array,
@@ -641,10 +656,19 @@ def _run_scipy(
     progress: Callable[[float], object] | None,
 ) -> _Recorded:
     import scipy.integrate
-    from scipy.optimize import brentq
 
     model = field.model
-    with np.errstate(all="ignore"):  # overflow shows in the status
+    # the dense output is a polynomial of degree ≤ _DEGREE that vanishes at the step's start
+    nodes = 0.5 * (1.0 - np.cos(np.pi * (np.arange(_DEGREE) + 1.0) / _DEGREE))
+    to_powers = np.linalg.inv(nodes[:, None] ** np.arange(1, _DEGREE + 1))
+    levels = np.array(LEVELS) * model.plateau if model.n_pairs > 1 else np.full(len(LEVELS), np.nan)
+    t, theta, coefficients = [0.0], [start], []
+    losses = [float(model.loss(start))]
+    crossings = np.where(losses[0] <= levels, 0.0, np.nan)
+    status = Status.DONE
+    # the status says what LSODA and overflowing sums would warn of
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", UserWarning)
         solver: OdeSolver = getattr(scipy.integrate, SCIPY_METHODS[numerics.method])(
             field,
             0.0,
@@ -654,23 +678,12 @@ def _run_scipy(
             atol=numerics.atol,
             jac=field.jacobian,
         )
-    # the dense output is a polynomial of degree ≤ _DEGREE that vanishes at the step's start
-    nodes = 0.5 * (1.0 - np.cos(np.pi * (np.arange(_DEGREE) + 1.0) / _DEGREE))
-    to_powers = np.linalg.inv(nodes[:, None] ** np.arange(1, _DEGREE + 1))
-    levels = np.array(LEVELS) * model.plateau if model.n_pairs > 1 else np.full(len(LEVELS), np.nan)
-    t, theta, coefficients = [0.0], [start], []
-    losses = [float(model.loss(start))]
-    crossings = np.where(losses[0] <= levels, 0.0, np.nan)
-    status = Status.DONE
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # LSODA warns of what its status says
         while solver.status == "running":
             if len(t) > numerics.max_steps:
                 status = Status.STEP_LIMIT
                 break
             try:
-                with np.errstate(all="ignore"):
-                    solver.step()
+                solver.step()
             except ValueError:  # Radau's linear algebra refuses what is not finite
                 status = Status.NOT_FINITE
                 break
@@ -687,13 +700,7 @@ def _run_scipy(
                 def above(time: float, level: float = levels[i], path: Any = output) -> float:
                     return float(model.loss(path(time))) - level
 
-                # at its ends the dense output may differ from the steps by its own error
-                if above(before) <= 0.0:
-                    crossings[i] = before
-                elif above(now) >= 0.0:
-                    crossings[i] = now
-                else:
-                    crossings[i] = brentq(above, before, now, xtol=1e-13 * now)
+                crossings[i] = _crossing(above, before, now)
             samples = output(before + nodes * (now - before)) - theta[-1][:, None]
             coefficients.append(samples @ to_powers.T)
             t.append(now)

@@ -100,12 +100,6 @@ def aside(work: Callable[[], T]) -> Callable[[], T]:
     return _second_thread(os.getpid()).submit(work).result
 
 
-def both(first: Callable[[], T], second: Callable[[], T]) -> tuple[T, T]:
-    """Call two functions, the second one `aside`."""
-    other = aside(second)
-    return first(), other()
-
-
 @cache
 def _second_thread(process: int) -> ThreadPoolExecutor:
     """The thread of `aside`; a forked process needs its own."""

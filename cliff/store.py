@@ -22,7 +22,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from cliff.checks import ArgumentError
+from cliff.checks import LARGEST_INTEGER, ArgumentError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -195,7 +195,9 @@ def open_dataset(path: str | os.PathLike[str], kind: str | None = None) -> xr.Da
 def _as_written(dataset: xr.Dataset) -> xr.Dataset:
     """With marked float64 in place of integers that do not fit into the 32 bits of NetCDF 3."""
     for name, variable in dataset.variables.items():
-        if variable.dtype.kind in "iu" and variable.size and abs(variable).max() >= 2**31:
+        if variable.dtype.kind not in "iu" or not variable.size:
+            continue
+        if 2**31 <= abs(variable).max() <= LARGEST_INTEGER:  # beyond it, writing raises
             number = variable.astype("float64")
             number.attrs[_WIDE] = "int64"
             dataset = dataset.assign({name: number})

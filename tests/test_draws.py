@@ -39,10 +39,11 @@ def test_batches_and_state_are_those_of_plain_draws(n_ahead):
 def test_the_next_batch_is_drawn_while_the_second_thread_works(monkeypatch):
     monkeypatch.setattr(config, "NUMBA_NUM_THREADS", 2)
     net, draws = Transformer(TASK, 1, width=6), Draws(stream(0, DATA), 8)
-    went_on, events = threading.Event(), []
+    went_on, events, used = threading.Event(), [], set()
     differentiate = net._differentiate
 
     def work(*arguments):
+        used.add(threading.get_ident())
         if threading.current_thread() is not threading.main_thread():
             assert went_on.wait(60)  # it would be in vain if the draw came later
         return differentiate(*arguments)
@@ -56,6 +57,7 @@ def test_the_next_batch_is_drawn_while_the_second_thread_works(monkeypatch):
     batch = draws.take(TASK)
     loss = net.loss_and_gradient(batch, meanwhile)
     assert events == ["drawn"]
+    assert len(used) == 2
     assert loss == Transformer(TASK, 1, width=6).loss_and_gradient(batch)
 
 

@@ -8,7 +8,7 @@ from scipy.special import lambertw
 
 from cliff import NestedLogit, integrate
 from cliff.checks import ArgumentError
-from cliff.flow import STEPPERS, Numerics, VectorField, _advance, _State
+from cliff.flow import STEPPERS, Numerics, VectorField, _advance, _crossing, _State
 from cliff.trajectory import Status, TransitionStatus
 
 START = (0.01, 0.01, 0.01)
@@ -225,12 +225,29 @@ def test_the_loop_goes_on_exactly_where_its_budget_ended():
 
 
 def test_diverging_descent_says_so():
+    run = integrate(PAPER, (1e300, 1e300, 1e300), 1e10, (1e300, 1e300, 1e300), "euler", step=1e9)
+    assert run.status is Status.NOT_FINITE
+    assert np.isfinite(run.theta).all()
+
     def explosive(theta):
         return 1e308 * (1.0 + theta[2]), 1e308, 1e308
 
     run = integrate(PAPER, START, 1e6, explosive, "euler", step=1e3)
     assert run.status is Status.NOT_FINITE
     assert np.isfinite(run.theta).all()
+
+
+@pytest.mark.parametrize(
+    ("above", "found"),
+    [
+        (lambda t: 1.5 - t, 1.5),
+        (lambda t: 1.0 - t, 1.0),
+        (lambda t: 0.9 - t, 1.0),  # below the level already
+        (lambda t: 2.1 - t, 2.0),  # not below it yet
+    ],
+)
+def test_a_crossing_lies_within_its_step(above, found):
+    assert _crossing(above, 1.0, 2.0) == pytest.approx(found, abs=1e-12)
 
 
 @pytest.mark.parametrize("method", ["dopri5", "lsoda", "radau"])

@@ -115,6 +115,8 @@ def test_whole_numbers_beyond_32_bits_come_back(tmp_path):
     for name in ("n", "seed", "other"):
         assert found[name].dtype == np.int64
     assert (dataset.seed == [2**33, 7]).all()  # the original is as it was
+    with pytest.raises(ValueError, match="int64"):  # float64 would round it
+        store.save_dataset(xr.Dataset({"n": 2**53 + 1}), tmp_path / "wider.nc", "sweep")
 
 
 def test_missing_directory_is_named(run, tmp_path):

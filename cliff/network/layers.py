@@ -15,7 +15,7 @@ from cliff.checks import ArgumentError, choice, integer
 from cliff.kernels import network as kernels
 from cliff.kernels.network import compiled, rectify, rectify_backward
 from cliff.kernels.product import multiply, product
-from cliff.parallel import aside, both
+from cliff.parallel import aside
 from cliff.task import INITIAL, Batch, Indices, Task, stream
 
 Array = NDArray[Any]
@@ -213,8 +213,9 @@ class Network(ABC):
     def forward(self, batch: Batch) -> Output:
         """Logits and attention for a batch."""
         weights = self._weights()
-        outputs = both(*(partial(self._output, weights, part) for part in self._parts(batch)))
-        return Output(*(np.concatenate(arrays) for arrays in zip(*outputs, strict=True)))
+        first, second = (partial(self._output, weights, part) for part in self._parts(batch))
+        other = aside(second)
+        return Output(*(np.concatenate(arrays) for arrays in zip(first(), other(), strict=True)))
 
     def _output(self, weights: Any, batch: Batch) -> Output:
         features, kept = self._features(weights, batch, self._held(batch))

@@ -129,7 +129,7 @@ class MinimalHead(Network):
 def _features(
     weights: _Weights, label_vectors: Array, batch: Batch, held: Held
 ) -> tuple[Array, _Kept]:
-    """What the classifier reads, and what `_backward` needs."""
+    """What the classifier reads, and what `_differentiate` needs."""
     contents = kernels.lay_out(batch.items, batch.labels, label_vectors)  # (B, T, D padded)
     size, n_tokens, _ = contents.shape
     if len(held.attention1):
@@ -159,8 +159,13 @@ def _features(
 
 
 @compiled
-def _backward(slope: Array, kept: _Kept, weights: _Weights, held: Held, slopes: _Weights) -> None:
-    """Write the gradients of the three parameters, given that of the features."""
+def _differentiate(
+    weights: _Weights, label_vectors: Array, batch: Batch, held: Held, slopes: _Weights, size: int
+) -> float:
+    """Cross-entropy summed over some sequences and divided by `size`; write its gradient."""
+    features, kept = _features(weights, label_vectors, batch, held)
+    loss, slope = loss_and_slope(features, batch.answer, size, weights, slopes)
+
     # d_x is the gradient with respect to x, in the shape of x
     dim = slope.shape[1] // 2
     d_attended = np.zeros((len(slope), kept.contents.shape[2]), slope.dtype)  # (B, D padded)
@@ -169,30 +174,15 @@ def _backward(slope: Array, kept: _Kept, weights: _Weights, held: Held, slopes: 
     slopes.beta2[()] = 0
     slopes.beta1[()] = 0
     if len(held.attention2):
-        return
+        return loss
     d_attention2 = kernels.apply(kept.contents, d_attended)  # (B, T)
     d_scores2 = kernels.softmax_backward(kept.attention2, d_attention2)  # (B, T)
     slopes.alpha[()] = (d_scores2 * kept.match).sum()
     slopes.beta2[()] = d_scores2[:, 1::2].sum()
     if len(held.attention1):
-        return
+        return loss
     d_match = weights.alpha[()] * d_scores2  # (B, T)
     d_attention1 = product(d_match.T, kept.overlap)  # (T, T)
     d_scores1 = kernels.softmax_backward(kept.attention1, d_attention1)  # (T, T)
     slopes.beta1[()] = np.trace(d_scores1[1:])
-
-
-@compiled
-def _differentiate(
-    weights: _Weights,
-    label_vectors: Array,
-    batch: Batch,
-    held: Held,
-    slopes: _Weights,
-    size: int,
-) -> float:
-    """Cross-entropy summed over some sequences and divided by `size`; write its gradient."""
-    features, kept = _features(weights, label_vectors, batch, held)
-    loss, slope = loss_and_slope(features, batch.answer, size, weights, slopes)
-    _backward(slope, kept, weights, held, slopes)
     return loss

@@ -187,7 +187,7 @@ class Transformer(Network):
 def _features(
     weights: _Weights, label_vectors: Array, batch: Batch, held: Held
 ) -> tuple[Array, _Kept]:
-    """What the classifier reads, and what `_backward` needs."""
+    """What the classifier reads, and what `_differentiate` needs."""
     window, dim = len(weights.V1) - label_vectors.shape[1], label_vectors.shape[1]
     start = batch.start
     contents = kernels.lay_out(batch.items, batch.labels, label_vectors)  # (B, T, D padded)
@@ -232,16 +232,13 @@ def _features(
 
 
 @compiled
-def _backward(
-    slope: Array,
-    kept: _Kept,
-    weights: _Weights,
-    label_vectors: Array,
-    batch: Batch,
-    held: Held,
-    slopes: _Weights,
-) -> None:
-    """Write the gradients of the attention layers, given that of the features."""
+def _differentiate(
+    weights: _Weights, label_vectors: Array, batch: Batch, held: Held, slopes: _Weights, size: int
+) -> float:
+    """Cross-entropy summed over some sequences and divided by `size`; write its gradient."""
+    features, kept = _features(weights, label_vectors, batch, held)
+    loss, slope = loss_and_slope(features, batch.answer, size, weights, slopes)
+
     # d_x is the gradient with respect to x, in the shape of x
     window, dim = len(weights.V1) - label_vectors.shape[1], label_vectors.shape[1]
     contents, start = kept.contents, batch.start
@@ -292,19 +289,4 @@ def _backward(
             batch.items.reshape(-1, dim).T, by_item.reshape(-1, window + dim), d_match1[window:]
         )
         d_match1[window:] += product(label_vectors.T, by_label)
-
-
-@compiled
-def _differentiate(
-    weights: _Weights,
-    label_vectors: Array,
-    batch: Batch,
-    held: Held,
-    slopes: _Weights,
-    size: int,
-) -> float:
-    """Cross-entropy summed over some sequences and divided by `size`; write its gradient."""
-    features, kept = _features(weights, label_vectors, batch, held)
-    loss, slope = loss_and_slope(features, batch.answer, size, weights, slopes)
-    _backward(slope, kept, weights, label_vectors, batch, held, slopes)
     return loss

@@ -89,11 +89,11 @@ def take_turns(who):
     """For every line that comes in, say how long a step takes."""
     if who == "floor":
         needed = multiply_adds(TASK, SIZE, 128)
-        products = {size: make_product(size) for size in (512, 1024)}
+        products = {size: make_product(size) for size in (512, 1024, 1536)}
 
         def turn():
             return min(
-                seconds(product, TURN / 2) / size**3 * needed for size, product in products.items()
+                seconds(product, TURN / 3) / size**3 * needed for size, product in products.items()
             )
     else:
         turn = partial(seconds, make_step(who), TURN)
@@ -173,6 +173,8 @@ def taken():
         median, best = 1e3 * np.median(values), 1e3 * values.min()
         share = ratio(times, name, "cliff")
         print(f"{name:10s} {median:6.2f} ms a step, at best {best:6.2f}, {share:5.2f} of cliff's")
+    for one, other in (("cliff", "all_cores"), ("one_thread", "one_core"), ("one_thread", "pair")):
+        print(f"{one} takes {ratio(times, one, other):.2f} times as long as {other}")
     return times
 
 
@@ -193,7 +195,7 @@ def test_step_against_the_rate_of_one_core(taken):
 @pytest.mark.xfail(
     raises=AssertionError,
     strict=False,
-    reason="2.3 to 3.2 times, by what else the cores' other threads do: 2.6 in most runs",
+    reason="2.6 to 3.3 times on a busy machine",
 )
 def test_step_against_the_rate_of_all_cores(taken):
     assert ratio(taken, "cliff", "all_cores") <= 2.5
