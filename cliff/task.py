@@ -18,18 +18,15 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.random import Generator, SeedSequence
+from numpy.random import SFC64, Generator, SeedSequence
 from numpy.typing import NDArray
 
 from cliff.checks import ArgumentError, integer, real
-from cliff.kernels import network as kernels
+from cliff.kernels import normals as kernels
 
 Float32 = NDArray[np.float32]
 Indices = NDArray[np.intp]
 Question = Literal["train", "icl", "icl_swapped", "iwl"]
-
-BLOCK = 12288
-"""Words of random bits that are drawn at a time, few enough to stay in the cache: 96 KiB."""
 
 # Streams that grow from one seed without touching each other.
 WORLD, INITIAL, DATA, EVALUATION = range(4)
@@ -37,7 +34,7 @@ WORLD, INITIAL, DATA, EVALUATION = range(4)
 
 def stream(seed: int, purpose: int) -> Generator:
     """Generator of one purpose (WORLD, INITIAL, DATA or EVALUATION) under a seed."""
-    return Generator(np.random.SFC64(SeedSequence(seed, spawn_key=(purpose,))))
+    return Generator(SFC64(SeedSequence(seed, spawn_key=(purpose,))))
 
 
 def normals(rng: Generator, shape: tuple[int, ...], scale: float) -> Float32:
@@ -50,10 +47,15 @@ def add_normals(rng: Generator, array: Float32, scale: float) -> Float32:
     flat = array.reshape(-1)
     pairs = np.append(flat, np.float32(0)) if flat.size % 2 else flat  # no word makes one alone
     first, second = pairs.reshape(2, -1)
-    for begin in range(0, len(first), BLOCK):
-        count = min(BLOCK, len(first) - begin)
-        words = rng.integers(0, 2**64 - 1, count, dtype=np.uint64, endpoint=True).view(np.uint32)
-        kernels.add_normals(words, np.float32(scale), first[begin:], second[begin:])
+    source = rng.bit_generator
+    if isinstance(source, SFC64):
+        with source.lock:
+            state = source.state
+            kernels.add_drawn_normals(state["state"]["state"], np.float32(scale), first, second)
+            source.state = state
+    else:
+        words = rng.integers(0, 2**64 - 1, len(first), dtype=np.uint64, endpoint=True)
+        kernels.add_normals(words.view(np.uint32), np.float32(scale), first, second)
     if pairs is not flat:
         flat[:] = pairs[:-1]
     return array

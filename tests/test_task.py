@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from cliff.checks import ArgumentError
-from cliff.kernels import network as kernels
-from cliff.task import BLOCK, DATA, EVALUATION, Task, add_normals, normals, stream
+from cliff.kernels import normals as kernels
+from cliff.kernels.normals import BLOCK
+from cliff.task import DATA, EVALUATION, Task, add_normals, normals, stream
 
 SIZE = 4000
 
@@ -331,18 +332,36 @@ def test_normals_of_known_bits():
     np.testing.assert_allclose(second, radius * across * second_sign, 0, 4e-6)
 
 
+@pytest.mark.parametrize("source", [np.random.SFC64, np.random.PCG64])
 @pytest.mark.parametrize("count", [1, 2, 15, BLOCK, 2 * BLOCK, 2 * BLOCK + 1, 4 * BLOCK - 1])
-def test_normals_fill_arrays_of_any_size(count):
+def test_normals_fill_arrays_of_any_size(count, source):
     """Each word makes two numbers that lie half the array apart, however many are drawn at once."""
     half = (count + 1) // 2
-    words = stream(16, DATA).integers(0, 2**64 - 1, half, dtype=np.uint64, endpoint=True)
+    one, two, three = (np.random.Generator(source(16)) for _ in range(3))
+    words = one.integers(0, 2**64 - 1, half, dtype=np.uint64, endpoint=True)
     expected = np.zeros((2, half), np.float32)
     kernels.add_normals(words.view(np.uint32), np.float32(0.5), *expected)
-    found = normals(stream(16, DATA), (count,), 0.5)
+    found = normals(two, (count,), 0.5)
     np.testing.assert_array_equal(found, expected.reshape(-1)[:count])
     assert (found != 0).all()
-    added = add_normals(stream(16, DATA), np.full(count, 8, np.float32), 0.5)
+    assert repr(one.bit_generator.state) == repr(two.bit_generator.state)
+    added = add_normals(three, np.full(count, 8, np.float32), 0.5)
     np.testing.assert_allclose(added - 8, found, 0, 1e-6)
+
+
+@pytest.mark.parametrize("n_before", [0, 1, 5])
+def test_words_are_those_of_numpy(n_before):
+    """Also after odd draws, and with half a word left over from 32 bits."""
+    rng, other = stream(17, DATA), stream(17, DATA)
+    for each in (rng, other):
+        each.integers(0, 2**31, n_before, dtype=np.uint32)
+    state = rng.bit_generator.state
+    words = np.empty(1000, np.uint64)
+    kernels.draw(state["state"]["state"], words)
+    rng.bit_generator.state = state
+    assert (words == other.bit_generator.random_raw(1000)).all()
+    assert repr(rng.bit_generator.state) == repr(other.bit_generator.state)
+    assert rng.random() == other.random()
 
 
 @pytest.mark.parametrize(

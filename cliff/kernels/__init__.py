@@ -1,5 +1,5 @@
-"""All compiled code. Kernels draw no random numbers, read no files and know no objects: float64,
-C-contiguous arrays go in, arrays that the caller made are written to.
+"""All compiled code. Kernels read no files and know no objects, no generator of random numbers
+either: arrays and numbers go in, arrays that the caller made are written to.
 """
 
 from collections.abc import Callable

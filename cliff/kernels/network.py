@@ -1,6 +1,6 @@
 """Compiled loops of the task and the networks, where NumPy would move too many bytes.
 
-The caller draws the randomness. All real arrays of one call share a dtype, float32 or float64;
+All real arrays of one call share a dtype, float32 or float64;
 nothing is promoted in between. In shapes, B is the size of the batch, N the pairs, T = 2N + 1 the
 tokens, P the window, D the dimension of a content, W = P + D the width of a token, L the labels.
 """
@@ -17,64 +17,6 @@ compiled = partial(entry, fastmath={"reassoc", "contract", "nsz", "arcp"})
 
 PADDING = 8
 """Contents are padded with zeros to a multiple of this many numbers, for vector registers."""
-
-
-@compiled
-def add_normals(words, scale, first, second):
-    """Add normal numbers, made of random bits by the Box-Muller transform.
-
-    Two words make two numbers: the second one the radius, the first one the direction, as an angle
-    within an eighth turn of the axis, a reflection about the diagonal and two signs. The logarithm
-    is Cephes' polynomial, sine and cosine are Taylor's; all are as good as float32 allows, and the
-    numbers reach 6.6 standard deviations.
-
-    Parameters
-    ----------
-    words : ndarray of uint32, shape (2 n,)
-        Independent uniform bits.
-    scale : float32
-        Standard deviation.
-    first, second : ndarray of float32, shape (n,)
-        What the two numbers of each pair are added to.
-    """
-    real = np.float32
-    for i in range(words.size // 2):
-        uniform = (real(np.int32(words[2 * i + 1] >> np.uint32(1))) + real(0.5)) * real(2.0**-31)
-        # uniform = (1 + m) 2^exponent with 1 + m between sqrt(1/2) and sqrt(2)
-        image = np.float32(uniform).view(np.int32)
-        exponent = (image - np.int32(0x3F3504F3)) >> np.int32(23)
-        m = np.int32(image - (exponent << np.int32(23))).view(np.float32) - real(1)
-        p = real(7.0376836292e-2)
-        p = p * m - real(1.1514610310e-1)
-        p = p * m + real(1.1676998740e-1)
-        p = p * m - real(1.2420140846e-1)
-        p = p * m + real(1.4249322787e-1)
-        p = p * m - real(1.6668057665e-1)
-        p = p * m + real(2.0000714765e-1)
-        p = p * m - real(2.4999993993e-1)
-        p = p * m + real(3.3333331174e-1)
-        logarithm = real(exponent) * real(0.6931471805599453) + (m + m * m * (p * m - real(0.5)))
-        radius = scale * np.sqrt(real(-2) * logarithm)
-
-        low = words[2 * i]
-        angle = real(np.int32(low) >> np.int32(3)) * real(np.pi / 4 * 2.0**-28)
-        square = angle * angle
-        sine = real(-1 / 5040) * square + real(1 / 120)
-        sine = angle * ((sine * square - real(1 / 6)) * square + real(1))
-        cosine = real(1 / 40320) * square - real(1 / 720)
-        cosine = ((cosine * square + real(1 / 24)) * square - real(0.5)) * square + real(1)
-        reflected = (low & np.uint32(1)) != 0
-        along = sine if reflected else cosine
-        across = cosine if reflected else sine
-        first[i] += _with_sign(radius * along, low << np.uint32(30))
-        second[i] += _with_sign(radius * across, low << np.uint32(29))
-
-
-@compiled
-def _with_sign(number, bits):
-    """The number with its sign turned if the highest bit is set."""
-    image = np.float32(number).view(np.uint32) ^ (bits & np.uint32(0x80000000))
-    return np.uint32(image).view(np.float32)
 
 
 @compiled
