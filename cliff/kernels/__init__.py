@@ -3,6 +3,7 @@ either: arrays and numbers go in, arrays that the caller made are written to.
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,3 +22,8 @@ def entry(function: Callable[..., Any], **options: Any) -> Any:
     stamps = [(str(file), file.stat().st_mtime, file.stat().st_size) for file in files]
     dispatcher._cache._cache_file._source_stamp = stamps
     return dispatcher
+
+
+# Sums may be reordered, which is what lets them use vector registers; NaN and infinity still
+# behave as they should (no "nnan", no "ninf"), because training relies on seeing them.
+compiled = partial(entry, fastmath={"reassoc", "contract", "nsz", "arcp"})

@@ -1,19 +1,13 @@
-"""Compiled loops of the task and the networks, where NumPy would move too many bytes.
+"""Compiled loops of the networks, where NumPy would move too many bytes.
 
-All real arrays of one call share a dtype, float32 or float64;
-nothing is promoted in between. In shapes, B is the size of the batch, N the pairs, T = 2N + 1 the
-tokens, P the window, D the dimension of a content, W = P + D the width of a token, L the labels.
+All real arrays of one call share a dtype, float32 or float64; nothing is promoted in between. In
+shapes, B is the size of the batch, N the pairs, T = 2N + 1 the tokens, P the window, D the
+dimension of a content, W = P + D the width of a token, L the labels.
 """
-
-from functools import partial
 
 import numpy as np
 
-from cliff.kernels import entry
-
-# The sums may be reordered, which is what lets them use vector registers; NaN and infinity still
-# behave as they should (no "nnan", no "ninf"), because training relies on seeing them.
-compiled = partial(entry, fastmath={"reassoc", "contract", "nsz", "arcp"})
+from cliff.kernels import compiled
 
 PADDING = 8
 """Contents are padded with zeros to a multiple of this many numbers, for vector registers."""

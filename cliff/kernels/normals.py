@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cliff.kernels.network import compiled
+from cliff.kernels import compiled
 
 BLOCK = 1024
 """Words of random bits that are drawn at a time, few enough for the first cache: 8 KiB."""

@@ -12,8 +12,9 @@ from numpy.random import Generator
 from numpy.typing import DTypeLike, NDArray
 
 from cliff.checks import ArgumentError, choice, integer
+from cliff.kernels import compiled
 from cliff.kernels import network as kernels
-from cliff.kernels.network import compiled, rectify, rectify_backward
+from cliff.kernels.network import rectify, rectify_backward
 from cliff.kernels.product import multiply, product
 from cliff.parallel import aside
 from cliff.task import INITIAL, Batch, Indices, Task, stream

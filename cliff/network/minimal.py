@@ -9,8 +9,8 @@ from numpy.random import Generator
 from numpy.typing import DTypeLike
 
 from cliff.checks import ArgumentError, real
+from cliff.kernels import compiled
 from cliff.kernels import network as kernels
-from cliff.kernels.network import compiled
 from cliff.kernels.product import product
 from cliff.network.layers import Array, Held, Network, Parameters, loss_and_slope
 from cliff.task import Batch, Task

@@ -20,8 +20,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.random import Generator
 
+from cliff.kernels import compiled
 from cliff.kernels import network as kernels
-from cliff.kernels.network import compiled, softmax
+from cliff.kernels.network import softmax
 from cliff.kernels.product import multiply, product
 from cliff.network.layers import Array, Held, Network, Parameters, loss_and_slope
 from cliff.task import Batch
