@@ -10,13 +10,15 @@ from typing import Any
 from numba import njit
 
 
-def entry(function: Callable[..., Any], **options: Any) -> Any:
+def entry(function: Callable[..., Any], fastmath: bool | set[str] = False) -> Any:
     """Compile a kernel that Python calls: cached on disk, and run without the interpreter's lock.
 
     numba drops a cached kernel when the file that it stands in changes, and does not see a change
     in the files of the kernels that it calls. Here all files of this folder and its own count.
+    The rule for sums is always said, since a kernel without one takes that of whichever kernel it
+    is compiled for first.
     """
-    dispatcher: Any = njit(cache=True, nogil=True, **options)(function)
+    dispatcher: Any = njit(cache=True, nogil=True, fastmath=fastmath)(function)
     folders = {Path(__file__).parent, Path(function.__code__.co_filename).parent}
     files = sorted(file for folder in folders for file in folder.glob("*.py"))
     stamps = [(str(file), file.stat().st_mtime, file.stat().st_size) for file in files]

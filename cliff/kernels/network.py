@@ -8,8 +8,10 @@ dimension of a content, W = P + D the width of a token, L the labels.
 import numpy as np
 
 from cliff.kernels import compiled
+from cliff.kernels.exponential import exp
+from cliff.kernels.product import COLUMNS, ROWS, multiply_causal
 
-PADDING = 8
+PADDING = COLUMNS
 """Contents are padded with zeros to a multiple of this many numbers, for vector registers."""
 
 
@@ -83,26 +85,31 @@ def weighted_sum(weights, rows, count, out):
 @compiled
 def softmax(scores):
     """Softmax over the last axis, shifted by the maximum; a new array."""
-    out = np.empty_like(scores)
-    flat_scores = scores.reshape(-1, scores.shape[-1])
-    flat_out = out.reshape(-1, scores.shape[-1])
-    for row in range(len(flat_scores)):
-        _softmax_row(flat_scores[row], scores.shape[-1], flat_out[row])
+    out = scores.copy()
+    _softmax_rows(out.reshape(-1, scores.shape[-1]))
     return out
 
 
 @compiled
-def _softmax_row(scores, count, out):
-    largest = scores[0]
-    for j in range(1, count):
-        largest = scores[j] if scores[j] > largest else largest
-    total = scores.dtype.type(0)
-    for j in range(count):
-        out[j] = np.exp(scores[j] - largest)
-        total += out[j]
-    scale = scores.dtype.type(1) / total
-    for j in range(count):
-        out[j] *= scale
+def _softmax_rows(scores):
+    """Softmax of each row, in place; the exponentials of all rows in one loop, which is long."""
+    n_rows, count = scores.shape
+    for i in range(n_rows):
+        largest = scores[i, 0]
+        for j in range(1, count):
+            largest = scores[i, j] if scores[i, j] > largest else largest
+        for j in range(count):
+            scores[i, j] -= largest
+    flat = scores.reshape(-1)
+    for j in range(flat.size):
+        flat[j] = exp(flat[j])
+    for i in range(n_rows):
+        total = scores.dtype.type(0)
+        for j in range(count):
+            total += scores[i, j]
+        scale = scores.dtype.type(1) / total
+        for j in range(count):
+            scores[i, j] *= scale
 
 
 @compiled
@@ -140,7 +147,7 @@ def cross_entropy(logits, answer, count):
         largest = logits[b].max()
         total = logits.dtype.type(0)
         for k in range(n_labels):
-            slope[b, k] = np.exp(logits[b, k] - largest)
+            slope[b, k] = exp(logits[b, k] - largest)
             total += slope[b, k]
         loss += np.log(total) + largest - logits[b, answer[b]]
         total *= count
@@ -295,7 +302,8 @@ def attend(by_position, by_item, by_label, labels, contents, start):
     """
     window, width = by_position.shape
     size, n_tokens, padded = contents.shape
-    attention = np.zeros((size, n_tokens, n_tokens), contents.dtype)
+    minus_infinity = contents.dtype.type(-np.inf)
+    attention = np.full((size, n_tokens, n_tokens), minus_infinity)
     content = np.zeros(padded, contents.dtype)
     for b in range(size):
         first = start[b]
@@ -310,7 +318,7 @@ def attend(by_position, by_item, by_label, labels, contents, start):
             place_part, content_part = by_place[first:], by_content[first:]
             for j in range(i + 1):
                 row[j] += place_part[j] + content_part[j]
-            _softmax_row(row, i + 1, row)
+    _softmax_rows(attention.reshape(-1, n_tokens))
     return attention
 
 
@@ -319,12 +327,13 @@ def attend_backward(attention, left, right, last, labels, contents, start, windo
     """Gradient with respect to the y of `attend`.
 
     The gradient with respect to the attention of token i to token j comes in the form in which the
-    second layer makes it: sum over k of left[k][i] right[k][j], plus last[j] where i is the target.
+    second layer makes it: left[0][i] right[0][j] + left[1][i] right[1][j], plus last[j] where i is
+    the target.
 
     Parameters
     ----------
     attention : ndarray, shape (B, T, T)
-    left, right : tuple of ndarrays, shape (B, T)
+    left, right : tuple of 2 ndarrays, shape (B, T)
     last : ndarray, shape (B, T)
     labels : ndarray of integers, shape (B, N)
     contents, start, window, dim
@@ -345,24 +354,25 @@ def attend_backward(attention, left, right, last, labels, contents, start, windo
     by_position = np.zeros((window, width), contents.dtype)
     by_item = np.zeros((size, n_tokens // 2 + 1, width), contents.dtype)
     by_label = np.zeros((n_labels, width), contents.dtype)
-    slope = np.empty(n_tokens, contents.dtype)
-    content = np.empty(padded, contents.dtype)
+    slopes = np.empty((n_tokens, n_tokens), contents.dtype)
+    mixed = np.empty((n_tokens + ROWS, padded), contents.dtype)
+    packed = np.empty((n_tokens, COLUMNS), contents.dtype)
+    nothing = np.zeros(n_tokens, contents.dtype)
     for b in range(size):
         first = start[b]
         for i in range(n_tokens):
-            row, target_row = attention[b, i], last[b]
-            for j in range(i + 1):
-                slope[j] = target_row[j] if i == n_tokens - 1 else contents.dtype.type(0)
-            for k in range(len(left)):
-                factor, right_row = left[k][b, i], right[k][b]
-                for j in range(i + 1):
-                    slope[j] += factor * right_row[j]
+            row, slope = attention[b, i], slopes[i]
+            own = last[b] if i == n_tokens - 1 else nothing
+            first_factor, second_factor = left[0][b, i], left[1][b, i]
             mean = contents.dtype.type(0)
-            for j in range(i + 1):
+            for j in range(n_tokens):
+                slope[j] = first_factor * right[0][b, j] + second_factor * right[1][b, j] + own[j]
                 mean += row[j] * slope[j]
-            for j in range(i + 1):
+            for j in range(n_tokens):
                 slope[j] = row[j] * (slope[j] - mean)
-            weighted_sum(slope, contents[b], i + 1, content)
+        multiply_causal(slopes, contents[b], mixed, packed)
+        for i in range(n_tokens):
+            slope, content = slopes[i], mixed[i]
             by_place = by_position[first + i]
             by_content = by_label[labels[b, i // 2]] if i % 2 else by_item[b, i // 2]
             place_part, content_part = by_place[first:], by_content[first:]
