@@ -89,6 +89,8 @@ def in_parallel(
 def aside(work: Callable[[], T]) -> Callable[[], T]:
     """Start a call in a second thread, after those that were started there before.
 
+    Not for use within such a call: it would wait for itself.
+
     Returns
     -------
     callable

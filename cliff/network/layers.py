@@ -236,7 +236,8 @@ class Network(ABC):
         ----------
         batch : Batch
         meanwhile : callable, optional
-            Called in this thread once the second one has its part, as drawing the next batch.
+            Called in this thread when it has done its part, as drawing the next batch. Not before:
+            it needs the interpreter's lock, which the second thread waits for to begin.
 
         Returns
         -------
@@ -251,9 +252,10 @@ class Network(ABC):
             for part, slopes in zip(self._parts(batch), gradients, strict=True)
         )  # fmt: skip
         other = aside(second)
+        loss = first()
         if meanwhile is not None:
             meanwhile()
-        loss = first() + other()
+        loss += other()
         kernels.add(self.gradients.vector, self._other_gradients.vector)
         self._complete()
         return loss
@@ -263,7 +265,7 @@ class Network(ABC):
 
         The first is the smaller one, since its thread draws the next batch as well.
         """
-        middle = -(-3 * len(batch.answer) // 8)
+        middle = -(-2 * len(batch.answer) // 5)
         first, second = (
             Batch(
                 np.ascontiguousarray(batch.items[rows], self.dtype),
