@@ -309,3 +309,52 @@ def test_ctrl_c_while_the_processes_start(tmp_path, start, delay):
     assert err.endswith(
         "cliff: interrupted" + kept * ", and kept: --resume goes on from here" + "\n"
     )
+
+
+HALF_MADE = """
+import sys
+import time
+from contextlib import suppress
+
+from cliff.cli import main
+from cliff.network.runs import Run, run_all
+from cliff.task import Task
+
+
+class Half:
+    def __init__(self):
+        print("begun", flush=True)
+        time.sleep(60)
+
+    def __del__(self):
+        raise AttributeError("cannot be destroyed")
+
+
+class Made:
+    def __reduce__(self):
+        return Half, ()
+
+
+if __name__ == "__main__" and sys.argv[1] == "here":
+    sys.modules["cliff.cli.train"]._show_and_train = lambda *_: Half()
+    main(["train"])
+if __name__ == "__main__":
+    run = Run("minimal", Task(n_pairs=2, n_labels=4), 0, 1, callbacks=[Made()])
+    with suppress(KeyboardInterrupt):
+        run_all([run])
+"""
+
+
+@pytest.mark.parametrize(("where", "said"), [("here", "cliff: interrupted\n"), ("in another", "")])
+def test_ctrl_c_that_leaves_an_object_half_made(tmp_path, where, said):
+    """As the compiler's, whose destructor then raises: nobody hears of that."""
+    script = tmp_path / "script.py"
+    script.write_text(HALF_MADE)
+    process = subprocess.Popen(
+        [sys.executable, str(script), where], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+    )  # fmt: skip
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert err.lstrip("\n") == said

@@ -13,7 +13,7 @@ from typing import NoReturn
 import typer
 
 from cliff.checks import ArgumentError
-from cliff.cli.common import ComputationFailed, describe
+from cliff.cli.common import ComputationFailed, Interrupted, describe
 from cliff.cli.compare import compare
 from cliff.cli.derive import derive
 from cliff.cli.flow import flow
@@ -59,8 +59,10 @@ def _run(arguments: Sequence[str] | None) -> int:
         return _complain(describe(error), 2)
     except (ComputationFailed, OSError, MemoryError) as error:
         return _complain(str(error) or type(error).__name__, 1)
-    except (KeyboardInterrupt, typer.Abort):
-        return _complain("interrupted", 130)
+    except (KeyboardInterrupt, typer.Abort, Interrupted) as error:
+        # objects that Ctrl-C left half made, llvmlite's above all, may complain when they go
+        sys.unraisablehook = lambda _: None
+        return _complain(str(error) or "interrupted", 130)
 
 
 def _complain(message: str, code: int) -> int:

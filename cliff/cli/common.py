@@ -55,6 +55,10 @@ class ComputationFailed(Exception):
     """The computation ended without a result; the message says how. Exit code 1."""
 
 
+class Interrupted(Exception):
+    """Ctrl-C; the message says what was kept. Exit code 130."""
+
+
 def label_bias_of(text: str) -> float | str:
     """The argument `label_bias` of NestedLogit: a number, or the word free."""
     if text == "free":

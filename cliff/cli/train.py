@@ -11,6 +11,7 @@ import typer
 from cliff.checks import ArgumentError, choice
 from cliff.cli.common import (
     ComputationFailed,
+    Interrupted,
     Json,
     Labels,
     Output,
@@ -216,8 +217,7 @@ def _train(runs: list[Run], processes: int | None, quiet: bool) -> xr.Dataset:
     except KeyboardInterrupt as error:
         # Ctrl-C before the first step leaves nothing to go on from
         advice = ", and kept: --resume goes on from here" * any(path.exists() for path in kept)
-        say(f"cliff: interrupted{advice}", quiet)
-        raise typer.Exit(130) from error
+        raise Interrupted(f"interrupted{advice}") from error
 
 
 def _show_and_train(runs: list[Run], processes: int | None, quiet: bool) -> xr.Dataset:

@@ -231,10 +231,11 @@ def _work(line: Connection) -> None:
     """Train what comes along the line, until a SIGINT, which `train` answers with a checkpoint."""
     # Ctrl-C reaches the whole group of processes: out of it, one hears of it once, from the parent
     os.setpgrp()
+    # Outside `train`'s steps there is nothing to keep, and a SIGINT ends the process on the spot.
+    # As an exception it would cut the compiler in two, which complains of that with a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     try:
-        # a shell's background jobs inherit that SIGINT is ignored
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         while True:
             run = line.recv()
             try:
