@@ -22,6 +22,7 @@ _HOME = {
     "train": "cliff.network.train",
     # over parameters, and from disk
     "sweep": "cliff.sweeps",
+    "save": "cliff.store",
     "load": "cliff.store",
 }
 

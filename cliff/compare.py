@@ -618,6 +618,7 @@ def compare(
         },
         attrs={
             **provenance({"run": settings, "law": asdict(used)}, settings["seed"]),
+            "cliff_kind": "comparison",
             "model": curves[0].model,
             "n_pairs": n_pairs,
             "n_labels": n_labels,

@@ -59,7 +59,7 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
     OSError
         If the disk fills up. What stood at `path` before is still there.
     """
-    target = check_writable(path)
+    target = check_writable(path).resolve()  # behind a link, which stays
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -70,15 +70,17 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
         os.umask(umask)
         os.chmod(name, 0o666 & ~umask)  # mkstemp makes files that only their owner can read
         os.replace(name, target)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            error.filename = str(path)  # a full disk does not know whose it is
         raise
     directory = os.open(target.parent, os.O_RDONLY)
     try:
         os.fsync(directory)  # the new name itself has to survive a power cut
     finally:
         os.close(directory)
-    return target
+    return Path(path)
 
 
 def check_writable(path: str | os.PathLike[str], argument: str = "path") -> Path:
@@ -87,12 +89,15 @@ def check_writable(path: str | os.PathLike[str], argument: str = "path") -> Path
     Long computations call this before they start.
     """
     target = Path(path)
-    if not target.parent.is_dir():
-        raise ArgumentError(argument, str(path), f"the directory {target.parent} does not exist")
-    if not os.access(target.parent, os.W_OK):
-        raise ArgumentError(argument, str(path), f"the directory {target.parent} is read-only")
+    directory = (target.resolve() if target.is_symlink() else target).parent
+    if not directory.is_dir():
+        raise ArgumentError(argument, str(path), f"the directory {directory} does not exist")
+    if not os.access(directory, os.W_OK):
+        raise ArgumentError(argument, str(path), f"the directory {directory} is read-only")
     if target.is_dir():
         raise ArgumentError(argument, str(path), "is a directory, not a file")
+    if target.exists() and not target.is_file():
+        raise ArgumentError(argument, str(path), "is not a regular file")
     return target
 
 
@@ -150,6 +155,33 @@ def save_dataset(dataset: xr.Dataset, path: str | os.PathLike[str], kind: str) -
     marked = _as_written(dataset).assign_attrs(cliff_kind=kind, cliff_format=FORMAT)
     data = bytes(marked.to_netcdf(path=None, engine="scipy", format="NETCDF3_64BIT"))
     return write_atomic(path, lambda file: file.write(data))
+
+
+def save(result: Any, path: str | os.PathLike[str]) -> Path:
+    """Write any result of this package to a file that `load` reads, atomically.
+
+    Parameters
+    ----------
+    result : Trajectory, Ensemble or xarray.Dataset
+        A Dataset is one that `train`, `sweep` or `load` returned.
+    path : path-like
+
+    Returns
+    -------
+    pathlib.Path
+        The path.
+
+    Raises
+    ------
+    ArgumentError
+        If the file cannot be written, or the Dataset comes from elsewhere.
+    """
+    if hasattr(result, "to_dataset"):
+        return Path(result.save(path))
+    kind = getattr(result, "attrs", {}).get("cliff_kind")
+    if kind is None:
+        raise ArgumentError("result", type(result).__name__, "is not a result of this package")
+    return save_dataset(result, path, kind)
 
 
 def open_dataset(path: str | os.PathLike[str], kind: str | None = None) -> xr.Dataset:

@@ -316,7 +316,11 @@ class _Table:
                 name: (name, values, {"units": self.units.get(name, "1")})
                 for name, values in self.grid.items()
             },
-            attrs={**provenance(json.loads(self.identity)), "outcomes": json.dumps(names)},
+            attrs={
+                **provenance(json.loads(self.identity)),
+                "outcomes": json.dumps(names),
+                "cliff_kind": "sweep",
+            },
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:

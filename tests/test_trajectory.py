@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
 import xarray as xr
 
 import cliff
-from cliff import NestedLogit, integrate, store
+from cliff import NestedLogit, integrate, store, sweep
 from cliff.checks import ArgumentError
 
 START = (0.01, 0.01, 0.01)
@@ -119,6 +120,41 @@ def test_whole_numbers_beyond_32_bits_come_back(tmp_path):
         store.save_dataset(xr.Dataset({"n": 2**53 + 1}), tmp_path / "wider.nc", "sweep")
 
 
+def test_a_link_stays_and_its_file_is_written(tmp_path):
+    link, file = tmp_path / "link.bin", tmp_path / "elsewhere" / "file.bin"
+    link.symlink_to(file)
+    with pytest.raises(ArgumentError, match="elsewhere does not exist"):
+        store.check_writable(link)
+    file.parent.mkdir()
+    assert store.write_atomic(link, lambda opened: opened.write(b"new")) == link
+    assert link.is_symlink()
+    assert file.read_bytes() == b"new"
+
+
+def test_only_regular_files_are_replaced(tmp_path):
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path in (pipe, link, "/dev/null"):
+        with pytest.raises(ArgumentError, match="is not a regular file"):
+            store.write_atomic(path, lambda opened: opened.write(b"new"))
+    assert pipe.is_fifo()
+
+
+def test_whatever_is_a_result_is_saved(run, tmp_path):
+    path = tmp_path / "file.nc"
+    store.save(run, path)
+    assert (store.load(path).theta == run.theta).all()
+    grid = sweep(abs, {"x": [-1.0, 2.0]})
+    store.save(grid, path)
+    assert store.load(path).equals(grid)
+    store.save(store.load(path), path)
+    for other in (xr.Dataset({"n": 1}), 3):
+        with pytest.raises(ArgumentError, match="not a result"):
+            store.save(other, path)
+    assert store.load(path).equals(grid)
+
+
 def test_missing_directory_is_named(run, tmp_path):
     with pytest.raises(ArgumentError, match="does not exist"):
         run.save(tmp_path / "nowhere" / "run.nc")
@@ -146,7 +182,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
 
     target = tmp_path / "data.bin"
     target.write_bytes(b"old")
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"No space left.*data\.bin"):
         store.write_atomic(target, full)
     assert target.read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1
