@@ -15,13 +15,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.random import SFC64, Generator, SeedSequence
 from numpy.typing import NDArray
 
-from cliff.checks import ArgumentError, integer, real
+from cliff.checks import ArgumentError, choice, integer, real
 from cliff.kernels import normals as kernels
 
 Float32 = NDArray[np.float32]
@@ -322,7 +322,14 @@ class Task:
         Returns
         -------
         Batch
+
+        Raises
+        ------
+        ArgumentError
+            If the size is below one, or the question is none of these.
         """
+        size = integer("size", size, 1)
+        choice("question", question, get_args(Question))
         if question == "icl":
             return self._novel(rng, size, None)
         if question == "icl_swapped":

@@ -144,12 +144,9 @@ def test_loss_is_the_mean_cross_entropy_of_the_logits(model):
 def test_float32_stays_float32(model):
     task = Task(n_pairs=4, n_labels=8)
     net, batch = make(model, task, np.float32), batch_of(task)
-    output = net.forward(batch)
-    net.loss_and_gradient(batch)
-    for array in (*output, net.parameters.vector, net.gradients.vector):
-        assert array.dtype == np.float32
     features, kept = features_and_kept(net, batch)
-    assert {array.dtype for array in (features, *kept)} == {np.dtype(np.float32)}
+    arrays = (*net.forward(batch), features, *kept)
+    assert {array.dtype for array in arrays} == {np.dtype(np.float32)}
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -301,17 +298,24 @@ def test_a_head_that_is_cut_out_writes_nothing():
     ("layer", "pattern"), [(3, "zero"), (1, "match"), (2, "previous"), (1, 1.0)]
 )
 def test_bad_clamps_are_refused(layer, pattern):
+    net = make("minimal")
     with pytest.raises(ArgumentError):
-        make("minimal").set_clamp(layer, pattern)
+        net.set_clamp(layer, pattern)
+    if layer in PATTERNS:
+        net.clamp[layer] = pattern  # past that check
+        with pytest.raises(ArgumentError):
+            net.forward(batch_of())
 
 
 def test_bad_networks_are_refused():
     with pytest.raises(ArgumentError, match="dtype"):
         Transformer(SMALL, dtype=np.float16)
-    with pytest.raises(ArgumentError, match="label_bias"):
-        MinimalHead(SMALL, label_bias="fixed")
-    with pytest.raises(ArgumentError, match="start"):
-        MinimalHead(SMALL, start=(1.0,))
+    for label_bias in ("fixed", -1e39):
+        with pytest.raises(ArgumentError, match="label_bias"):
+            MinimalHead(SMALL, label_bias=label_bias)
+    for start in ((1.0,), (0.0, 1e39)):
+        with pytest.raises(ArgumentError, match="start"):
+            MinimalHead(SMALL, start=start)
     with pytest.raises(ArgumentError, match="names"):
         Transformer(SMALL).freeze("Q3")
 

@@ -40,6 +40,14 @@ def p_value(counts, expected):
     return stats.chisquare(counts, expected * counts.sum() / expected.sum()).pvalue
 
 
+def assert_even(counts):
+    """With the control that one outcome 40 % more likely than the others would be seen."""
+    one_more_likely = np.ones(len(counts))
+    one_more_likely[0] = 1.4
+    assert p_value(counts, np.ones(len(counts))) > 1e-3
+    assert p_value(counts, one_more_likely) < 1e-6
+
+
 def zipf(n_classes, exponent):
     weights = np.arange(1, n_classes + 1) ** -float(exponent)
     return weights / weights.sum()
@@ -128,7 +136,7 @@ def test_each_class_occurs_as_often_as_burstiness_says(copies, p_novel):
 def test_match_is_in_every_slot_equally_often(question):
     batch = small().sample(stream(5, DATA), SIZE, question)
     slot = (batch.labels == batch.answer[:, None]).argmax(axis=1)
-    assert p_value(np.bincount(slot, minlength=4), np.ones(4)) > 1e-3
+    assert_even(np.bincount(slot, minlength=4))
 
 
 def test_target_is_another_item_of_a_class_in_the_context():
@@ -148,7 +156,7 @@ def test_known_classes_carry_their_labels_and_novel_ones_any():
     np.testing.assert_array_equal(classes[:, 3] % 6, batch.answer)
     novel = task.sample(stream(7, DATA), SIZE, "icl")
     assert (classes_of(task, novel) == -1).all()
-    assert p_value(np.bincount(novel.answer, minlength=6), np.ones(6)) > 1e-3
+    assert_even(np.bincount(novel.answer, minlength=6))
 
 
 def test_swapped_labels_are_wrong_everywhere_and_consistent():
@@ -159,7 +167,7 @@ def test_swapped_labels_are_wrong_everywhere_and_consistent():
     assert (shift == shift[:, :1]).all()
     assert (shift > 0).all()
     np.testing.assert_array_equal(batch.answer, (own[:, -1] + shift[:, 0]) % 6)
-    assert p_value(np.bincount(shift[:, 0], minlength=6)[1:], np.ones(5)) > 1e-3
+    assert_even(np.bincount(shift[:, 0], minlength=6)[1:])
 
 
 @pytest.mark.parametrize("exponent", [0.0, 1.5])
@@ -216,9 +224,11 @@ def test_shares_of_novel_and_bursty_sequences():
     assert stats.binomtest(int(novel.sum()), SIZE, 0.3).pvalue > 1e-3
     assert stats.binomtest(int(novel.sum()), SIZE, 0.35).pvalue < 1e-6  # control
     # an independent sequence looks bursty with probability (6 5 4 3 / 6^4) (4 / 6)
-    looks = 0.25 + 0.75 * (360 / 1296) * (4 / 6)
-    known = ~novel
-    assert stats.binomtest(int(bursty[known].sum()), int(known.sum()), looks).pvalue > 1e-3
+    known, by_chance = ~novel, (360 / 1296) * (4 / 6)
+    for share, found in ((0.25, True), (0.35, False)):  # the second is the control
+        looks = share + (1 - share) * by_chance
+        test = stats.binomtest(int(bursty[known].sum()), int(known.sum()), looks)
+        assert test.pvalue > 1e-3 if found else test.pvalue < 1e-6
     assert bursty[novel].all()
 
 
@@ -285,7 +295,7 @@ def test_default_batches_stay_what_they_are():
 def test_window_starts_anywhere_with_equal_probability():
     task = small(window=12)
     start = task.sample(stream(14, DATA), SIZE).start
-    assert p_value(np.bincount(start, minlength=4), np.ones(4)) > 1e-3
+    assert_even(np.bincount(start, minlength=4))
     assert (small(window=9).sample(stream(14, DATA), 50).start == 0).all()
 
 
@@ -394,6 +404,16 @@ def test_bad_settings_name_the_argument(changes, argument):
     assert caught.value.argument == argument
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "argument"),
+    [((0,), "size"), ((2.5,), "size"), ((-1, "iwl"), "size"), ((5, "other"), "question")],
+)
+def test_bad_questions_name_the_argument(arguments, argument):
+    with pytest.raises(ArgumentError) as caught:
+        small().sample(stream(0, DATA), *arguments)
+    assert caught.value.argument == argument
 
 
 @settings(max_examples=40, deadline=None)

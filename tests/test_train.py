@@ -69,10 +69,21 @@ def test_updates_are_plain_gradient_descent():
         assert run[name].values[-1] == recorded[name]
 
 
-def test_descent_keeps_the_dtype():
-    parameter, gradient = np.ones(5, np.float32), np.full(5, 2.0, np.float32)
-    kernels.descend(parameter, gradient, np.float32(0.5), np.float32(0.25))
-    np.testing.assert_array_equal(parameter, np.full(5, -0.25, np.float32))
+@pytest.mark.parametrize("frozen", [(), ("Q1",)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_descent_is_in_the_dtype_of_the_network(dtype, frozen, monkeypatch):
+    """Numbers of the other precision would have the compiled loop calculate in float64."""
+    used, descend = set(), kernels.descend
+
+    def watched(*arguments):
+        used.update(np.asarray(argument).dtype for argument in arguments)
+        descend(*arguments)
+
+    monkeypatch.setattr(kernels, "descend", watched)
+    net = network(dtype=dtype)
+    net.freeze(*frozen)
+    train(net, TASK, 2, **{**OPTIONS, "lr": np.float64(0.1)})
+    assert used == {np.dtype(dtype)}
 
 
 def test_seeds_of_network_data_and_evaluation_are_separate():
@@ -106,19 +117,37 @@ def test_numbers_of_numpy_are_as_good_as_python_s(tmp_path):
 
 
 def test_stops_at_an_accuracy():
-    run = train(network(), TASK, 100, **OPTIONS, stop_accuracy=0.01)
+    whole = train(network(), TASK, 200, **OPTIONS)
+    first = int(whole.accuracy.values.argmax())
+    assert 0 < first < len(whole.step) - 1
+    run = train(network(), TASK, 200, **OPTIONS, stop_accuracy=whole.accuracy.values[first])
     assert run.status.item() == "accuracy reached"
-    assert run.last_step < 100
-    assert run.accuracy.values[-1] >= 0.01
+    assert run.last_step == whole.step[first]
+    assert run.loss.identical(whole.loss[: first + 1])
 
 
 @pytest.mark.parametrize("make", [Transformer, MinimalHead])
 def test_infinite_loss_stops_and_keeps_the_curves(make):
-    run = train(make(TASK, 0), TASK, 500, **{**OPTIONS, "lr": 1e4})
+    options = {**OPTIONS, "lr": 1e4, "eval_every": 1}
+    run = train(make(TASK, 0), TASK, 500, **options)
+    last = int(run.last_step)
     assert run.status.item() == "not finite"
-    assert run.last_step < 500
-    assert np.isfinite(run.loss).all()
-    assert len(run.step) == run.last_step // 10 + 1
+    assert 1 < last < 500
+    assert run.step.values.tolist() == list(range(last + 1))
+    assert np.isfinite(run.loss[:last]).all()
+    before = train(make(TASK, 0), TASK, last - 1, **options)
+    assert run.loss[:last].identical(before.loss)
+    # a divergence between two evaluations is recorded when it comes
+    seldom = train(make(TASK, 0), TASK, 500, **{**options, "eval_every": 400})
+    assert seldom.step.values.tolist() == [0, last]
+
+
+def test_a_learning_rate_of_a_hundred_is_too_large():
+    task = Task()
+    run = train(Transformer(task), task, 100, lr=100, eval_every=1, eval_size=64)
+    assert run.status.item() == "not finite"
+    assert np.isfinite(run.loss[0])
+    assert not np.isfinite(run.loss[-1])
 
 
 def test_probes_and_reports():
@@ -194,6 +223,31 @@ def test_numbers_of_probes_may_be_of_any_kind(tmp_path):
             network(), TASK, n_steps, **OPTIONS, probes=[probe], checkpoint=path, resume=True
         )
     assert_same_run(whole, pieces)
+
+
+def test_probes_record_the_same_names_throughout(tmp_path):
+    path = tmp_path / "run.npz"
+    arguments = {**OPTIONS, "checkpoint": path, "resume": True}
+    for taken in ("loss", "step", "beta1"):
+        with pytest.raises(ArgumentError, match=f"probes={taken}: is recorded already"):
+            train(network(), TASK, 20, **OPTIONS, probes=[lambda *_, name=taken: {name: 1.0}])
+    train(network(), TASK, 10, **arguments, probes=[lambda *_: {"norm": 1.0}])
+    for other in ([], [lambda *_: {"norm": 1.0, "more": 1.0}]):
+        with pytest.raises(ArgumentError, match="from the start of a run to its end"):
+            train(network(), TASK, 20, **arguments, probes=other)
+
+
+def test_a_directory_that_goes_away_ends_the_run_as_an_error(tmp_path):
+    place = tmp_path / "place"
+    place.mkdir()
+
+    def remove(state):
+        if state.step == 5:
+            (place / "run.npz").unlink()
+            place.rmdir()
+
+    with pytest.raises(OSError, match=r"run\.npz: the directory .* does not exist"):
+        train(network(), TASK, 20, **OPTIONS, checkpoint=place / "run.npz", callbacks=[remove])
 
 
 def test_minimal_head_records_its_parameters():

@@ -322,7 +322,7 @@ class Network(ABC):
         """Attention of a clamped head: (B, T, T) in layer 1, the target's (B, T) in layer 2."""
         size, n_pairs = batch.labels.shape
         n_tokens = 2 * n_pairs + 1
-        pattern = self.clamp[layer]
+        pattern = choice("pattern", self.clamp[layer], PATTERNS[layer])
         if layer == 1:
             attention = np.zeros((size, n_tokens, n_tokens), self.dtype)
             if pattern == "previous":

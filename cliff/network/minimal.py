@@ -15,6 +15,9 @@ from cliff.kernels.product import product
 from cliff.network.layers import Array, Held, Network, Parameters, loss_and_slope
 from cliff.task import Batch, Task
 
+LARGEST_LOGIT = 1e6
+"""Beyond it attention is all or nothing, and float32 soon has no room for scores."""
+
 
 class _Weights(NamedTuple):
     """The parameters, or the gradients with respect to them."""
@@ -81,10 +84,13 @@ class MinimalHead(Network):
     ) -> None:
         if isinstance(label_bias, str) and label_bias != "free":
             raise ArgumentError("label_bias", label_bias, 'must be a number or "free"')
-        self.label_bias = label_bias if label_bias == "free" else real("label_bias", label_bias)
+        self.label_bias = label_bias
+        if label_bias != "free":
+            self.label_bias = real("label_bias", label_bias, -LARGEST_LOGIT, LARGEST_LOGIT)
         if len(start) != 2:
             raise ArgumentError("start", start, "must be two numbers, beta1 and alpha")
-        self.start = (real("start", start[0]), real("start", start[1]))
+        beta1, alpha = (real("start", logit, -LARGEST_LOGIT, LARGEST_LOGIT) for logit in start)
+        self.start = (beta1, alpha)
         super().__init__(task, seed, width, dtype)
         if self.label_bias != "free":
             self.frozen.add("beta2")

@@ -142,7 +142,7 @@ def train(
         be given again on resuming.
     probes : sequence of callable
         Each is called with the network and the evaluation sets at every evaluation, and returns
-        named numbers to record. Give the same ones again on resuming.
+        named numbers to record, always the same names. Give the same ones again on resuming.
     report : callable, optional
         Called with each new record.
 
@@ -154,14 +154,15 @@ def train(
         ``iwl`` on the three questions; the `effective_logits` and the probes' numbers. Over
         ``moment`` (before, after): ``attention1`` and ``attention2`` as `attention_maps` gives
         them. The scalar ``status`` is "done", "accuracy reached" or "not finite" (the loss, of a
-        batch or of an evaluation, which is then the last record), and ``last_step`` the number of
-        updates made.
+        batch or of an evaluation; the last record is of that moment), and ``last_step`` the number
+        of updates made. The training distribution is that of `task`, whatever callbacks make of it.
 
     Raises
     ------
     ArgumentError
-        If an argument is out of range, the network does not fit the task, or the checkpoint is
-        truncated, foreign, of other settings, or there although `resume` is False.
+        If an argument is out of range, the network does not fit the task, a probe's names are
+        taken or not those of the records before, or the checkpoint is truncated, foreign, of other
+        settings, or there although `resume` is False.
     KeyboardInterrupt
         On Ctrl-C, after the current step and the checkpoint.
 
@@ -211,6 +212,20 @@ def train(
     def due(step: float) -> bool:
         return step % eval_every == 0 or step == n_steps
 
+    def record() -> None:
+        row = {"step": state.step, "t": float(lr * state.step), **evaluate(net, sets)}
+        for probe in probes:
+            numbers = {name: float(number) for name, number in probe(net, sets).items()}
+            if taken := sorted(numbers.keys() & row.keys()):
+                raise ArgumentError("probes", ", ".join(taken), "is recorded already")
+            row.update(numbers)
+        if state.rows and (odd := sorted(state.rows[0].keys() ^ row.keys())):
+            requirement = "must be recorded from the start of a run to its end, or not at all"
+            raise ArgumentError("probes", ", ".join(odd), requirement)
+        state.rows.append(row)
+        if report:
+            report(row)
+
     # a checkpoint from the end of a shorter run holds an evaluation that this one does not make
     state.rows = [row for row in state.rows if due(row["step"])]
     status = Status.DONE
@@ -220,12 +235,7 @@ def train(
         while True:
             if due(state.step):
                 if not state.rows or state.rows[-1]["step"] != state.step:
-                    row = {"step": state.step, "t": float(lr * state.step), **evaluate(net, sets)}
-                    for probe in probes:
-                        row.update({name: float(n) for name, n in probe(net, sets).items()})
-                    state.rows.append(row)
-                    if report:
-                        report(row)
+                    record()
                 status = _status(state.rows, stop_accuracy, stop_delay)
                 if status == Status.NOT_FINITE:
                     break
@@ -241,6 +251,8 @@ def train(
             _check_same_world(net, state.task)
             if not math.isfinite(net.loss_and_gradient(draws.take(state.task), draws.ahead)):
                 status = Status.NOT_FINITE
+                if state.rows[-1]["step"] != state.step:
+                    record()
                 break
             _descend(net, lr, weight_decay)
             state.step += 1
@@ -379,7 +391,7 @@ def _dataset(
             "moment": ["before", "after"],
             "seed": settings["seed"],
         },
-        attrs=provenance(settings, settings["seed"]),
+        attrs={**provenance(settings, settings["seed"]), "cliff_kind": "run"},
     )
 
 
@@ -449,12 +461,15 @@ def _save_checkpoint(
     }
     arrays: dict[str, Any] = {f"before_{name}": array for name, array in before.items()}
     parameters = state.net.parameters.vector
-    write_atomic(
-        path,
-        lambda file: np.savez(
-            file, header=np.array(json.dumps(header)), parameters=parameters, **arrays
-        ),
-    )
+    try:
+        write_atomic(
+            path,
+            lambda file: np.savez(
+                file, header=np.array(json.dumps(header)), parameters=parameters, **arrays
+            ),
+        )
+    except ArgumentError as error:  # it was writable when the run began: no mistake in the call
+        raise OSError(f"no checkpoint could be written: {path}: {error.requirement}") from error
 
 
 def read_checkpoint(path: Path, settings: Mapping[str, Any], n_steps: int) -> _Checkpoint:
