@@ -392,7 +392,22 @@ def training_figure(run: xr.Dataset) -> Figure:
         for ax, moment in zip(row, run.moment.values, strict=True):
             image = attention(first, layer, moment, ax)
     figure.colorbar(image, ax=axes[1:], label="attention", shrink=0.6)
+    figure.suptitle(_heading(run), fontsize="medium")
     return figure
+
+
+def _heading(run: xr.Dataset) -> str:
+    """Which runs a picture shows, and those that went wrong."""
+    made = json.loads(run.attrs["parameters"])
+    text = "{model}, N = {n_pairs}, L = {n_labels}, learning rate {lr:g}".format(
+        **made["task"], **{name: made[name] for name in ("model", "lr")}
+    )
+    seeds, status = np.atleast_1d(run.seed.values), np.atleast_1d(run.status.values)
+    if len(seeds) > 1:
+        text += f", {len(seeds)} seeds (attention: seed {seeds[0]})"
+    for seed in seeds[status == "not finite"]:
+        text += f"\nseed {seed}: loss not finite at the end"
+    return text
 
 
 def loss_and_accuracies(run: xr.Dataset, ax: Axes) -> list[Line2D]:
@@ -564,6 +579,9 @@ def _bundle(
 ) -> list[Line2D]:
     values = run[name].transpose("step", ...).values
     lines = ax.plot(run.t, values, color=colour, ls=style, lw=1.5 if values.ndim == 1 else 0.9)
+    for line in lines:
+        if np.isfinite(line.get_ydata()).sum() < 2:  # a point makes no line
+            line.set_marker("o")
     lines[0].set_label(label)
     return lines
 

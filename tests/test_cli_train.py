@@ -138,12 +138,24 @@ def test_resume_goes_on_where_it_stopped(command, tmp_path):
 
 def test_infinite_loss_fails_and_keeps_the_curves(command, tmp_path):
     output = tmp_path / "run.nc"
-    code, _, err = command("--lr=1e4", "--steps=500", "--output", output)
+    code, out, err = command("--lr=1e4", "--steps=500", "--eval-every=1", "--output", output)
     assert code == 1
-    assert "no longer finite: seed 0 at step" in err
+    assert f"wrote {output}\n" in err
     with xr.open_dataset(output) as run:
         assert run.status.item() == "not finite"
-        assert np.isfinite(run.loss).all()
+        assert np.isfinite(run.loss[:-1]).all()
+        assert run.last_step == len(run.step) - 1 > 1
+        assert f"no longer finite: seed 0 at step {run.last_step.item()}, where" in err
+        assert f"not finite at step {run.last_step.item()}, loss" in out
+
+
+def test_runs_that_differ_in_their_end(command):
+    """One loss goes wrong at the first step, before the others are recorded again."""
+    code, out, _ = command("--seeds=0:2", "--lr=1e30", "--json", "--quiet")
+    assert code == 1
+    for run in json.loads(out)["runs"]:
+        assert (run["status"], run["steps"], run["loss"]) == ("not finite", 1, None)
+        assert run["t"] == pytest.approx(1e30)
 
 
 def test_a_divergence_in_the_last_update_fails(command):
@@ -155,13 +167,17 @@ def test_a_divergence_in_the_last_update_fails(command):
 
 def test_evaluation_seed_and_delay(command, tmp_path):
     output = tmp_path / "run.nc"
-    code, _, _ = command(
-        "--eval-seed=7", "--stop-accuracy=0.01", "--stop-delay=10", "--output", output
-    )
-    assert code == 0
+    options = ["--eval-seed=7", "--steps=200", "--p-novel=0", "--lr=0.5"]
+    assert command(*options, "--output", tmp_path / "whole.nc")[0] == 0
+    with xr.open_dataset(tmp_path / "whole.nc") as whole:
+        best = whole.accuracy.max().item()
+        reached = whole.step[int(whole.accuracy.values.argmax())].item()
+    assert 0 < reached < 190
+    stop = [f"--stop-accuracy={best}", "--stop-delay=10"]
+    assert command(*options, *stop, "--output", output)[0] == 0
     with xr.open_dataset(output) as run:
         assert json.loads(run.attrs["parameters"])["eval_seed"] == 7
-        assert run.last_step == 10 + run.step[int((run.accuracy.values >= 0.01).argmax())]
+        assert run.last_step == reached + 10
         assert run.status.item() == "accuracy reached"
 
 
@@ -171,6 +187,19 @@ def test_provenance_of_several_seeds(command, tmp_path):
     with xr.open_dataset(output) as runs:
         parameters = json.loads(runs.attrs["parameters"])
     assert parameters["seed"] == parameters["net_seed"] == parameters["task"]["seed"] == [3, 1]
+
+
+def test_several_networks_on_one_task(command, tmp_path):
+    for seed in (3, 1):
+        (tmp_path / str(seed)).mkdir()
+    options = ["--seeds=3,1", "--task-seed=5", "--steps=0", "--output", tmp_path / "run.nc"]
+    assert command(*options, "--checkpoint", tmp_path / "{seed}/run.npz")[0] == 0
+    with xr.open_dataset(tmp_path / "run.nc") as runs:
+        parameters = json.loads(runs.attrs["parameters"])
+        assert runs.loss[0] != runs.loss[1]
+    assert parameters["task"]["seed"] == 5
+    assert parameters["net_seed"] == [3, 1]
+    assert (tmp_path / "3/run.npz").is_file()
 
 
 def test_stops_at_an_accuracy(command):
@@ -223,6 +252,12 @@ def test_stops_at_an_accuracy(command):
         (["--seeds=0:2", "--checkpoint=run.npz"], "--checkpoint"),
         (["--checkpoint=/missing/run.npz"], "--checkpoint"),
         (["--output=/missing/run.nc"], "--output"),
+        (["--output=/dev/null"], "--output"),
+        (["--output="], "--output"),
+        (["--output=/"], "--output"),
+        (["--model=minimal", "--label-bias=1e39"], "--label-bias"),
+        (["--task-seed=-1"], "--task-seed"),
+        (["--seeds=0:2", "--checkpoint={seed}/run.npz"], "--checkpoint"),
         (["--plot=run.txt"], "--plot"),
     ],
 )
@@ -335,8 +370,8 @@ class Made:
         return Half, ()
 
 
-if __name__ == "__main__" and sys.argv[1] == "here":
-    sys.modules["cliff.cli.train"]._show_and_train = lambda *_: Half()
+if __name__ == "__main__" and sys.argv[1] != "another process":
+    setattr(sys.modules["cliff.cli.train"], sys.argv[1], lambda *_: Half())
     main(["train"])
 if __name__ == "__main__":
     run = Run("minimal", Task(n_pairs=2, n_labels=4), 0, 1, callbacks=[Made()])
@@ -345,8 +380,15 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(("where", "said"), [("here", "cliff: interrupted\n"), ("in another", "")])
-def test_ctrl_c_that_leaves_an_object_half_made(tmp_path, where, said):
+@pytest.mark.parametrize(
+    ("where", "said", "expected"),
+    [
+        ("announce_compiling", "cliff: interrupted\n", 130),
+        ("_show_and_train", "cliff: interrupted\n", 130),
+        ("another process", "", 0),
+    ],
+)
+def test_ctrl_c_that_leaves_an_object_half_made(tmp_path, where, said, expected):
     """As the compiler's, whose destructor then raises: nobody hears of that."""
     script = tmp_path / "script.py"
     script.write_text(HALF_MADE)
@@ -357,4 +399,4 @@ def test_ctrl_c_that_leaves_an_object_half_made(tmp_path, where, said):
     assert process.stdout.readline() == "begun\n"
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
-    assert err.lstrip("\n") == said
+    assert (err, process.returncode) == (said, expected)

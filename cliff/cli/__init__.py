@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from cliff.checks import ArgumentError
 from cliff.cli.common import ComputationFailed, Interrupted, describe
@@ -24,8 +25,20 @@ from cliff.cli.train import train
 # typer brings its own copy of click, and names this class only through its children
 ParserError: type[Exception] = typer.BadParameter.__mro__[2]
 
+
+class _Commands(TyperGroup):
+    """Commands whose Ctrl-C is told as all else that ends them; typer's exit has no words."""
+
+    def invoke(self, context: Any) -> Any:
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt as error:
+            raise Interrupted("interrupted") from error
+
+
 app = typer.Typer(
     name="cliff",
+    cls=_Commands,
     help="The loss landscape behind the sudden emergence of in-context learning.",
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -59,10 +72,10 @@ def _run(arguments: Sequence[str] | None) -> int:
         return _complain(describe(error), 2)
     except (ComputationFailed, OSError, MemoryError) as error:
         return _complain(str(error) or type(error).__name__, 1)
-    except (KeyboardInterrupt, typer.Abort, Interrupted) as error:
+    except Interrupted as error:
         # objects that Ctrl-C left half made, llvmlite's above all, may complain when they go
         sys.unraisablehook = lambda _: None
-        return _complain(str(error) or "interrupted", 130)
+        return _complain(str(error), 130)
 
 
 def _complain(message: str, code: int) -> int:

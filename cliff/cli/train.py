@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cliff.checks import ArgumentError, choice
+from cliff.checks import ArgumentError, choice, integer
 from cliff.cli.common import (
     ComputationFailed,
     Interrupted,
     Json,
-    Labels,
     Output,
     Pairs,
     Plot,
@@ -41,15 +40,28 @@ MOST_SEEDS = 10_000
 
 def train(
     pairs: Pairs = 8,
-    labels: Labels = 32,
+    labels: Annotated[
+        int, typer.Option("--labels", "-L", help="Labels L, at least the classes in a context.")
+    ] = 32,
     classes: Annotated[int, typer.Option(help="Classes K, at least L.")] = 512,
     dim: Annotated[int, typer.Option(help="Dimension D of items and label vectors.")] = 63,
-    noise: Annotated[float, typer.Option(help="Spread of the items of a class.")] = 0.1,
-    zipf_exponent: Annotated[float, typer.Option(help="Exponent of the class frequencies.")] = 0.0,
+    noise: Annotated[
+        float, typer.Option(help="Spread of the items of a class, at most 1e6.")
+    ] = 0.1,
+    zipf_exponent: Annotated[
+        float, typer.Option(help="Exponent of the frequencies of the known classes, at most 10.")
+    ] = 0.0,
     burstiness: Annotated[
-        int, typer.Option("--burstiness", "-B", help="Times a class occurs in a bursty context.")
+        int,
+        typer.Option(
+            "--burstiness",
+            "-B",
+            help="Times a class occurs in a bursty context; 0 makes all known ones independent.",
+        ),
     ] = 1,
-    p_bursty: Annotated[float, typer.Option(help="Bursty share of the known sequences.")] = 1.0,
+    p_bursty: Annotated[
+        float, typer.Option(help="Bursty share of the sequences that are not novel.")
+    ] = 1.0,
     p_novel: Annotated[float, typer.Option(help="Share of sequences with fresh classes.")] = 1.0,
     novel: Annotated[
         int | None,
@@ -76,7 +88,12 @@ def train(
         int | None, typer.Option(help="Seed of the held-out sequences, if not the run's own.")
     ] = None,
     seeds: Annotated[
-        str | None, typer.Option(help="Several runs side by side: 0:6, or 1,5,7.")
+        str | None,
+        typer.Option(help="Several runs side by side: 0:6, or 1,5,7. In place of --seed."),
+    ] = None,
+    task_seed: Annotated[
+        int | None,
+        typer.Option(help="Seed of the centres and label vectors, if not the run's own."),
     ] = None,
     processes: Annotated[
         int | None, typer.Option(help="Runs at a time; by default one on each core.")
@@ -106,6 +123,8 @@ def train(
     if processes is not None and processes < 1:
         raise ArgumentError("processes", processes, "must be at least 1")
     choice("model", model, ("transformer", "minimal"))
+    if task_seed is not None:
+        integer("task_seed", task_seed, 0)
     keep = _checkpoint(checkpoint, output, resume, len(chosen))
     kept = [None if keep is None else keep.replace("{seed}", str(number)) for number in chosen]
     check_outputs(output, plot, *(Path(name) for name in kept if name))
@@ -146,7 +165,7 @@ def train(
     runs = [
         Run(
             model,
-            Task(**task, seed=number),
+            Task(**task, seed=number if task_seed is None else task_seed),
             number,
             steps,
             network,
@@ -157,15 +176,14 @@ def train(
     announce_compiling(quiet)
     result = _train(runs, processes, quiet)
     if output is not None:
-        from cliff.store import save_dataset
+        from cliff.store import save
 
-        save_dataset(result, output, "run")
+        save(result, output)
+        say(f"wrote {output}", quiet)
     if plot is not None:
         draw(result, plot)
+        say(f"wrote {plot}", quiet)
     _tell(result, as_json)
-    for path in (output, plot):
-        if path is not None:
-            say(f"wrote {path}", quiet)
 
 
 def draw(result: xr.Dataset, path: Path) -> None:
@@ -195,12 +213,12 @@ def _seeds(text: str) -> list[int]:
 def _checkpoint(given: Path | None, output: Path | None, resume: bool, n_runs: int) -> str | None:
     """Name of the checkpoints, in which {seed} stands for the seed."""
     if given is not None:
-        if n_runs > 1 and "{seed}" not in given.name:
+        if n_runs > 1 and "{seed}" not in str(given):
             raise ArgumentError("checkpoint", str(given), "must contain {seed}, one for each run")
         return str(given)
     if output is not None:
         middle = ".{seed}" if n_runs > 1 else ""
-        return str(output.with_suffix(f"{middle}.checkpoint.npz"))
+        return str(output.parent / f"{output.stem}{middle}.checkpoint.npz")
     if resume:
         raise ArgumentError("resume", "", "needs --checkpoint or --output, to know the file")
     return None
@@ -228,7 +246,9 @@ def _show_and_train(runs: list[Run], processes: int | None, quiet: bool) -> xr.D
     lines = {run.seed: progress.add_task("", total=run.n_steps) for run in runs}
 
     def report(seed: int, row: dict[str, float]) -> None:
-        values = "  ".join(f"{name} {row[name]:.2f}" for name in SHOWN)
+        values = " ".join(
+            f"{name} {row[name]:.2f}" for name in SHOWN
+        )  # and the time, in 80 columns
         text = f"seed {seed}  {row['step']}/{runs[0].n_steps}  {values}"
         progress.start()
         progress.update(lines[seed], completed=row["step"], description=text)
@@ -262,7 +282,7 @@ def _tell(result: xr.Dataset, as_json: bool) -> None:
     each = [result.sel(seed=seed) for seed in result.seed] if "seed" in result.dims else [result]
     summaries = []
     for run in each:
-        last = run.dropna("step", subset=["loss"]).isel(step=-1)
+        last = run.sel(step=slice(None, run.last_step.item())).isel(step=-1)
         summaries.append(
             {
                 "seed": int(run.seed),
@@ -281,4 +301,4 @@ def _tell(result: xr.Dataset, as_json: bool) -> None:
     failed = [summary for summary in summaries if summary["status"] == Status.NOT_FINITE]
     if failed:
         where = ", ".join("seed {seed} at step {steps}".format(**summary) for summary in failed)
-        raise ComputationFailed(f"the loss was no longer finite: {where}; the curves were kept")
+        raise ComputationFailed(f"the loss was no longer finite: {where}, where the curves end")
