@@ -354,7 +354,7 @@ def attend_backward(attention, left, right, last, labels, contents, start, windo
     by_position = np.zeros((window, width), contents.dtype)
     by_item = np.zeros((size, n_tokens // 2 + 1, width), contents.dtype)
     by_label = np.zeros((n_labels, width), contents.dtype)
-    slopes = np.empty((n_tokens, n_tokens), contents.dtype)
+    slopes = np.zeros((n_tokens, n_tokens), contents.dtype)  # what no token sees stays zero
     mixed = np.empty((n_tokens + ROWS, padded), contents.dtype)
     packed = np.empty((n_tokens, COLUMNS), contents.dtype)
     nothing = np.zeros(n_tokens, contents.dtype)
@@ -365,10 +365,10 @@ def attend_backward(attention, left, right, last, labels, contents, start, windo
             own = last[b] if i == n_tokens - 1 else nothing
             first_factor, second_factor = left[0][b, i], left[1][b, i]
             mean = contents.dtype.type(0)
-            for j in range(n_tokens):
+            for j in range(i + 1):
                 slope[j] = first_factor * right[0][b, j] + second_factor * right[1][b, j] + own[j]
                 mean += row[j] * slope[j]
-            for j in range(n_tokens):
+            for j in range(i + 1):
                 slope[j] = row[j] * (slope[j] - mean)
         multiply_causal(slopes, contents[b], mixed, packed)
         for i in range(n_tokens):
