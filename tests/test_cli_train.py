@@ -347,6 +347,8 @@ def test_ctrl_c_while_the_processes_start(tmp_path, start, delay):
 
 
 HALF_MADE = """
+import ctypes
+import signal
 import sys
 import time
 from contextlib import suppress
@@ -356,10 +358,18 @@ from cliff.network.runs import Run, run_all
 from cliff.task import Task
 
 
+def wait():
+    print("begun", flush=True)
+    time.sleep(60)
+
+
 class Half:
     def __init__(self):
-        print("begun", flush=True)
-        time.sleep(60)
+        if sys.argv[1] == "announce_compiling":
+            ctypes.CFUNCTYPE(None)(wait)()  # which swallows exceptions, as LLVM's callbacks do
+        if sys.argv[1] == "_show_and_train":
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # as for a second Ctrl-C
+        wait()
 
     def __del__(self):
         raise AttributeError("cannot be destroyed")

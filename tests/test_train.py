@@ -434,6 +434,26 @@ def test_ctrl_c_keeps_what_is_done(tmp_path):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.parametrize("moment", ["after", "not finite"])
+def test_ctrl_c_at_the_end_is_not_lost(tmp_path, monkeypatch, moment):
+    """Or a process that is told to go while it ends a run would wait for the next for good."""
+    maps, calls = module.attention_maps, []
+
+    def press(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return maps(*arguments)
+
+    monkeypatch.setattr(module, "attention_maps", press)
+    path = tmp_path / "run.npz"
+    options = {**OPTIONS, "lr": 1e30} if moment == "not finite" else OPTIONS
+    with pytest.raises(KeyboardInterrupt):
+        train(network(), TASK, 20, **options, checkpoint=path)
+    assert len(calls) == 2
+    assert step_of(path) == (0 if moment == "not finite" else 20)
+
+
 KILLED = """
 import sys
 from cliff.network.train import train

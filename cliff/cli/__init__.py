@@ -6,8 +6,11 @@ it runs, so that ``cliff --help`` is there at once.
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import typer
@@ -63,9 +66,31 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(_run(arguments))
 
 
+@contextmanager
+def _leaving_at_once() -> Iterator[None]:
+    """End the process on Ctrl-C where nothing is under way that has to be kept.
+
+    Raised as an exception, Ctrl-C is lost if it comes amid a callback of the compiler or of an
+    import. What has to be kept sees to Ctrl-C itself: a `Bar`, a run's steps, runs side by side.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # and not ignored, as in a shell's background jobs
+
+        def leave(*_: object) -> None:
+            _complain("interrupted", 130)
+            os._exit(130)
+
+        signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _run(arguments: Sequence[str] | None) -> int:
     try:
-        return int(app(args=arguments, prog_name="cliff", standalone_mode=False) or 0)
+        with _leaving_at_once():
+            return int(app(args=arguments, prog_name="cliff", standalone_mode=False) or 0)
     except ParserError as error:
         return _complain(error.format_message(), 2)  # type: ignore[attr-defined]
     except ArgumentError as error:
@@ -79,5 +104,5 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _complain(message: str, code: int) -> int:
-    print("cliff:", " ".join(message.split()), file=sys.stderr)
+    print("cliff:", " ".join(message.split()), file=sys.stderr, flush=True)
     return code

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -256,10 +259,24 @@ def _show_and_train(runs: list[Run], processes: int | None, quiet: bool) -> xr.D
     try:
         if len(runs) == 1:
             return runs[0](report)
-        return side_by_side(run_all(runs, processes, report), [run.seed for run in runs])
+        with _raising_interrupt():  # the other processes have to be told, and waited for
+            results = run_all(runs, processes, report)
+        return side_by_side(results, [run.seed for run in runs])
     finally:
         if progress.live.is_started:
             progress.stop()
+
+
+@contextmanager
+def _raising_interrupt() -> Iterator[None]:
+    """Have Ctrl-C raise KeyboardInterrupt."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _lines(quiet: bool) -> Progress:

@@ -413,6 +413,8 @@ def _deferred_interrupt() -> Iterator[list[int]]:
         yield received
     finally:
         signal.signal(signal.SIGINT, previous)
+    if received:  # since it was last looked for
+        raise KeyboardInterrupt
 
 
 @dataclass(frozen=True)
