@@ -77,7 +77,7 @@ def _leaving_at_once() -> Iterator[None]:
     if before is signal.default_int_handler:  # and not ignored, as in a shell's background jobs
 
         def leave(*_: object) -> None:
-            _complain("interrupted", 130)
+            os.write(2, b"cliff: interrupted\n")  # print may be what was interrupted
             os._exit(130)
 
         signal.signal(signal.SIGINT, leave)
@@ -104,5 +104,5 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _complain(message: str, code: int) -> int:
-    print("cliff:", " ".join(message.split()), file=sys.stderr, flush=True)
+    print("cliff:", " ".join(message.split()), file=sys.stderr)
     return code

@@ -249,9 +249,8 @@ def _show_and_train(runs: list[Run], processes: int | None, quiet: bool) -> xr.D
     lines = {run.seed: progress.add_task("", total=run.n_steps) for run in runs}
 
     def report(seed: int, row: dict[str, float]) -> None:
-        values = " ".join(
-            f"{name} {row[name]:.2f}" for name in SHOWN
-        )  # and the time, in 80 columns
+        # with the time that is left, in 80 columns
+        values = " ".join(f"{name} {row[name]:.2f}" for name in SHOWN)
         text = f"seed {seed}  {row['step']}/{runs[0].n_steps}  {values}"
         progress.start()
         progress.update(lines[seed], completed=row["step"], description=text)
