@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cliff.checks import ArgumentError, integer
-from cliff.store import check_writable, open_dataset, provenance, save_dataset
+from cliff.store import check_writable, open_dataset, provenance, save
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -324,7 +324,7 @@ class _Table:
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        save_dataset(self.to_dataset(), path, "sweep")
+        save(self.to_dataset(), path)
 
     def resume(self, path: str | os.PathLike[str]) -> None:
         """Take over what a file of the same sweep holds."""

@@ -23,7 +23,7 @@ from cliff import Task, sweep
 from cliff.cli.common import Bar
 from cliff.network.runs import Run, one_thread_each
 from cliff.parallel import n_cores
-from cliff.store import load, provenance, save_dataset
+from cliff.store import load, provenance, save
 from figures import HERE
 
 RUNS = HERE / "runs"
@@ -94,7 +94,7 @@ class _Train:
         began = time.perf_counter()
         file = self.folder / one.file
         if not file.exists():
-            save_dataset(one.run(), file, "run")
+            save(one.run(), file)
         result = load(file)
         last = result.isel(step=-1)
         return {

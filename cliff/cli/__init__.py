@@ -7,17 +7,15 @@ it runs, so that ``cliff --help`` is there at once.
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from cliff.checks import ArgumentError
-from cliff.cli.common import ComputationFailed, Interrupted, describe
+from cliff.cli.common import ComputationFailed, Interrupted, describe, on_interrupt
 from cliff.cli.compare import compare
 from cliff.cli.derive import derive
 from cliff.cli.flow import flow
@@ -66,30 +64,19 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(_run(arguments))
 
 
-@contextmanager
-def _leaving_at_once() -> Iterator[None]:
+def _leave(*_: object) -> None:
     """End the process on Ctrl-C where nothing is under way that has to be kept.
 
     Raised as an exception, Ctrl-C is lost if it comes amid a callback of the compiler or of an
     import. What has to be kept sees to Ctrl-C itself: a `Bar`, a run's steps, runs side by side.
     """
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler:  # and not ignored, as in a shell's background jobs
-
-        def leave(*_: object) -> None:
-            os.write(2, b"cliff: interrupted\n")  # print may be what was interrupted
-            os._exit(130)
-
-        signal.signal(signal.SIGINT, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+    os.write(2, b"cliff: interrupted\n")  # print may be what was interrupted
+    os._exit(130)
 
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
-        with _leaving_at_once():
+        with on_interrupt(_leave):
             return int(app(args=arguments, prog_name="cliff", standalone_mode=False) or 0)
     except ParserError as error:
         return _complain(error.format_message(), 2)  # type: ignore[attr-defined]

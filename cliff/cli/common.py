@@ -8,8 +8,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -57,6 +59,18 @@ class ComputationFailed(Exception):
 
 class Interrupted(Exception):
     """Ctrl-C; the message says what was kept. Exit code 130."""
+
+
+@contextmanager
+def on_interrupt(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Answer Ctrl-C with a handler, unless it is ignored, as in a shell's background jobs."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def label_bias_of(text: str) -> float | str:

@@ -44,7 +44,7 @@ def compare(
     check_outputs(output, plot)
     from cliff.compare import compare as hold_together
     from cliff.compare import law_of
-    from cliff.store import open_dataset, save_dataset
+    from cliff.store import open_dataset, save
 
     trained = _open(run, "run", "run")
     tests = [_open(path, "run", "test") for path in test or ()]
@@ -61,7 +61,7 @@ def compare(
 
         result = hold_together(trained, tests, used, fit=fit, progress=progress)
     if output is not None:
-        save_dataset(result, output, "comparison")
+        save(result, output)
         result = open_dataset(output, "comparison")
     if plot is not None:
         draw(result, plot)

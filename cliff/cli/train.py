@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +22,7 @@ from cliff.cli.common import (
     announce_compiling,
     check_outputs,
     label_bias_of,
+    on_interrupt,
     print_json,
     say,
 )
@@ -258,24 +257,13 @@ def _show_and_train(runs: list[Run], processes: int | None, quiet: bool) -> xr.D
     try:
         if len(runs) == 1:
             return runs[0](report)
-        with _raising_interrupt():  # the other processes have to be told, and waited for
+        # raised, for the other processes to be told of it, and waited for
+        with on_interrupt(signal.default_int_handler):
             results = run_all(runs, processes, report)
         return side_by_side(results, [run.seed for run in runs])
     finally:
         if progress.live.is_started:
             progress.stop()
-
-
-@contextmanager
-def _raising_interrupt() -> Iterator[None]:
-    """Have Ctrl-C raise KeyboardInterrupt."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _lines(quiet: bool) -> Progress:

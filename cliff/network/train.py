@@ -213,6 +213,8 @@ def train(
         return step % eval_every == 0 or step == n_steps
 
     def record() -> None:
+        if state.rows and state.rows[-1]["step"] == state.step:
+            return
         row = {"step": state.step, "t": float(lr * state.step), **evaluate(net, sets)}
         for probe in probes:
             numbers = {name: float(number) for name, number in probe(net, sets).items()}
@@ -234,8 +236,7 @@ def train(
     with np.errstate(all="ignore"), _deferred_interrupt() as interrupted:
         while True:
             if due(state.step):
-                if not state.rows or state.rows[-1]["step"] != state.step:
-                    record()
+                record()
                 status = _status(state.rows, stop_accuracy, stop_delay)
                 if status == Status.NOT_FINITE:
                     break
@@ -251,8 +252,7 @@ def train(
             _check_same_world(net, state.task)
             if not math.isfinite(net.loss_and_gradient(draws.take(state.task), draws.ahead)):
                 status = Status.NOT_FINITE
-                if state.rows[-1]["step"] != state.step:
-                    record()
+                record()
                 break
             _descend(net, lr, weight_decay)
             state.step += 1
