@@ -9,7 +9,7 @@ from typing import Any
 
 _HOME = {
     # landscape → flow → trajectory → analysis
-    "NestedLogit": "cliff.landscape",
+    "NestedLogit": "cliff.nested_logit",
     "integrate": "cliff.flow",
     "integrate_ensemble": "cliff.flow",
     "Trajectory": "cliff.trajectory",
@@ -19,7 +19,7 @@ _HOME = {
     "Task": "cliff.task",
     "Transformer": "cliff.network.transformer",
     "MinimalHead": "cliff.network.minimal",
-    "train": "cliff.network.train",
+    "train": "cliff.network.training",
     # over parameters, and from disk
     "sweep": "cliff.sweeps",
     "save": "cliff.store",

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cliff.checks import ArgumentError, choice, finite_array, integer, real
 from cliff.flow import integrate, integrate_ensemble
-from cliff.landscape import PARAMETERS, NestedLogit
+from cliff.nested_logit import PARAMETERS, NestedLogit
 from cliff.trajectory import Ensemble, Trajectory
 from cliff.valleys import UNDECIDED, identify
 

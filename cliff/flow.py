@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from cliff.checks import ArgumentError, choice, finite_array, integer, real
 from cliff.kernels.integrate import compile_mobility, integrate_batch
-from cliff.kernels.landscape import evaluate_batch
-from cliff.landscape import POSITIONS, NestedLogit
+from cliff.kernels.nested_logit import evaluate_batch
+from cliff.nested_logit import POSITIONS, NestedLogit
 from cliff.parallel import in_parallel, split
 from cliff.trajectory import (
     LEVELS,

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from cliff.checks import ArgumentError, finite_array, real
 
 if TYPE_CHECKING:
-    from cliff.landscape import NestedLogit
+    from cliff.nested_logit import NestedLogit
 
 Array = NDArray[np.float64]
 

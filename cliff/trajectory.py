@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cliff.checks import ArgumentError
-from cliff.landscape import NestedLogit
+from cliff.nested_logit import NestedLogit
 from cliff.store import open_dataset, provenance, save_dataset
 
 if TYPE_CHECKING:

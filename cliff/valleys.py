@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from cliff.checks import finite_array
 
 if TYPE_CHECKING:
-    from cliff.landscape import NestedLogit
+    from cliff.nested_logit import NestedLogit
 
 UNDECIDED = -1
 """Label of an end that lies in no valley, or not yet."""

@@ -11,7 +11,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from cliff import plots
-from cliff.network.train import State, make_network, train
+from cliff.network.training import State, make_network, train
 from figures.ensembles import Case, case, gather, train_all, until_the_fall
 
 CAPTION = """

@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from cliff import plots
-from cliff.compare import Curves, MobilityLaw, initial_mobilities, mobilities
+from cliff.comparison import Curves, MobilityLaw, initial_mobilities, mobilities
 from cliff.network.logits import LOGITS
 from cliff.store import open_dataset, provenance
 from figures import HERE

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from cliff import plots
-from cliff.compare import MobilityLaw, curves_of, fall, match_gradients, set_clock
+from cliff.comparison import MobilityLaw, curves_of, fall, match_gradients, set_clock
 from cliff.network.logits import LOGITS
 from cliff.store import open_dataset
 from figures import HERE

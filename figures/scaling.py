@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from cliff import NestedLogit, integrate, plots
 from cliff.analysis import local_exponents
-from cliff.kernels.landscape import EXACT, evaluate_batch
+from cliff.kernels.nested_logit import EXACT, evaluate_batch
 from cliff.store import provenance
 from cliff.theory import transition_time
 

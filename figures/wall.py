@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from cliff import plots
-from cliff.compare import fall
+from cliff.comparison import fall
 from figures.ensembles import Case, case, gather, train_all, until_the_fall
 from figures.prediction import fitted_law
 

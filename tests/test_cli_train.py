@@ -13,7 +13,7 @@ import pytest
 import xarray as xr
 
 from cliff.cli import main
-from cliff.network.train import train
+from cliff.network.training import train
 from cliff.network.transformer import Transformer
 from cliff.task import Task
 

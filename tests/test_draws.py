@@ -8,7 +8,7 @@ import pytest
 from numba import config
 
 from cliff.network.draws import Draws
-from cliff.network.train import train
+from cliff.network.training import train
 from cliff.network.transformer import Transformer
 from cliff.task import DATA, Task, stream
 

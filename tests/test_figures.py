@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from cliff.analysis import FlowMetric
-from cliff.compare import fall
+from cliff.comparison import fall
 from cliff.store import open_dataset
 from figures import HERE, NAMES
 from figures.ensembles import case, until_the_fall

@@ -6,7 +6,7 @@ import pytest
 from cliff import plots
 from cliff.analysis import FlowMetric
 from cliff.network.runs import side_by_side
-from cliff.network.train import train
+from cliff.network.training import train
 from cliff.network.transformer import Transformer
 from cliff.plots import (
     ACCURACY_STYLES,

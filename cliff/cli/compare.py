@@ -42,8 +42,8 @@ def compare(
     are matched on RUN and then predict the transition times of the --test runs.
     """
     check_outputs(output, plot)
-    from cliff.compare import compare as hold_together
-    from cliff.compare import law_of
+    from cliff.comparison import compare as hold_together
+    from cliff.comparison import law_of
     from cliff.store import open_dataset, save
 
     trained = _open(run, "run", "run")

@@ -222,7 +222,7 @@ def draw(dataset: xr.Dataset, path: Path) -> None:
     import numpy as np
 
     from cliff import plots
-    from cliff.landscape import PARAMETERS
+    from cliff.nested_logit import PARAMETERS
 
     function = metric_behind(dataset)
     paths: list[Any] = []

@@ -281,7 +281,7 @@ def _lines(quiet: bool) -> Progress:
 
 def _tell(result: xr.Dataset, as_json: bool) -> None:
     """Print where the runs ended, and fail if the loss of one did not stay finite."""
-    from cliff.network.train import Status
+    from cliff.network.training import Status
 
     each = [result.sel(seed=seed) for seed in result.seed] if "seed" in result.dims else [result]
     summaries = []

@@ -9,7 +9,7 @@ from numba import carray, cfunc, njit, types
 from numba.extending import intrinsic
 
 from cliff.kernels import entry
-from cliff.kernels.landscape import evaluate, workspace
+from cliff.kernels.nested_logit import evaluate, workspace
 
 RUNNING, DONE, STEP_LIMIT, STEP_TOO_SMALL, NOT_FINITE = range(5)
 """States of a trajectory. RUNNING: the call's budget of steps ended first; call again to go on."""
@@ -167,7 +167,7 @@ def integrate_batch(
     Parameters
     ----------
     positions, n : int
-        As in `cliff.kernels.landscape.evaluate`.
+        As in `cliff.kernels.nested_logit.evaluate`.
     p : int
         Components that move, 3 or 4.
     excess : float64 array, shape (m,)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from cliff.checks import choice, integer
 from cliff.network.layers import Network
-from cliff.network.train import (
+from cliff.network.training import (
     MODELS,
     Callback,
     Probe,

@@ -8,7 +8,7 @@ from scipy.integrate import solve_ivp
 from cliff import NestedLogit, integrate_ensemble
 from cliff.flow import VectorField
 from cliff.kernels import simd
-from cliff.kernels.landscape import evaluate_batch
+from cliff.kernels.nested_logit import evaluate_batch
 
 jax = pytest.importorskip("jax")
 jnp = pytest.importorskip("jax.numpy")

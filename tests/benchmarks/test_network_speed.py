@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import cliff.network.train as training
+import cliff.network.training as training
 from cliff.network.draws import Draws
 from cliff.network.transformer import Transformer
 from cliff.parallel import n_cores

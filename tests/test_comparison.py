@@ -11,7 +11,7 @@ import xarray as xr
 from cliff import MinimalHead, NestedLogit, Task, Transformer, train
 from cliff.checks import ArgumentError
 from cliff.cli import _run
-from cliff.compare import (
+from cliff.comparison import (
     Curves,
     MobilityLaw,
     compare,

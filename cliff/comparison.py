@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cliff.checks import ArgumentError
 from cliff.flow import integrate
-from cliff.landscape import NestedLogit
+from cliff.nested_logit import NestedLogit
 from cliff.network.logits import LOGITS
 from cliff.store import provenance
 from cliff.trajectory import Trajectory

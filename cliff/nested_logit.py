@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cliff.checks import ArgumentError, choice, finite_array, integer, real
-from cliff.kernels import landscape as kernels
+from cliff.kernels import nested_logit as kernels
 from cliff.parallel import in_parallel, split
 
 Array = NDArray[np.float64]

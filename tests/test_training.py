@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import cliff.network.train as module
+import cliff.network.training as module
 from cliff.checks import ArgumentError
 from cliff.kernels import network as kernels
 from cliff.network.measures import evaluate, evaluation_sets
 from cliff.network.minimal import MinimalHead
 from cliff.network.runs import Run, run_all, side_by_side
-from cliff.network.train import load_network, train
+from cliff.network.training import load_network, train
 from cliff.network.transformer import Transformer
 from cliff.store import load, open_dataset, save_dataset
 from cliff.task import DATA, Task, stream
@@ -456,7 +456,7 @@ def test_ctrl_c_at_the_end_is_not_lost(tmp_path, monkeypatch, moment):
 
 KILLED = """
 import sys
-from cliff.network.train import train
+from cliff.network.training import train
 from cliff.network.transformer import Transformer
 from cliff.store import save_dataset
 from cliff.task import Task
@@ -631,7 +631,7 @@ def test_bad_arguments_are_named(changes, argument):
 
 
 def test_examples_in_the_docstrings():
-    for name in ("cliff.task", "cliff.network.transformer", "cliff.network.train"):
+    for name in ("cliff.task", "cliff.network.transformer", "cliff.network.training"):
         result = doctest.testmod(importlib.import_module(name))
         assert result.attempted > 2
         assert result.failed == 0

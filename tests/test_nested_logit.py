@@ -87,7 +87,7 @@ def test_gradient_and_hessian_equal_high_precision_differences(positions, n, lab
 
 def test_gradient_is_the_slope_of_the_loss_at_large_n(rng):
     """Beyond NEAR labels are summed by a series: check it against the kernel without one."""
-    from cliff.kernels import landscape as kernels
+    from cliff.kernels import nested_logit as kernels
 
     for n, labels in [(33, 50), (64, 256), (300, 1200), (1024, 1024)]:
         model = NestedLogit(n, labels, label_bias="free")
