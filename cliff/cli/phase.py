@@ -146,10 +146,8 @@ def phase(
             )
         except (SweepBroken, SweepIncomplete) as error:
             raise ComputationFailed(str(error)) from None
-        stopped = bar.stopped
     if not (dataset["outcome"] == DONE).any():
-        if stopped:
-            raise KeyboardInterrupt
+        bar.stop.raise_if_made()
         raise ComputationFailed(f"no cell could be computed: {_list(_counts(dataset))}")
     if plot is not None:
         draw(dataset, plot)
@@ -157,8 +155,7 @@ def phase(
     for path in (output, plot):
         if path is not None and not as_json:
             say(f"wrote {path}", quiet)
-    if stopped:
-        raise KeyboardInterrupt
+    bar.stop.raise_if_made()
     return 0
 
 
