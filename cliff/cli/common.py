@@ -139,13 +139,17 @@ def announce_compiling(quiet: bool = False) -> None:
     """Say "compiling (once)" on standard error if numba finds no compiled kernel on disk."""
     from numba.core import event
 
+    from cliff.kernels.cache import cache_directory
+
+    kept = "once" if cache_directory() else "each time: the cache directory cannot be written to"
+
     class Announcer(event.Listener):
         said = quiet
 
         def on_start(self, event: Any) -> None:
             if not self.said:
                 self.said = True
-                say("compiling (once) ...")
+                say(f"compiling ({kept}) ...")
 
         def on_end(self, event: Any) -> None:
             pass
@@ -161,6 +165,8 @@ def check_outputs(output: Path | None, plot: Path | None, *others: Path) -> None
     from cliff.store import check_writable
 
     if output is not None:
+        if output.suffix.lower() != ".nc":
+            raise ArgumentError("output", str(output), "must end in .nc: results are NetCDF files")
         check_writable(output, "output")
     if plot is not None:
         check_writable(plot, "plot")
