@@ -24,19 +24,27 @@ class ArgumentError(ValueError):
     value : object
         What was given.
     requirement : str
-        What would be right, as the end of the sentence "argument=value: ..."; the message shows the
-        value as Python code, a string in quotes.
+        What would be right, as the end of the sentence "argument=value: ...". There a string that
+        reads as a number has quotes, since nothing else would be wrong with it.
     """
 
     def __init__(self, argument: str, value: object, requirement: str) -> None:
         self.argument = argument
         self.value = value
         self.requirement = requirement
-        super().__init__(f"{argument}={shorten(repr(value))}: {requirement}")
+        shown = repr(value) if _reads_as_number(value) else value
+        super().__init__(f"{argument}={shorten(shown)}: {requirement}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         # an exception that crosses a process pool is rebuilt from its constructor's arguments
         return type(self), (self.argument, self.value, self.requirement)
+
+
+def _reads_as_number(value: object) -> bool:
+    try:
+        return isinstance(value, str) and math.isfinite(float(value))
+    except ValueError:
+        return False
 
 
 def shorten(value: object) -> str:

@@ -170,8 +170,8 @@ def test_large_batches_do_not_depend_on_how_they_are_cut(rng):
         ({"n_pairs": True}, "n_pairs=True"),
         ({"n_pairs": 8, "n_labels": 7}, "n_labels=7: must be at least the number of pairs, 8"),
         ({"n_labels": "32"}, "n_labels='32': must be an integer"),
-        ({"positions": "sinusoidal"}, "positions='sinusoidal': must be one of exact, mean"),
-        ({"label_bias": "loose"}, "label_bias='loose'"),
+        ({"positions": "sinusoidal"}, "positions=sinusoidal: must be one of exact, mean"),
+        ({"label_bias": "loose"}, "label_bias=loose"),
         ({"label_bias": np.nan}, "label_bias=nan"),
     ],
 )
