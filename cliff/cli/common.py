@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -42,7 +42,8 @@ Pairs = Annotated[int, typer.Option("--pairs", "-N", help="Item-label pairs N in
 Labels = Annotated[int, typer.Option("--labels", "-L", help="Label classes L, at least N.")]
 TEnd = Annotated[float, typer.Option("--t-end", help="End of the flow (gradient-flow time).")]
 Positions = Annotated[
-    str, typer.Option("--positions", help="exact (average over the slots) or mean (mean field).")
+    Literal["exact", "mean"],
+    typer.Option("--positions", help="exact: average over the slots; mean: mean field."),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Save the result as NetCDF.")]
