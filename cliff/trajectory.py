@@ -169,7 +169,7 @@ class Transition(Result):
 def transition_of(t: ArrayLike, loss: ArrayLike, n_pairs: int) -> Transition:
     """The transition of a loss that was recorded now and then, as that of a network.
 
-    Between records the loss is interpolated linearly.
+    Between records the loss is interpolated linearly; records that are NaN are left out.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ def transition_of(t: ArrayLike, loss: ArrayLike, n_pairs: int) -> Transition:
     Raises
     ------
     ArgumentError
-        If the shapes differ.
+        If the shapes differ, or nothing was recorded.
 
     Examples
     --------
@@ -193,8 +193,9 @@ def transition_of(t: ArrayLike, loss: ArrayLike, n_pairs: int) -> Transition:
     1.96
     """
     times, values = np.asarray(t, dtype=np.float64), np.asarray(loss, dtype=np.float64)
-    if times.ndim != 1 or times.shape != values.shape or not times.size:
-        raise ArgumentError("loss", values.shape, f"must have the shape of t, {times.shape}")
+    if times.ndim != 1 or times.shape != values.shape or np.isnan(values).all():
+        raise ArgumentError("loss", loss, f"must be numbers, as many as times, {times.size}")
+    times, values = times[~np.isnan(values)], values[~np.isnan(values)]
     crossings = []
     for level in np.array(LEVELS) * math.log(n_pairs):
         first = int(np.argmax(values <= level))

@@ -1,6 +1,5 @@
 """The flow against independent solvers, closed forms and the identities that it must obey."""
 
-import numba
 import numpy as np
 import pytest
 from scipy.integrate import quad, solve_ivp
@@ -8,10 +7,10 @@ from scipy.special import lambertw
 
 from cliff import NestedLogit, integrate
 from cliff.checks import ArgumentError
-from cliff.flow import _advance, _Batch
+from cliff.flow import _advance, _Batch, _Log
 from cliff.mobility import Mobilities
 from cliff.scipy_methods import VectorField, locate_crossing
-from cliff.steppers import Numerics
+from cliff.steppers import STEPPERS, Numerics
 from cliff.trajectory import Status, TransitionStatus
 
 START = (0.01, 0.01, 0.01)
@@ -90,6 +89,7 @@ def test_measured_order(method, steps, order, tolerance):
     assert min(errors) > 1e-11  # above the floor of the yardstick
     measured = np.polyfit(np.log(span / steps), np.log(errors), 1)[0]
     assert measured == pytest.approx(order, abs=tolerance)
+    assert STEPPERS[method].order == order
 
 
 def _fixed(method, start, span, count):
@@ -179,6 +179,69 @@ def test_dense_output_between_steps(method):
     np.testing.assert_array_equal(run.path(run.t), run.theta)
     with pytest.raises(ArgumentError, match=r"t=20\.5: must be times from 0 to 20"):
         run.path(20.5)
+
+
+def test_no_digit_has_changed():
+    """Values that the first version computed."""
+    run = integrate(PAPER, START, 150.0)
+    assert (run.n_steps, run.n_rejected, run.n_evaluations) == (34, 0, 205)
+    np.testing.assert_allclose(
+        run.theta[-1], [4.9915860888396075, 5.998645451054357, 8.763071859867367], rtol=1e-13
+    )
+    np.testing.assert_allclose(
+        run.crossings, [93.22321273333202, 94.2481026829941, 100.83045204498184], rtol=1e-13
+    )
+    np.testing.assert_allclose(
+        run.path(93.1), [2.893751483105815, 3.166240199723883, 4.914831611708667], rtol=1e-13
+    )
+
+
+@pytest.mark.parametrize(("method", "stages"), [("euler", 1), ("rk4", 4), ("dopri5", 6)])
+def test_evaluations_are_counted(method, stages):
+    """All stages of every attempted step but the first, which the step before has evaluated."""
+    step = None if method == "dopri5" else 0.7
+    run = integrate(PAPER, (2.0, -3.0, 30.0), 100.0, method=method, step=step)
+    assert run.n_steps == len(run.t) - 1 == len(run.path.t) - 1
+    assert (run.n_rejected > 0) == (method == "dopri5")
+    assert run.n_evaluations == 1 + stages * (run.n_steps + run.n_rejected)
+    if step:
+        assert run.n_steps == 143  # 100 / 0.7
+        np.testing.assert_allclose(np.diff(run.t)[:-1], step, rtol=1e-12)
+    assert run.t[-1] == 100.0
+
+
+def test_a_time_beyond_the_end_by_rounding_is_the_end():
+    t = np.arange(0.0, 0.35, 0.1)
+    assert t[-1] > 0.3
+    run = integrate(PAPER, START, 0.3, t_eval=t)
+    assert run.t[-1] == 0.3
+    np.testing.assert_array_equal(run.theta[-1], run.path.theta[-1])
+    np.testing.assert_array_equal(run.path(t), run.theta)
+    np.testing.assert_array_equal(run.sampled(t).t, run.t)
+    with pytest.raises(ArgumentError, match=r"t_eval=.*must be times from 0 to 0\.3"):
+        integrate(PAPER, START, 0.3, t_eval=[0.0, 0.3000001])
+
+
+@pytest.mark.parametrize("argument", ["theta0", "mobility", "t_eval"])
+def test_masked_arrays_are_refused(argument):
+    masked = np.ma.masked_array([0.0, 1.0, 2.0], mask=[False, True, False])
+    arguments = {"theta0": START, "t_end": 5.0} | {argument: masked}
+    with pytest.raises(ArgumentError, match=f"{argument}=.*must not be a masked array"):
+        integrate(PAPER, **arguments)
+
+
+def test_memory_is_reserved_for_the_steps_taken(monkeypatch):
+    lengths = []
+    of_length = _Log.of_length
+    monkeypatch.setattr(
+        _Log, "of_length", lambda steps, degree: lengths.append(steps) or of_length(steps, degree)
+    )
+    integrate(PAPER, START, 200.0, max_steps=10**9)
+    assert max(lengths) <= 1000
+    lengths.clear()
+    run = integrate(PAPER, START, 1000.0, method="rk4", step=0.01, max_steps=20_000)
+    assert run.n_steps == 20_000
+    assert max(lengths) <= 20_000
 
 
 def test_reports_at_chosen_times():
@@ -282,28 +345,6 @@ def test_mobilities_beyond_the_numbers_raise_nothing(method):
     assert np.isfinite(run.theta).all()
 
 
-def test_mobility_as_a_function():
-    def growing(theta):
-        return 1.0, 1.0, 1.0 + theta[2] ** 2
-
-    @numba.njit
-    def constant(theta):
-        return np.array([0.3, 2.0, 0.7])
-
-    compiled = integrate(PAPER, START, 60.0, growing, rtol=1e-9, atol=1e-11)
-
-    def field(t, theta):
-        return -np.array(growing(theta)) * PAPER.gradient(theta)
-
-    expected = solve_ivp(field, (0, 60.0), START, "DOP853", rtol=1e-11, atol=1e-13).y[:, -1]
-    np.testing.assert_allclose(compiled.theta[-1], expected, rtol=1e-6)
-    stiff = integrate(PAPER, START, 60.0, growing, "radau", rtol=1e-8, atol=1e-10)
-    np.testing.assert_allclose(stiff.theta[-1], expected, rtol=1e-5)
-    same = integrate(PAPER, START, 60.0, constant)
-    np.testing.assert_array_equal(same.theta, integrate(PAPER, START, 60.0, (0.3, 2.0, 0.7)).theta)
-    assert "growing" in compiled.settings["mobility"]
-
-
 def test_jacobian_is_the_slope_of_the_field():
     def growing(theta):
         return 1.0 + theta[0] ** 2, 1.0, 1.0 + theta[2] ** 2
@@ -373,6 +414,8 @@ def test_stiff_end_of_a_long_flow():
         ({"max_steps": 10.5}, "max_steps"),
         ({"t_eval": [3.0, 1.0]}, "t_eval"),
         ({"t_eval": [0.0, 201.0]}, "t_eval"),
+        ({"t_eval": [-1.0, 1.0]}, "t_eval"),
+        ({"t_eval": [[0.0, 1.0]]}, "t_eval"),
     ],
 )
 def test_bad_arguments_are_named(change, named):
