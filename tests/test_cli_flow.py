@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import typing
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def test_every_method(capsys, method):
 
 def test_options_reach_the_model(capsys):
     code, out, _ = run(
-        capsys, "flow", "--json", "--pairs", "4", "--labels", "8", "--positions", "mean",
+        capsys, "flow", "--json", "--pairs", "4", "--labels", "8",
         "--mobility", "1", "2", "0.5", "--label-bias", "free", "--bias-init", "0.25",
         "--bias-mobility", "0", "--init", "-0.5", "0.1", "2", "--t-end", "3",
     )  # fmt: skip
@@ -83,7 +84,9 @@ def test_options_reach_the_model(capsys):
     assert fields["mobility"] == [1.0, 2.0, 0.5, 0.0]
     assert fields["theta0"] == [-0.5, 0.1, 2.0, 0.25]
     assert fields["theta"]["beta2"] == 0.25
-    assert fields["positions"] == "mean"
+    assert fields["positions"] == "exact"
+    out = run(capsys, "flow", "--json", "--positions", "mean", "--t-end", "3")[1]
+    assert json.loads(out)["positions"] == "mean"
 
 
 def test_jitter_follows_the_seed(capsys):
@@ -109,15 +112,28 @@ def test_jitter_follows_the_seed(capsys):
         (["--t-end", "nan"], "--t-end nan"),
         (["--rtol", "0"], "--rtol 0"),
         (["--atol", "-1"], "--atol -1"),
-        (["--method", "leapfrog"], "--method leapfrog: must be one of dopri5"),
+        (["--method", "leapfrog"], "'leapfrog' is not one of 'dopri5', 'rk4'"),
         (["--method", "rk4"], "--step"),
-        (["--positions", "sinusoidal"], "--positions sinusoidal: must be one of exact, mean"),
+        (["--positions", "sinusoidal"], "'sinusoidal' is not one of 'exact', 'mean'"),
         (["--label-bias", "__import__('os')"], "--label-bias"),
         (["--output", "nowhere/run.nc"], "--output nowhere/run.nc: the directory nowhere does not"),
         (["--plot", "picture.docx"], "--plot picture.docx: must end in .png, .pdf or .svg"),
         (["--jitter", "-1"], "--jitter"),
         (["--frequency", "3"], "--frequency"),
         (["--max-steps", "0"], "--max-steps 0"),
+        (["--max-steps", str(10**19)], "--max-steps"),
+        (["--pairs", str(10**9), "--labels", str(10**9)], "--pairs 1000000000: must be at most"),
+        (["--labels", str(10**17)], "--labels 100000000000000000: must be at most"),
+        (["--bias-init", "0"], "--bias-init 0.0: needs --label-bias free"),
+        (["--label-bias", "1", "--bias-mobility", "2"], "--bias-mobility 2.0: needs --label-bias"),
+        (["--positions", "mean", "--label-bias", "1"], "--label-bias 1: has no effect in the mean"),
+        (["--seed", "0"], "--seed 0: needs --jitter"),
+        (["--step", "0.1"], "--step 0.1: the method dopri5 chooses its own steps"),
+        (
+            ["--method", "rk4", "--step", "1", "--rtol", "1e-3"],
+            "--rtol 0.001: has no effect on rk4",
+        ),
+        (["--method", "euler", "--step", "1", "--atol", "1"], "--atol 1.0: has no effect on euler"),
     ],
 )
 def test_mistakes_get_one_line_and_touch_no_file(capsys, tmp_path, monkeypatch, arguments, named):
@@ -145,11 +161,61 @@ def test_a_failed_computation_has_its_own_code(capsys, tmp_path):
     assert cliff.load(path).n_steps == 5
 
 
-def test_more_steps_than_fit_anywhere_are_refused(capsys):
-    code, out, err = run(capsys, "flow", "--max-steps", str(10**19), "-q")
-    assert (code, out) == (2, "")
-    assert err.count("\n") == 1
-    assert "--max-steps" in err
+def test_the_table_shows_the_fall(capsys, monkeypatch):
+    """Also in a terminal that is narrower than the table, and for times of 300 digits."""
+    for columns in ("200", "40", "0"):
+        monkeypatch.setenv("COLUMNS", columns)
+        code, out, _ = run(capsys, "flow", "--t-end", "1e300")
+        assert code == 0
+        rows = [line.split("│") for line in out.splitlines() if line.startswith("│")]
+        names = ["start", "0.9 log N", "0.5 log N", "0.1 log N", "end"]
+        assert [row[1].strip() for row in rows] == names
+        assert [row[2].strip() for row in rows] == ["0", "93.2232", "94.2481", "100.83", "1e+300"]
+        assert rows[2][9].strip() == "0.367"  # p_correct
+        assert "…" not in out
+
+
+def test_a_large_context_answers_in_seconds(capsys):
+    began = time.perf_counter()
+    code, out, _ = run(capsys, "flow", "--pairs", "100000", "--labels", "400000", "--t-end", "1e8")
+    assert code == 0
+    assert "transition (reached): t = 4.78" in out
+    assert time.perf_counter() - began < 20.0
+
+
+def test_the_result_is_written_before_the_picture(capsys, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("no fonts here")
+
+    monkeypatch.setattr(sys.modules["cliff.cli.flow"], "draw", fail)
+    result, picture = tmp_path / "run.nc", tmp_path / "run.png"
+    code, out, err = run(capsys, "flow", "--output", str(result), "--plot", str(picture))
+    assert code == 1
+    assert "no fonts here" in err
+    assert "transition (reached)" in out
+    assert cliff.load(result).status == "done"
+
+
+def test_a_long_drawing_is_announced(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["cliff.cli.flow"], "draw", lambda trajectory, path: None)
+    big = ["--pairs", "1000000", "--labels", "1000000", "--t-end", "1"]
+    assert "drawing takes some" in run(capsys, "flow", *big, "--plot", str(tmp_path / "p.png"))[2]
+    assert "drawing takes" not in run(capsys, "flow", "--plot", str(tmp_path / "p.png"))[2]
+
+
+def test_the_methods_offered_are_those_of_the_library():
+    from cliff.cli.flow import Method
+    from cliff.steppers import METHODS
+
+    assert typing.get_args(Method) == METHODS
+
+
+def test_the_help_shows_choices_and_an_example():
+    out = command("flow", "--help", env={**os.environ, "COLUMNS": "160"}).stdout
+    assert "dopri5|rk4|euler|lsoda|radau" in out
+    assert "exact|mean" in out
+    assert "1e-6" in out
+    assert "Example: cliff flow --pairs 16" in out
 
 
 def test_a_read_only_directory_is_named(tmp_path):

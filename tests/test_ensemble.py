@@ -15,11 +15,6 @@ def starts():
     return 0.1 * np.random.default_rng(3).normal(size=(400, 3))
 
 
-def assert_same(a, b):
-    for name in ("theta", "loss", "crossings", "t", "n_steps", "n_rejected", "status"):
-        np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
-
-
 def test_equals_single_calls_bit_for_bit(starts):
     ensemble = integrate_ensemble(PAPER, starts[:20], 300.0)
     for i in range(20):
@@ -35,8 +30,8 @@ def test_equals_single_calls_bit_for_bit(starts):
 
 def test_does_not_depend_on_threads_or_order(starts):
     one = integrate_ensemble(PAPER, starts, 300.0, workers=1)
-    assert_same(one, integrate_ensemble(PAPER, starts, 300.0, workers=2))
-    assert_same(one, integrate_ensemble(PAPER, starts, 300.0, workers=7))
+    assert one == integrate_ensemble(PAPER, starts, 300.0, workers=2)
+    assert one == integrate_ensemble(PAPER, starts, 300.0, workers=7)
     shuffle = np.random.default_rng(4).permutation(len(starts))
     mixed = integrate_ensemble(PAPER, starts[shuffle], 300.0)
     np.testing.assert_array_equal(mixed.theta, one.theta[shuffle])
@@ -70,15 +65,6 @@ def test_free_label_bias_and_mean_field(rng):
     )
 
 
-def test_a_mobility_function(starts):
-    def growing(theta):
-        return 1.0, 1.0, 1.0 + theta[2] ** 2
-
-    ensemble = integrate_ensemble(PAPER, starts[:5], 50.0, growing)
-    run = integrate(PAPER, starts[4], 50.0, growing)
-    np.testing.assert_array_equal(ensemble.theta[4], run.theta[-1])
-
-
 def test_each_trajectory_has_its_own_status():
     starts = np.array([[0.01, 0.01, 0.01], [6.0, 8.0, 30.0]])
     ensemble = integrate_ensemble(PAPER, starts, 300.0, max_steps=20)
@@ -105,7 +91,7 @@ def test_progress_adds_up(starts):
 def test_round_trip(starts, tmp_path):
     ensemble = integrate_ensemble(PAPER, starts[:7], 300.0)
     back = cliff.load(ensemble.save(tmp_path / "ensemble.nc"))
-    assert_same(back, ensemble)
+    assert back == ensemble
     np.testing.assert_array_equal(back.theta0, starts[:7])
     assert back.model == PAPER
     assert back.provenance == ensemble.provenance
@@ -120,6 +106,8 @@ def test_round_trip(starts, tmp_path):
         ({"n_pairs": [2, 3]}, "n_pairs"),
         ({"n_pairs": [2.0] * 400}, "n_pairs"),
         ({"n_labels": 7}, "n_labels"),
+        ({"n_labels": 2**60}, "n_labels"),
+        ({"n_pairs": np.ma.masked_array([8] * 400, mask=[True] * 400)}, "n_pairs"),
         ({"mobility": np.ones((3, 3))}, "mobility"),
         ({"mobility": -np.ones((400, 3))}, "mobility"),
     ],

@@ -1,6 +1,5 @@
 """The flow against independent solvers, closed forms and the identities that it must obey."""
 
-import numba
 import numpy as np
 import pytest
 from scipy.integrate import quad, solve_ivp
@@ -8,18 +7,38 @@ from scipy.special import lambertw
 
 from cliff import NestedLogit, integrate
 from cliff.checks import ArgumentError
-from cliff.flow import STEPPERS, Numerics, VectorField, _advance, _crossing, _State
+from cliff.flow import _advance, _Batch, _Log
+from cliff.mobility import Mobilities
+from cliff.scipy_methods import VectorField, locate_crossing
+from cliff.steppers import STEPPERS, Numerics
 from cliff.trajectory import Status, TransitionStatus
 
 START = (0.01, 0.01, 0.01)
 PAPER = NestedLogit(8, 32)
 
 
+def field_of(model, mobility=(1.0, 1.0, 1.0), args=()):
+    """The right-hand side of the flow as SciPy wants it."""
+    return VectorField(Mobilities.check(model, mobility, args, np.array(START)))
+
+
+def batch_at(start):
+    """A batch of one trajectory of the paper's setting, and its mobilities."""
+    mobilities = Mobilities.check(PAPER, (1.0, 1.0, 1.0), (), np.array(start))
+    counts = np.array([PAPER.n_pairs]), np.array([PAPER.n_labels])
+    return mobilities, _Batch.at(mobilities, np.array([start]), *counts)
+
+
 def truth(model, start, t, mobility=(1.0, 1.0, 1.0), method="DOP853"):
     """theta at times t from SciPy near the limit of its tolerance."""
-    field = VectorField.check(model, mobility, np.array(start))
     run = solve_ivp(
-        field, (0.0, t[-1]), np.array(start), method, t_eval=t, rtol=2.3e-14, atol=1e-15
+        field_of(model, mobility),
+        (0.0, t[-1]),
+        np.array(start),
+        method,
+        t_eval=t,
+        rtol=2.3e-14,
+        atol=1e-15,
     )
     return run.y.T
 
@@ -70,18 +89,16 @@ def test_measured_order(method, steps, order, tolerance):
     assert min(errors) > 1e-11  # above the floor of the yardstick
     measured = np.polyfit(np.log(span / steps), np.log(errors), 1)[0]
     assert measured == pytest.approx(order, abs=tolerance)
+    assert STEPPERS[method].order == order
 
 
 def _fixed(method, start, span, count):
     """The end after `count` equal steps; dopri5 takes them when its error weights are ignored."""
-    stepper = STEPPERS[method]
-    field = VectorField.check(PAPER, (1.0, 1.0, 1.0), start)
     numerics = Numerics(method, span, 1e-6, 1e-9, 10**6, span / count)
-    state = _State.at(PAPER.complete(start[None]), np.array([8]), np.array([32]), field.mobility)
-    _advance(field, numerics, state)
-    assert state.n_steps[0] == count
-    assert stepper.order in (1, 4, 5)
-    return state.theta[0, :3]
+    mobilities, batch = batch_at(start)
+    _advance(mobilities, numerics, batch)
+    assert batch.n_steps[0] == count
+    return batch.theta[0, :3]
 
 
 def test_loss_never_rises():
@@ -160,8 +177,71 @@ def test_dense_output_between_steps(method):
     t = np.linspace(0.0, 20.0, 77)
     np.testing.assert_allclose(run.path(t), truth(PAPER, (0.3, 0.8, 1.5), t), atol=2e-3)
     np.testing.assert_array_equal(run.path(run.t), run.theta)
-    with pytest.raises(ArgumentError, match="within the path"):
+    with pytest.raises(ArgumentError, match=r"t=20\.5: must be times from 0 to 20"):
         run.path(20.5)
+
+
+def test_no_digit_has_changed():
+    """Values that the first version computed."""
+    run = integrate(PAPER, START, 150.0)
+    assert (run.n_steps, run.n_rejected, run.n_evaluations) == (34, 0, 205)
+    np.testing.assert_allclose(
+        run.theta[-1], [4.9915860888396075, 5.998645451054357, 8.763071859867367], rtol=1e-13
+    )
+    np.testing.assert_allclose(
+        run.crossings, [93.22321273333202, 94.2481026829941, 100.83045204498184], rtol=1e-13
+    )
+    np.testing.assert_allclose(
+        run.path(93.1), [2.893751483105815, 3.166240199723883, 4.914831611708667], rtol=1e-13
+    )
+
+
+@pytest.mark.parametrize(("method", "stages"), [("euler", 1), ("rk4", 4), ("dopri5", 6)])
+def test_evaluations_are_counted(method, stages):
+    """All stages of every attempted step but the first, which the step before has evaluated."""
+    step = None if method == "dopri5" else 0.7
+    run = integrate(PAPER, (2.0, -3.0, 30.0), 100.0, method=method, step=step)
+    assert run.n_steps == len(run.t) - 1 == len(run.path.t) - 1
+    assert (run.n_rejected > 0) == (method == "dopri5")
+    assert run.n_evaluations == 1 + stages * (run.n_steps + run.n_rejected)
+    if step:
+        assert run.n_steps == 143  # 100 / 0.7
+        np.testing.assert_allclose(np.diff(run.t)[:-1], step, rtol=1e-12)
+    assert run.t[-1] == 100.0
+
+
+def test_a_time_beyond_the_end_by_rounding_is_the_end():
+    t = np.arange(0.0, 0.35, 0.1)
+    assert t[-1] > 0.3
+    run = integrate(PAPER, START, 0.3, t_eval=t)
+    assert run.t[-1] == 0.3
+    np.testing.assert_array_equal(run.theta[-1], run.path.theta[-1])
+    np.testing.assert_array_equal(run.path(t), run.theta)
+    np.testing.assert_array_equal(run.sampled(t).t, run.t)
+    with pytest.raises(ArgumentError, match=r"t_eval=.*must be times from 0 to 0\.3"):
+        integrate(PAPER, START, 0.3, t_eval=[0.0, 0.3000001])
+
+
+@pytest.mark.parametrize("argument", ["theta0", "mobility", "t_eval"])
+def test_masked_arrays_are_refused(argument):
+    masked = np.ma.masked_array([0.0, 1.0, 2.0], mask=[False, True, False])
+    arguments = {"theta0": START, "t_end": 5.0} | {argument: masked}
+    with pytest.raises(ArgumentError, match=f"{argument}=.*must not be a masked array"):
+        integrate(PAPER, **arguments)
+
+
+def test_memory_is_reserved_for_the_steps_taken(monkeypatch):
+    lengths = []
+    of_length = _Log.of_length
+    monkeypatch.setattr(
+        _Log, "of_length", lambda steps, degree: lengths.append(steps) or of_length(steps, degree)
+    )
+    integrate(PAPER, START, 200.0, max_steps=10**9)
+    assert max(lengths) <= 1000
+    lengths.clear()
+    run = integrate(PAPER, START, 1000.0, method="rk4", step=0.01, max_steps=20_000)
+    assert run.n_steps == 20_000
+    assert max(lengths) <= 20_000
 
 
 def test_reports_at_chosen_times():
@@ -208,16 +288,13 @@ def test_interrupting_keeps_what_was_reached_and_changes_nothing():
 
 
 def test_the_loop_goes_on_exactly_where_its_budget_ended():
-    field = VectorField.check(PAPER, (1.0, 1.0, 1.0), np.array(START))
     numerics = Numerics("dopri5", 200.0, 1e-6, 1e-9, 10**6, None)
     ends = []
     for budget in (1, 3, 10**6):
-        state = _State.at(
-            PAPER.complete(np.array([START])), np.array([8]), np.array([32]), field.mobility
-        )
-        while state.status[0] == 0:
-            _advance(field, numerics, state, budget)
-        ends.append(state)
+        mobilities, batch = batch_at(START)
+        while batch.status[0] == 0:
+            _advance(mobilities, numerics, batch, budget)
+        ends.append(batch)
     for other in ends[:2]:
         np.testing.assert_array_equal(other.theta, ends[2].theta)
         np.testing.assert_array_equal(other.crossings, ends[2].crossings)
@@ -225,7 +302,7 @@ def test_the_loop_goes_on_exactly_where_its_budget_ended():
 
 
 def test_diverging_descent_says_so():
-    run = integrate(PAPER, (1e300, 1e300, 1e300), 1e10, (1e300, 1e300, 1e300), "euler", step=1e9)
+    run = integrate(PAPER, (0.7, 1.3, 2.1), 1e10, (1e308, 1e308, 1e308), "euler", step=1e9)
     assert run.status is Status.NOT_FINITE
     assert np.isfinite(run.theta).all()
 
@@ -247,16 +324,18 @@ def test_diverging_descent_says_so():
     ],
 )
 def test_a_crossing_lies_within_its_step(above, found):
-    assert _crossing(above, 1.0, 2.0) == pytest.approx(found, abs=1e-12)
+    assert locate_crossing(above, 1.0, 2.0) == pytest.approx(found, abs=1e-12)
 
 
 @pytest.mark.parametrize("method", ["dopri5", "lsoda", "radau"])
-@pytest.mark.parametrize("start", [(1e200, 1e200, 1e200), (1e200, -1e200, 1e200)])
-def test_a_start_beyond_the_numbers_says_so(method, start):
-    """Squares of such logits are infinite, and with them the error estimate of every method."""
+@pytest.mark.parametrize("size", [1e155, 1e200, 1e300])
+@pytest.mark.parametrize("signs", [(1, 1, 1), (1, -1, 1), (-1, -1, -1), (1, 1, -1), (0, 1, 1)])
+def test_a_start_as_far_as_numbers_go_does_not_move(method, size, signs):
+    """Squares of such logits are infinite; the gradient is finite, and moves no digit of them."""
+    start = size * np.array(signs)
     run = integrate(PAPER, start, 100.0, method=method)
-    assert run.status is Status.NOT_FINITE
-    np.testing.assert_array_equal(run.theta, [start])
+    assert run.status is Status.DONE
+    np.testing.assert_allclose(run.theta[-1], start, rtol=1e-14)
 
 
 @pytest.mark.parametrize("method", ["lsoda", "radau"])
@@ -266,35 +345,13 @@ def test_mobilities_beyond_the_numbers_raise_nothing(method):
     assert np.isfinite(run.theta).all()
 
 
-def test_mobility_as_a_function():
-    def growing(theta):
-        return 1.0, 1.0, 1.0 + theta[2] ** 2
-
-    @numba.njit
-    def constant(theta):
-        return np.array([0.3, 2.0, 0.7])
-
-    compiled = integrate(PAPER, START, 60.0, growing, rtol=1e-9, atol=1e-11)
-
-    def field(t, theta):
-        return -np.array(growing(theta)) * PAPER.gradient(theta)
-
-    expected = solve_ivp(field, (0, 60.0), START, "DOP853", rtol=1e-11, atol=1e-13).y[:, -1]
-    np.testing.assert_allclose(compiled.theta[-1], expected, rtol=1e-6)
-    stiff = integrate(PAPER, START, 60.0, growing, "radau", rtol=1e-8, atol=1e-10)
-    np.testing.assert_allclose(stiff.theta[-1], expected, rtol=1e-5)
-    same = integrate(PAPER, START, 60.0, constant)
-    np.testing.assert_array_equal(same.theta, integrate(PAPER, START, 60.0, (0.3, 2.0, 0.7)).theta)
-    assert "growing" in compiled.settings["mobility"]
-
-
 def test_jacobian_is_the_slope_of_the_field():
     def growing(theta):
         return 1.0 + theta[0] ** 2, 1.0, 1.0 + theta[2] ** 2
 
     theta = np.array([0.7, 1.3, 2.1])
     for mobility in ((1.0, 0.5, 2.0), growing):
-        field = VectorField.check(PAPER, mobility, theta)
+        field = field_of(PAPER, mobility)
         jacobian = field.jacobian(0.0, theta)
         for j in range(3):
             shift = 1e-5 * np.eye(3)[j]
@@ -357,6 +414,8 @@ def test_stiff_end_of_a_long_flow():
         ({"max_steps": 10.5}, "max_steps"),
         ({"t_eval": [3.0, 1.0]}, "t_eval"),
         ({"t_eval": [0.0, 201.0]}, "t_eval"),
+        ({"t_eval": [-1.0, 1.0]}, "t_eval"),
+        ({"t_eval": [[0.0, 1.0]]}, "t_eval"),
     ],
 )
 def test_bad_arguments_are_named(change, named):

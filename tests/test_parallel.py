@@ -1,11 +1,12 @@
 """Ranges on threads: all of them once, failures told, stops obeyed."""
 
+import os
 import threading
 import time
 
 import pytest
 
-from cliff.parallel import in_parallel, n_cores, split
+from cliff.parallel import aside, in_parallel, n_cores, split
 
 
 def test_split_covers_the_range_once():
@@ -53,5 +54,36 @@ def test_ranges_run_side_by_side():
     in_parallel(lambda a, b: meeting.wait(), split(0, 2, 1), 2)
 
 
-def test_there_is_a_core():
-    assert n_cores() >= 1
+def test_cores_are_those_that_the_process_may_use(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {1, 4, 7}, raising=False)
+    assert n_cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    assert n_cores() == 5
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert n_cores() == 1
+
+
+def test_by_default_every_core_has_a_thread(monkeypatch):
+    monkeypatch.setattr("cliff.parallel.n_cores", lambda: 3)
+    meeting = threading.Barrier(3, timeout=20.0)
+    threads = set()
+
+    def work(start, stop):
+        meeting.wait()
+        threads.add(threading.get_ident())
+
+    in_parallel(work, split(0, 3, 1))
+    assert len(threads) == 3
+
+
+def test_aside_runs_in_one_other_thread_in_order():
+    order = []
+
+    def note(i):
+        order.append(i)
+        return threading.get_ident()
+
+    waiting = [aside(lambda i=i: note(i)) for i in range(5)]
+    assert len({wait() for wait in waiting} - {threading.get_ident()}) == 1
+    assert order == list(range(5))

@@ -130,7 +130,8 @@ def _run(arguments: Sequence[str] | None) -> int:
             sys.stdout.flush()
             return code
     except ParserError as error:
-        return _complain(error.format_message(), 2)  # type: ignore[attr-defined]
+        message = error.format_message()  # type: ignore[attr-defined]
+        return _complain(message.replace("Value error, ", ""), 2)
     except ArgumentError as error:
         return _complain(describe(error), 2)
     except BrokenPipeError:  # the reader of standard output has gone, as in `cliff ... | head`

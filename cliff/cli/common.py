@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -36,19 +36,12 @@ OPTION_OF = {
     "target": "TARGET",
 }
 
-
-def one_of(names: Sequence[str], *declarations: str, help: str) -> Any:
-    """An option whose value is one of `names`; the library refuses others with its own message."""
-    return typer.Option(
-        *declarations, metavar="|".join(names), autocompletion=lambda: list(names), help=help
-    )
-
-
 Pairs = Annotated[int, typer.Option("--pairs", "-N", help="Item-label pairs N in the context.")]
 Labels = Annotated[int, typer.Option("--labels", "-L", help="Label classes L, at least N.")]
 TEnd = Annotated[float, typer.Option("--t-end", help="End of the flow (gradient-flow time).")]
 Positions = Annotated[
-    str, one_of(("exact", "mean"), help="Average over the slots of the match, or the mean field.")
+    Literal["exact", "mean"],
+    typer.Option("--positions", help="exact: average over the slots; mean: mean field."),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Save the result as NetCDF.")]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from cliff.checks import ArgumentError, integer, real
 from cliff.cli.common import (
     Bar,
     ComputationFailed,
@@ -16,7 +18,6 @@ from cliff.cli.common import (
     Plot,
     Positions,
     Quiet,
-    Seed,
     TEnd,
     announce_compiling,
     check_outputs,
@@ -27,6 +28,8 @@ from cliff.cli.common import (
 
 if TYPE_CHECKING:
     from cliff import Trajectory
+
+Method = Literal["dopri5", "rk4", "euler", "lsoda", "radau"]
 
 
 def flow(
@@ -43,43 +46,76 @@ def flow(
     ] = (1.0, 1.0, 1.0),
     positions: Positions = "exact",
     label_bias: Annotated[
-        str, typer.Option(help="beta2, the layer-2 bias of the labels: a number, or free.")
-    ] = "0",
-    bias_init: Annotated[float, typer.Option(help="Start of a free beta2.")] = 0.0,
-    bias_mobility: Annotated[float, typer.Option(help="Mobility of a free beta2.")] = 1.0,
+        str | None,
+        typer.Option(
+            metavar="NUMBER|free",
+            help="beta2, the layer-2 bias of the labels: a number, or free.",
+            show_default="0",
+        ),
+    ] = None,
+    bias_init: Annotated[
+        float | None, typer.Option(help="Start of a free beta2.", show_default="0")
+    ] = None,
+    bias_mobility: Annotated[
+        float | None, typer.Option(help="Mobility of a free beta2.", show_default="1")
+    ] = None,
     jitter: Annotated[
         float, typer.Option(help="Standard deviation of normal noise added to the start.")
     ] = 0.0,
-    seed: Seed = 0,
+    seed: Annotated[int | None, typer.Option(help="Seed of the noise.", show_default="0")] = None,
     method: Annotated[
-        str, typer.Option(help="dopri5, rk4, euler (gradient descent), lsoda or radau.")
+        Method,
+        typer.Option(
+            help="dopri5: adaptive; rk4, euler (gradient descent): fixed step; lsoda, radau: for "
+            "stiff flows."
+        ),
     ] = "dopri5",
     step: Annotated[
         float | None, typer.Option(help="Step of rk4 and euler: the learning rate.")
     ] = None,
-    rtol: Annotated[float, typer.Option(help="Relative tolerance of the logits.")] = 1e-6,
-    atol: Annotated[float, typer.Option(help="Absolute tolerance of the logits.")] = 1e-9,
+    rtol: Annotated[
+        float | None,
+        typer.Option(
+            help="Relative tolerance of the logits, for adaptive methods.", show_default="1e-6"
+        ),
+    ] = None,
+    atol: Annotated[
+        float | None,
+        typer.Option(
+            help="Absolute tolerance of the logits, for adaptive methods.", show_default="1e-9"
+        ),
+    ] = None,
     max_steps: Annotated[int, typer.Option(help="Limit on accepted steps.")] = 100_000,
     output: Output = None,
     plot: Plot = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Integrate gradient flow on the nested-logit landscape and report the fall off the plateau."""
+    """Integrate gradient flow on the nested-logit landscape and report the fall off the plateau.
+
+    Example: cliff flow --pairs 16 --labels 64 --t-end 400 --plot fall.png
+    """
     check_outputs(output, plot)
+    free, fixed = label_bias == "free", method in ("rk4", "euler")
+    _require(free, "needs --label-bias free", bias_init=bias_init, bias_mobility=bias_mobility)
+    mean_field = "has no effect in the mean field, where all tokens are labels"
+    _require(positions == "exact", mean_field, label_bias=label_bias)
+    _require(jitter != 0.0, "needs --jitter", seed=seed)
+    _require(not fixed, f"has no effect on {method}, whose step is fixed", rtol=rtol, atol=atol)
     import numpy as np
 
     from cliff import NestedLogit, integrate
-    from cliff.checks import integer, real
     from cliff.trajectory import Status
 
     announce_compiling(quiet)
-    model = NestedLogit(pairs, labels, positions, label_bias_of(label_bias))
+    model = NestedLogit(pairs, labels, positions, label_bias_of(label_bias or "0"))
     start, mobilities = np.array(init), np.array(mobility)
     if model.n_parameters == 4:
-        start, mobilities = np.append(start, bias_init), np.append(mobilities, bias_mobility)
+        start = np.append(start, _default(bias_init, 0.0))
+        mobilities = np.append(mobilities, _default(bias_mobility, 1.0))
     if real("jitter", jitter, 0.0) > 0.0:
-        start += jitter * np.random.default_rng(integer("seed", seed, 0)).normal(size=start.shape)
+        generator = np.random.default_rng(integer("seed", _default(seed, 0), 0))
+        start += jitter * generator.normal(size=start.shape)
     with Bar("flow", real("t_end", t_end, 0.0, exclusive=True), quiet) as bar:
         trajectory = integrate(
             model,
@@ -87,29 +123,40 @@ def flow(
             t_end,
             mobilities,
             method,
-            rtol,
-            atol,
+            _default(rtol, 1e-6),
+            _default(atol, 1e-9),
             max_steps=max_steps,
             step=step,
             progress=bar.update,
         )
     if output is not None:
         trajectory.save(output)
-    if plot is not None:
-        draw(trajectory, plot)
+        say(f"wrote {output}", quiet or as_json)
     if as_json:
         print_json(_summary(trajectory))
     else:
         _print_table(trajectory)
-        for path in (output, plot):
-            if path is not None:
-                say(f"wrote {path}", quiet)
+    if plot is not None:
+        _announce_drawing(trajectory, quiet)
+        draw(trajectory, plot)
+        say(f"wrote {plot}", quiet or as_json)
     bar.stop.raise_if_made()
     if trajectory.status is not Status.DONE:
         raise ComputationFailed(
             f"stopped at t = {trajectory.path.t[-1]:g}: {trajectory.status.explanation}"
         )
     return 0
+
+
+def _require(met: bool, reason: str, **options: object) -> None:
+    """Raise ArgumentError for the first option that was given though the condition is not met."""
+    for name, value in options.items():
+        if value is not None and not met:
+            raise ArgumentError(name, value, reason)
+
+
+def _default(given: Any, value: Any) -> Any:
+    return value if given is None else given
 
 
 def _summary(trajectory: Trajectory) -> dict[str, Any]:
@@ -152,24 +199,35 @@ def _print_table(trajectory: Trajectory) -> None:
         title=f"N = {model.n_pairs}, L = {model.n_labels}, {model.positions} positions, "
         f"{trajectory.settings['method']}: {trajectory.n_steps} steps"
     )
-    columns = ["ila1", "tila2", "accuracy"]
+    columns = ["loss", "ila1", "tila2", "p_correct"]
     table.add_column("loss is", no_wrap=True)
     for column in ("t", *model.parameter_names, *columns):
         table.add_column(column, justify="right", no_wrap=True)
     rows = zip(np.array(names)[shown], times[shown], theta, strict=True)
     for i, (name, t, point) in enumerate(rows):
         values = [*point, *(measures[column][i] for column in columns)]
-        table.add_row(name, f"{t:.2f}", *(f"{value:.3g}" for value in values))
+        table.add_row(name, f"{t:.6g}", *(f"{value:.3g}" for value in values))
     console = Console()
+    # in a terminal that is too narrow lines break; no digit is cut off
+    console.width = max(console.width, Console(width=10**4).measure(table).maximum)
     console.print(table)
     if np.isnan(transition.t_transition):
-        console.print(f"transition: {transition.status}", highlight=False)
+        line = f"transition: {transition.status}"
     else:
-        console.print(
-            f"transition ({transition.status}): t = {transition.t_transition:.3f}, "
-            f"width = {transition.width:.3f}, abruptness = {transition.abruptness:.2f}",
-            highlight=False,
+        line = (
+            f"transition ({transition.status}): t = {transition.t_transition:.6g}, "
+            f"width = {transition.width:.5g}, abruptness = {transition.abruptness:.3g}"
         )
+    console.print(line, highlight=False)
+
+
+def _announce_drawing(trajectory: Trajectory, quiet: bool) -> None:
+    """Say how long the picture takes if that is long: its slice has 121 × 121 losses."""
+    began = time.perf_counter()
+    trajectory.model.loss(trajectory.theta[:1])
+    seconds = 121**2 * (time.perf_counter() - began)
+    if seconds > 20.0:
+        say(f"drawing takes some {seconds:.0f} s on one core ...", quiet)
 
 
 def draw(trajectory: Trajectory, path: Any) -> None:
