@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cliff.checks import ArgumentError, integer
+from cliff.checks import LARGEST_INTEGER, ArgumentError, integer
 from cliff.store import check_writable, open_dataset, provenance, save
 
 if TYPE_CHECKING:
@@ -38,8 +38,6 @@ _RESERVED = ("outcome", "failure")
 
 _TRANSIENT = (MemoryError, OSError)
 """Errors that say nothing of a cell: it may well succeed another time."""
-
-_INT32 = np.iinfo(np.int32)
 
 
 class SweepBroken(RuntimeError):
@@ -102,7 +100,7 @@ def sweep(
         One variable a result, sorted by name, and ``outcome`` with the code of each cell; the
         attribute ``outcomes`` (JSON) lists what the codes mean. Results are float64, NaN where the
         cell failed or is missing; those of a vectorized function that are integers in all cells are
-        int32, and −1 there.
+        int64, and −1 there.
 
     Raises
     ------
@@ -148,6 +146,17 @@ def sweep(
     return table.to_dataset()
 
 
+_RENAMED = {"cliff.analysis.FlowMetric": "cliff.metrics.FlowMetric"}
+"""Functions that had another name in files of earlier versions."""
+
+
+def description(dataset: xr.Dataset) -> dict[str, Any]:
+    """What a sweep's dataset says of its function, settings and axes."""
+    described: dict[str, Any] = json.loads(dataset.attrs["parameters"])
+    name = described.get("function", "")
+    return described | {"function": _RENAMED.get(name, name)}
+
+
 @dataclass(frozen=True)
 class _Results:
     """What a worker sends back of m cells, k of which are done.
@@ -157,7 +166,7 @@ class _Results:
     failures : list of (str or None), length m
         '' for a cell that is done, None for one to be tried again.
     values : dict of ndarray, shape (k,)
-        int32 or float64.
+        int64 or float64.
     hitch : str
         Why cells are to be tried again.
     """
@@ -225,11 +234,11 @@ class _Block:
 
 
 def _number(values: NDArray[Any]) -> NDArray[Any]:
-    """As int32 if these are integers that fit, as float64 if not."""
+    """As int64 if these are integers that float64 holds exactly, as float64 if not."""
     fits = values.dtype.kind in "iu" and (
-        not values.size or _INT32.min <= values.min() <= values.max() <= _INT32.max
+        not values.size or -LARGEST_INTEGER <= values.min() <= values.max() <= LARGEST_INTEGER
     )
-    return values.astype(np.int32 if fits else np.float64, casting="same_kind")
+    return values.astype(np.int64 if fits else np.float64, casting="same_kind")
 
 
 def _as_dict(value: Any) -> dict[str, Any]:
@@ -268,7 +277,7 @@ class _Table:
             if name not in self.results:
                 self._add(name)
             self.results[name][done] = values
-            self.integers[name] &= values.dtype == np.int32
+            self.integers[name] &= values.dtype == np.int64
         codes: dict[str | None, int] = {None: MISSING, "": DONE}
         for failure in results.failures:
             if failure is not None and failure not in codes:
@@ -291,7 +300,7 @@ class _Table:
         values = self.results[name]
         if not self.integers[name] or np.isnan(values[self.outcome == DONE]).any():
             return values
-        return np.where(self.outcome == DONE, values, -1.0).astype(np.int32)
+        return np.where(self.outcome == DONE, values, -1.0).astype(np.int64)
 
     def to_dataset(self) -> xr.Dataset:
         import xarray as xr
@@ -329,7 +338,7 @@ class _Table:
     def resume(self, path: str | os.PathLike[str]) -> None:
         """Take over what a file of the same sweep holds."""
         stored = open_dataset(path, "sweep")
-        known = json.loads(stored.attrs["parameters"])
+        known = description(stored)
         if json.dumps(known, sort_keys=True) != self.identity:
             raise ArgumentError(
                 "path", str(path), "holds a sweep with other parameters: remove it, or name another"
@@ -406,8 +415,8 @@ def _axis(name: str, values: ArrayLike) -> NDArray[Any]:
     if not np.isfinite(array).all() or len(np.unique(array)) != len(array):
         raise ArgumentError(name, values, "the values of an axis must be finite and differ")
     numbers = _number(array)
-    if array.dtype.kind in "iu" and numbers.dtype != np.int32:
-        raise ArgumentError(name, values, f"integers must lie in {_INT32.min} to {_INT32.max}")
+    if array.dtype.kind in "iu" and numbers.dtype != np.int64:
+        raise ArgumentError(name, values, f"integers must not exceed ±{LARGEST_INTEGER}")
     return numbers
 
 
