@@ -1,34 +1,48 @@
 """Files: atomic writes, NetCDF through xarray, provenance.
 
-Every result of this package is one NetCDF file (version 3 with 64-bit offsets, written by SciPy, so
-that a plain xarray reads it with no further library). Its global attributes say what made it:
-``cliff_kind`` and ``cliff_format`` (what it holds, in which version of this layout), ``parameters``
-(JSON), ``versions`` (JSON), ``seed``, ``git_commit`` and ``command``.
+Every result of this package is one netCDF-4 file, written by xarray through h5netcdf: any Unicode
+name, 64-bit integers, text and compression. Its global attributes say what made it: ``cliff_kind``
+and ``cliff_format`` (what it holds, in which version of this layout), ``parameters`` (JSON),
+``versions`` (JSON), ``seed``, ``git_commit`` and ``command``. Files of format 1 (NetCDF 3) are read
+as well.
 """
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import platform
 import shlex
+import stat
 import subprocess
 import sys
 import tempfile
+import time
+import unicodedata
+import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache
-from importlib import import_module
+from importlib import import_module, resources
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from cliff.checks import LARGEST_INTEGER, ArgumentError
+from cliff.checks import ArgumentError
 
 if TYPE_CHECKING:
     import xarray as xr
 
-FORMAT = 1
+FORMAT = 2
 """Version of the file layout. A file with a higher number is refused rather than misread."""
+
+STALE = 3600.0
+"""Age in seconds beyond which an unfinished temporary file is a killed process's."""
+
+COMPRESSED = 4096
+"""Size in bytes from which an array is compressed."""
 
 # which module turns a file of a kind back into its object
 _READERS = {
@@ -60,31 +74,48 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
         If the disk fills up. What stood at `path` before is still there.
     """
     target = check_writable(path).resolve()  # behind a link, which stays
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    _remove_stale(target)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)  # mkstemp makes files that only their owner can read
-        os.replace(name, target)
+        if target.exists():
+            temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+        temporary.replace(target)
     except BaseException as error:
-        Path(name).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno and error.filename is None:
-            error.filename = str(path)  # a full disk does not know whose it is
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
+            error.filename = str(path)  # the name that the user knows
         raise
-    directory = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)  # the new name itself has to survive a power cut
-    finally:
-        os.close(directory)
+    _sync(target.parent)
     return Path(path)
 
 
+def _remove_stale(target: Path) -> None:
+    """Remove what a killed process left of an earlier attempt at the same file."""
+    for name in os.listdir(target.parent):
+        if name.startswith(f".{target.name}.") and name.endswith(".tmp"):
+            left = target.with_name(name)
+            with suppress(OSError):  # another process may have finished or removed it
+                if time.time() - left.stat().st_mtime > STALE:
+                    left.unlink()
+
+
+def _sync(directory: Path) -> None:
+    """Let a new name survive a power cut, on systems where a directory can be opened."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with suppress(OSError):  # some network file systems refuse
+                os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def check_writable(path: str | os.PathLike[str], argument: str = "path") -> Path:
-    """Raise ArgumentError unless a file can be made at `path`; touch nothing.
+    """Raise ArgumentError unless a file can be made at `path`, and leave nothing there.
 
     Long computations call this before they start.
     """
@@ -92,20 +123,39 @@ def check_writable(path: str | os.PathLike[str], argument: str = "path") -> Path
     directory = (target.resolve() if target.is_symlink() else target).parent
     if not directory.is_dir():
         raise ArgumentError(argument, str(path), f"the directory {directory} does not exist")
-    if not os.access(directory, os.W_OK):
-        raise ArgumentError(argument, str(path), f"the directory {directory} is read-only")
     if target.is_dir():
         raise ArgumentError(argument, str(path), "is a directory, not a file")
     if target.exists() and not target.is_file():
         raise ArgumentError(argument, str(path), "is not a regular file")
+    try:
+        tempfile.TemporaryFile(dir=directory).close()
+    except OSError as error:
+        reason = "is read-only" if error.errno in _READ_ONLY else f"takes no file: {error.strerror}"
+        raise ArgumentError(argument, str(path), f"the directory {directory} {reason}") from None
     return target
+
+
+_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def check_name(argument: str, name: object) -> str:
+    """Raise ArgumentError unless `name` can be the name of a variable or dimension in a file.
+
+    A name is text without a slash, without control characters and without spaces at its ends.
+    """
+    usable = isinstance(name, str) and name == name.strip() != ""
+    if not usable or "/" in str(name) or any(unicodedata.category(c)[0] == "C" for c in str(name)):
+        raise ArgumentError(
+            argument, name, "must be a name without slashes, control characters or outer spaces"
+        )
+    return str(name)
 
 
 @cache
 def environment() -> dict[str, str]:
     """Versions, git commit and command line of this process, as NetCDF attributes."""
     versions = {"python": platform.python_version()}
-    for name in ("cliff-icl", "numpy", "scipy", "numba", "xarray"):
+    for name in ("cliff-icl", "numpy", "scipy", "numba", "xarray", "h5netcdf"):
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
@@ -113,15 +163,23 @@ def environment() -> dict[str, str]:
     return {
         "versions": json.dumps(versions),
         "git_commit": _git_commit(),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        # file names need not be UTF-8, and what cannot be decoded cannot be stored as it is
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        .encode(errors="backslashreplace")
+        .decode(),
     }
 
 
 def _git_commit() -> str:
-    """Commit of the checkout that this package is imported from; '' for an installed copy."""
+    """The commit of this package's source, with "-dirty" where files differ from it.
+
+    A checkout asks git. An installed copy has the commit that it was built from in ``_commit.txt``;
+    a copy that was built without git has none: ''.
+    """
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
-        return ""
+        recorded = resources.files("cliff") / "_commit.txt"
+        return recorded.read_text("ascii").strip() if recorded.is_file() else ""
     try:
         run = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
         return subprocess.run(run, capture_output=True, text=True, timeout=5).stdout.strip()
@@ -146,15 +204,25 @@ def provenance(parameters: Mapping[str, Any], seed: object = None) -> dict[str, 
     }
 
 
-_WIDE = "cliff_integers"
-"""Attribute of whole numbers above 32 bits, which are written as float64: exact up to 2^53."""
-
-
 def save_dataset(dataset: xr.Dataset, path: str | os.PathLike[str], kind: str) -> Path:
-    """Write a dataset atomically as NetCDF, marked with its kind and the version of the layout."""
-    marked = _as_written(dataset).assign_attrs(cliff_kind=kind, cliff_format=FORMAT)
-    data = bytes(marked.to_netcdf(path=None, engine="scipy", format="NETCDF3_64BIT"))
-    return write_atomic(path, lambda file: file.write(data))
+    """Write a dataset atomically as netCDF-4, marked with its kind and the version of the layout.
+
+    Raises
+    ------
+    ArgumentError
+        If the file cannot be written, or a name cannot be stored.
+    """
+    for name in {*dataset.variables, *dataset.dims}:
+        check_name("dataset", name)
+    marked = dataset.drop_encoding().assign_attrs(cliff_kind=kind, cliff_format=FORMAT)
+    compressed = {
+        name: {"zlib": True, "shuffle": True}
+        for name, variable in marked.variables.items()
+        if variable.dtype.kind in "fiu" and variable.nbytes >= COMPRESSED
+    }
+    buffer = io.BytesIO()
+    marked.to_netcdf(buffer, engine="h5netcdf", encoding=compressed)
+    return write_atomic(path, lambda file: file.write(buffer.getvalue()))
 
 
 def save(result: Any, path: str | os.PathLike[str]) -> Path:
@@ -206,9 +274,11 @@ def open_dataset(path: str | os.PathLike[str], kind: str | None = None) -> xr.Da
     if not file.is_file():
         raise ArgumentError("path", str(path), "no such file")
     try:
-        with xr.open_dataset(file, engine="scipy") as opened:
-            dataset = opened.load()
-    except Exception as error:  # SciPy raises anything from TypeError to IndexError here
+        with open(file, "rb") as opened:
+            engine = "scipy" if opened.read(3) == b"CDF" else "h5netcdf"
+        with xr.open_dataset(file, engine=engine) as lazy:
+            dataset = lazy.load()
+    except Exception as error:  # the readers raise anything from TypeError to IndexError here
         raise ArgumentError(
             "path", str(path), "is not a NetCDF file of this package, or is truncated"
         ) from error
@@ -221,23 +291,15 @@ def open_dataset(path: str | os.PathLike[str], kind: str | None = None) -> xr.Da
         )
     if kind is not None and found != kind:
         raise ArgumentError("path", str(path), f"holds a {found}, and a {kind} is needed")
-    return _as_made(dataset)
+    return _integers_restored(dataset)
 
 
-def _as_written(dataset: xr.Dataset) -> xr.Dataset:
-    """With marked float64 in place of integers that do not fit into the 32 bits of NetCDF 3."""
-    for name, variable in dataset.variables.items():
-        if variable.dtype.kind not in "iu" or not variable.size:
-            continue
-        if 2**31 <= abs(variable).max() <= LARGEST_INTEGER:  # beyond it, writing raises
-            number = variable.astype("float64")
-            number.attrs[_WIDE] = "int64"
-            dataset = dataset.assign({name: number})
-    return dataset
+_WIDE = "cliff_integers"
+"""Attribute, in files of format 1, of integers above 32 bits, which were written as float64."""
 
 
-def _as_made(dataset: xr.Dataset) -> xr.Dataset:
-    """Undo `_as_written`."""
+def _integers_restored(dataset: xr.Dataset) -> xr.Dataset:
+    """Turn the float64 that stand for wide integers in files of format 1 back into int64."""
     for name, variable in dataset.variables.items():
         if _WIDE in variable.attrs:
             whole = variable.astype("int64")

@@ -2,28 +2,32 @@
 either: arrays and numbers go in, arrays that the caller made are written to.
 """
 
+import warnings
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from numba import njit
+from numba import config, njit
+
+from cliff.kernels.cache import keep_on_disk
+
+if config.DISABLE_JIT:  # type: ignore[attr-defined]
+    warnings.warn(
+        "NUMBA_DISABLE_JIT is set, but cliff's kernels have no form in plain Python: "
+        "numba's compiler is switched on again in this process",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    config.DISABLE_JIT = 0  # type: ignore[attr-defined]
 
 
 def entry(function: Callable[..., Any], fastmath: bool | set[str] = False) -> Any:
     """Compile a kernel that Python calls: cached on disk, and run without the interpreter's lock.
 
-    numba drops a cached kernel when the file that it stands in changes, and does not see a change
-    in the files of the kernels that it calls. Here all files of this folder and its own count.
-    The rule for sums is always said, since a kernel without one takes that of whichever kernel it
-    is compiled for first.
+    The rule for sums (`fastmath`) is always stated, since a kernel without one takes the rule of
+    whichever kernel it is compiled for first.
     """
-    dispatcher: Any = njit(cache=True, nogil=True, fastmath=fastmath)(function)
-    folders = {Path(__file__).parent, Path(function.__code__.co_filename).parent}
-    files = sorted(file for folder in folders for file in folder.glob("*.py"))
-    stamps = [(str(file), file.stat().st_mtime, file.stat().st_size) for file in files]
-    dispatcher._cache._cache_file._source_stamp = stamps
-    return dispatcher
+    return keep_on_disk(njit(nogil=True, fastmath=fastmath)(function))
 
 
 # Sums may be reordered, which is what lets them use vector registers; NaN and infinity still
