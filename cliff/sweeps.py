@@ -144,7 +144,7 @@ def sweep(
         raise ArgumentError("axes", axes, "must map the name of at least one axis to its values")
     grid = {name: _axis(name, values) for name, values in axes.items()}
     size = integer("block", (1024 if vectorized else 1) if block is None else block, 1)
-    _check_memory(grid)
+    check_memory({name: len(values) for name, values in grid.items()})
     described = identity(function, path is not None) | {
         "axes": {name: values.tolist() for name, values in grid.items()}
     }
@@ -447,7 +447,7 @@ class _Table:
             raise refuse(
                 f"holds cells that another version of the function's code computed ({others[0]}, "
                 f"now {self.versions[0]})",
-                ", or allow both with mixed_versions",
+                ", or allow mixed versions",
             )
         self.versions += [version for version in versions if version not in self.versions]
         numbers = np.array([self.versions.index(version) for version in versions])
@@ -573,15 +573,20 @@ def _axis(name: str, values: ArrayLike) -> NDArray[Any]:
     return numbers
 
 
-def _check_memory(grid: Mapping[str, NDArray[Any]]) -> None:
-    """Refuse a grid whose cells alone exceed the memory of this machine."""
-    n_cells = math.prod(len(values) for values in grid.values())
+def check_memory(sizes: Mapping[str, int]) -> None:
+    """Raise ArgumentError if the cells of a grid exceed this machine's memory.
+
+    Parameters
+    ----------
+    sizes : mapping of str to int
+        Number of values of each axis.
+    """
+    n_cells = math.prod(sizes.values())
     needed, there = n_cells * _BYTES_PER_CELL, _memory()
     if needed > there:
-        size = " × ".join(f"{len(values)} {name}" for name, values in grid.items())
         raise ArgumentError(
             "axes",
-            size,
+            " × ".join(f"{size} {name}" for name, size in sizes.items()),
             f"{n_cells:,} cells take at least {needed / 1e9:,.1f} GB of memory, and there are "
             f"{there / 1e9:,.1f}: sweep parts of the grid",
         )

@@ -517,7 +517,7 @@ def test_a_file_made_by_two_versions_of_a_function_is_refused_or_says_so(tmp_pat
     assert json.loads(cut.attrs["function_versions"]) == [old]
     assert "function_version" not in cut
     save_dataset(cut.isel(x=[1]), path, "sweep")
-    with pytest.raises(ArgumentError, match="allow both with mixed_versions"):
+    with pytest.raises(ArgumentError, match="or allow mixed versions"):
         sweep(versioned(5.0), axes, path=path)
     for _ in range(2):
         mixed = sweep(versioned(5.0), axes, path=path, mixed_versions=True)
