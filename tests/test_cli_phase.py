@@ -154,8 +154,9 @@ def test_an_interrupted_basin_sweep_gives_shares_of_what_it_did(capsys, tmp_path
     result, picture = tmp_path / "basins.nc", tmp_path / "basins.png"
 
     def advance(bar, amount):
-        bar.stopped = amount > 0
-        return bar.stopped
+        if amount > 0:
+            bar.stop.receive(signal.SIGINT)
+        return bool(bar.stop)
 
     arguments = [
         "phase", "--x", "alpha=-3:3:40", "--y", "xi=-3:3:40", "--metric", "basin", "--labels", "8",

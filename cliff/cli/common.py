@@ -5,21 +5,16 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.progress import Progress
-
 from cliff.checks import ArgumentError, shorten
-from cliff.cli.progress import StandardError
+from cliff.cli.progress import Progress, StandardError
+from cliff.interrupt import deferred
 
 # The option behind each argument of the library, for error messages.
 OPTION_OF = {
@@ -35,14 +30,25 @@ OPTION_OF = {
     "n_novel": "--novel",
     "n_steps": "--steps",
     "path": "FILE",
+    "file": "FILE",
+    "picture": "PICTURE",
+    "run": "RUN",
     "target": "TARGET",
 }
+
+
+def one_of(names: Sequence[str], *declarations: str, help: str) -> Any:
+    """An option whose value is one of `names`; the library refuses others with its own message."""
+    return typer.Option(
+        *declarations, metavar="|".join(names), autocompletion=lambda: list(names), help=help
+    )
+
 
 Pairs = Annotated[int, typer.Option("--pairs", "-N", help="Item-label pairs N in the context.")]
 Labels = Annotated[int, typer.Option("--labels", "-L", help="Label classes L, at least N.")]
 TEnd = Annotated[float, typer.Option("--t-end", help="End of the flow (gradient-flow time).")]
 Positions = Annotated[
-    str, typer.Option("--positions", help="exact (average over the slots) or mean (mean field).")
+    str, one_of(("exact", "mean"), help="Average over the slots of the match, or the mean field.")
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Save the result as NetCDF.")]
@@ -55,22 +61,6 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no m
 
 class ComputationFailed(Exception):
     """The computation ended without a result; the message says how. Exit code 1."""
-
-
-class Interrupted(Exception):
-    """Ctrl-C; the message says what was kept. Exit code 130."""
-
-
-@contextmanager
-def on_interrupt(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    """Answer Ctrl-C with a handler, unless it is ignored, as in a shell's background jobs."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def label_bias_of(text: str) -> float | str:
@@ -113,32 +103,26 @@ def _plain(value: Any) -> Any:
 
 
 class Bar:
-    """Progress on standard error with the time left, shown once a job has taken a second.
+    """Progress of one job on standard error, with the time left.
 
-    Use as a context manager. Ctrl-C inside it does not interrupt: it sets `stopped`, which `update`
-    returns, so that the job can end in order and keep what is done; a second Ctrl-C interrupts.
+    Use as a context manager. Ctrl-C and SIGTERM inside it do not interrupt: they make the request
+    `stop`, which `update` returns as a bool, so that the job can end in order and keep what is
+    done; a second signal interrupts.
     """
 
     def __init__(self, description: str, total: float, quiet: bool = False) -> None:
         self.description, self.total, self.quiet = description, total, quiet
-        self.stopped = False
         self._done = 0.0
-        self._shown: Progress | None = None
 
     def __enter__(self) -> Bar:
-        self._began = time.monotonic()
-        self._previous = signal.signal(signal.SIGINT, self._stop)
+        with ExitStack() as stack:
+            self.stop = stack.enter_context(deferred())
+            self._progress = stack.enter_context(Progress(self.quiet))
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        signal.signal(signal.SIGINT, self._previous)
-        if self._shown:
-            self._shown.stop()
-
-    def _stop(self, *_: object) -> None:
-        if self.stopped:
-            raise KeyboardInterrupt
-        self.stopped = True
+        self._stack.close()
 
     def advance(self, amount: float) -> bool:
         """Add to what is done; returns whether to stop."""
@@ -147,39 +131,17 @@ class Bar:
     def update(self, done: float) -> bool:
         """Set what is done; returns whether to stop."""
         self._done = done
-        if not self.quiet and self._shown is None and time.monotonic() - self._began > 1.0:
-            self._show()
-        if self._shown:
-            self._shown.update(self._shown.task_ids[0], completed=done)
-        return self.stopped
-
-    def _show(self) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            Progress,
-            TaskProgressColumn,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        self._shown = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
-        self._shown.add_task(self.description, total=self.total)
-        self._shown.start()
+        self._progress.update(self.description, done, self.total)
+        return bool(self.stop)
 
 
 def announce_compiling(quiet: bool = False) -> None:
     """Say "compiling (once)" on standard error if numba finds no compiled kernel on disk."""
     from numba.core import event
+
+    from cliff.kernels.cache import cache_directory
+
+    kept = "once" if cache_directory() else "each time: the cache directory cannot be written to"
 
     class Announcer(event.Listener):
         said = quiet
@@ -187,7 +149,7 @@ def announce_compiling(quiet: bool = False) -> None:
         def on_start(self, event: Any) -> None:
             if not self.said:
                 self.said = True
-                say("compiling (once) ...")
+                say(f"compiling ({kept}) ...")
 
         def on_end(self, event: Any) -> None:
             pass
@@ -203,6 +165,8 @@ def check_outputs(output: Path | None, plot: Path | None, *others: Path) -> None
     from cliff.store import check_writable
 
     if output is not None:
+        if output.suffix.lower() != ".nc":
+            raise ArgumentError("output", str(output), "must end in .nc: results are NetCDF files")
         check_writable(output, "output")
     if plot is not None:
         check_writable(plot, "plot")

@@ -56,8 +56,8 @@ def compare(
         def progress(count: int) -> None:
             nonlocal done
             done = min(done + count, N_FLOWS)
-            if bar.update(done):
-                raise KeyboardInterrupt
+            bar.update(done)
+            bar.stop.raise_if_made()
 
         result = hold_together(trained, tests, used, fit=fit, progress=progress)
     if output is not None:

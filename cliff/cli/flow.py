@@ -104,8 +104,7 @@ def flow(
         for path in (output, plot):
             if path is not None:
                 say(f"wrote {path}", quiet)
-    if trajectory.status is Status.RUNNING:
-        raise KeyboardInterrupt
+    bar.stop.raise_if_made()
     if trajectory.status is not Status.DONE:
         raise ComputationFailed(
             f"stopped at t = {trajectory.path.t[-1]:g}: {trajectory.status.explanation}"

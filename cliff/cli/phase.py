@@ -27,6 +27,7 @@ from cliff.cli.common import (
     announce_compiling,
     check_outputs,
     label_bias_of,
+    one_of,
     print_json,
     say,
 )
@@ -54,7 +55,8 @@ def phase(
         typer.Option("--y", metavar="NAME=START:STOP:COUNT[:log]", help="Vertical axis."),
     ] = None,
     metric: Annotated[
-        str, typer.Option(metavar="[t_transition|width|abruptness|loss|basin]", help="The map.")
+        str,
+        one_of(("t_transition", "width", "abruptness", "loss", "basin"), help="What to map."),
     ] = "t_transition",
     pairs: Pairs = 8,
     labels: Labels = 32,
@@ -177,7 +179,6 @@ def phase(
             if error.argument != "path":
                 raise
             raise ArgumentError("output", str(output), error.requirement) from None
-        stopped = bar.stopped
     counts = _counts(dataset)
     if (dataset["outcome"] == DONE).any():
         _report(dataset, metric, as_json)
@@ -186,12 +187,11 @@ def phase(
         for path in (output, plot):
             if path is not None and not as_json:
                 say(f"wrote {path}", quiet)
-    elif not stopped:
+    elif not bar.stop:
         raise ComputationFailed(f"no cell could be computed: {_list(counts)}")
-    if stopped:
-        if output is not None:
-            say(f"{counts.get('done', 0)} of {n_cells} cells are in {output}: --resume", quiet)
-        raise KeyboardInterrupt
+    if bar.stop and output is not None:
+        say(f"{counts.get('done', 0)} of {n_cells} cells are in {output}: --resume", quiet)
+    bar.stop.raise_if_made()
     return 0
 
 

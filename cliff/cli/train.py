@@ -12,7 +12,6 @@ import typer
 from cliff.checks import ArgumentError, choice, integer
 from cliff.cli.common import (
     ComputationFailed,
-    Interrupted,
     Json,
     Output,
     Pairs,
@@ -22,10 +21,10 @@ from cliff.cli.common import (
     announce_compiling,
     check_outputs,
     label_bias_of,
-    on_interrupt,
     print_json,
     say,
 )
+from cliff.interrupt import handled_by
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -237,7 +236,7 @@ def _train(runs: list[Run], processes: int | None, quiet: bool) -> xr.Dataset:
     except KeyboardInterrupt as error:
         # Ctrl-C before the first step leaves nothing to go on from
         advice = ", and kept: --resume goes on from here" * any(path.exists() for path in kept)
-        raise Interrupted(f"interrupted{advice}") from error
+        raise type(error)(f"interrupted{advice}") from error
 
 
 def _show_and_train(runs: list[Run], processes: int | None, quiet: bool) -> xr.Dataset:
@@ -258,7 +257,7 @@ def _show_and_train(runs: list[Run], processes: int | None, quiet: bool) -> xr.D
         if len(runs) == 1:
             return runs[0](report)
         # raised, for the other processes to be told of it, and waited for
-        with on_interrupt(signal.default_int_handler):
+        with handled_by(signal.default_int_handler):
             results = run_all(runs, processes, report)
         return side_by_side(results, [run.seed for run in runs])
     finally:

@@ -1,0 +1,23 @@
+# The public names, in the direction in which data flow. The package reads this list to import each
+# name when it is first used, and type checkers read it as it stands.
+
+from . import analysis as analysis
+from . import plots as plots
+from . import symbolic as symbolic
+from . import theory as theory
+from . import valleys as valleys
+from .flow import integrate as integrate
+from .flow import integrate_ensemble as integrate_ensemble
+from .nested_logit import NestedLogit as NestedLogit
+from .network.minimal import MinimalHead as MinimalHead
+from .network.training import train as train
+from .network.transformer import Transformer as Transformer
+from .store import load as load
+from .store import save as save
+from .sweeps import sweep as sweep
+from .task import Task as Task
+from .trajectory import Ensemble as Ensemble
+from .trajectory import Trajectory as Trajectory
+from .trajectory import Transition as Transition
+
+__version__: str
