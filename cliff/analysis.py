@@ -1,19 +1,23 @@
-"""What the landscape and its flow say: slices, fixed points, basins, metrics over parameters."""
+"""Geometry of the landscape and its flow: slices, fixed points, slow manifolds and basins."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cliff.checks import ArgumentError, choice, finite_array, integer, real
+from cliff.checks import ArgumentError, choice, finite_array, real
 from cliff.flow import integrate, integrate_ensemble
-from cliff.nested_logit import PARAMETERS, NestedLogit
-from cliff.trajectory import Ensemble, Trajectory
-from cliff.valleys import UNDECIDED, identify
+from cliff.metrics import FlowMetric
+from cliff.nested_logit import NestedLogit
+from cliff.trajectory import DensePath, Trajectory
+from cliff.valleys import UNDECIDED, basins
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -100,12 +104,10 @@ def landscape_slice(
     return Slice(model, names, sides[0], sides[1], loss, slope, others)
 
 
-def slice_through(
+def slice_around(
     trajectory: Trajectory, names: tuple[str, str] = ("beta1", "alpha"), resolution: int = 121
 ) -> Slice:
     """The loss over the plane of two parameters around a trajectory.
-
-    The other parameters stand where they are at the transition, or at the end if there is none.
 
     Parameters
     ----------
@@ -114,22 +116,24 @@ def slice_through(
         The parameters along x and along y.
     resolution : int
         Points along each side.
+
+    Returns
+    -------
+    Slice
+        A little larger than the path in the plane. The remaining parameters have their values at
+        the transition, or at the end of a trajectory without one.
     """
-    model = trajectory.model
+    model, path = trajectory.model, trajectory.path
     t = trajectory.transition().t_transition
-    point = trajectory.path(trajectory.path.t[-1] if np.isnan(t) else t)
-    columns = [model.parameter_names.index(name) for name in names]
-    sides = []
-    for column in columns:
-        low, high = (
-            np.min(trajectory.path.theta[:, column]),
-            np.max(trajectory.path.theta[:, column]),
-        )
-        margin = 0.15 * (high - low) + 0.1
-        sides.append(np.linspace(low - margin, high + margin, resolution))
+    point = path(path.t[-1] if np.isnan(t) else t)
     fixed = dict(zip(model.parameter_names, point.tolist(), strict=True))
-    others = {name: value for name, value in fixed.items() if name not in names}
-    return landscape_slice(model, names, sides[0], sides[1], others)
+    sides = []
+    for name in names:
+        choice("names", name, model.parameter_names)
+        values = path.theta[:, model.parameter_names.index(name)]
+        margin = 0.15 * np.ptp(values) + 0.1
+        sides.append(np.linspace(values.min() - margin, values.max() + margin, resolution))
+    return landscape_slice(model, names, sides[0], sides[1], fixed)
 
 
 @dataclass(frozen=True)
@@ -228,34 +232,6 @@ def slow_manifold(
     return [integrate(model, sign * offset * unstable, t_end, **options) for sign in (1.0, -1.0)]
 
 
-BASIN_TOLERANCE = 0.2
-"""Distance from a valley's loss that counts as in it (nats), if it is less than half the way to the
-next level: at t = 1e5 early-labels-inverted at L = N = 8 is still 0.16 above its limit, which it
-nears by 1e7."""
-
-
-def basins(ensemble: Ensemble, tolerance: float = BASIN_TOLERANCE) -> Labels:
-    """The valley that each trajectory ended in.
-
-    Parameters
-    ----------
-    ensemble : Ensemble
-        Trajectories of one landscape.
-    tolerance : float
-        See `BASIN_TOLERANCE`.
-
-    Returns
-    -------
-    ndarray of int, shape (m,)
-        Index into `cliff.valleys.VALLEYS`; −1 where no valley fits, or the flow did not reach its
-        end.
-    """
-    if not ensemble.done.any():
-        return np.full(len(ensemble.loss), UNDECIDED)
-    labels = identify(ensemble.model, ensemble.theta, ensemble.loss, tolerance)
-    return np.where(ensemble.done, labels, UNDECIDED)
-
-
 def basin_of(model: NestedLogit, starts: ArrayLike, t_end: float = 1e5, **options: Any) -> Labels:
     """The valley that the flow from each start ends in: the map from starts to labels.
 
@@ -351,165 +327,65 @@ def local_exponents(x: ArrayLike, y: ArrayLike) -> Array:
     return np.diff(np.log(np.asarray(y, dtype=float))) / np.diff(np.log(np.asarray(x, dtype=float)))
 
 
-AXES = (
-    "pairs",
-    "labels",
-    "labels_per_pair",
-    *PARAMETERS,
-    *(f"mobility_{name}" for name in PARAMETERS),
-)
-"""Parameters that a phase diagram can have on its axes."""
-
-FEWER_LABELS = "fewer labels than pairs"
-"""Why cells beyond the wall L = N cannot be."""
-
-LARGEST_COUNT = 2**31 - 1
-"""The largest N or L of a cell: the largest integer that NetCDF 3 has."""
-
-METRICS = ("t_transition", "width", "abruptness", "loss", "basin")
-
-METRIC_UNITS = {
-    "t_transition": "gradient-flow time",
-    "width": "gradient-flow time",
-    "abruptness": "1",
-    "loss": "nat",
-    "basin": "label",
-}
+SAMPLE_STARTS = ((0.2, 0.25), (0.2, 0.75), (0.8, 0.25), (0.8, 0.75), (0.45, 0.55))
+"""Starts of the sample paths over a basin map, as shares of its width and height."""
 
 
-@dataclass(frozen=True)
-class FlowMetric:
-    """A metric of the flow as a function of the parameters in `AXES`, for `sweep`.
+def basin_paths(dataset: xr.Dataset) -> tuple[list[Array], list[tuple[float, float]]]:
+    """Sample paths and saddles to draw over a basin map.
 
-    Call it with arrays of shape (m,), one an axis; parameters without an axis have the values given
-    here. Cells that cannot be, as those with fewer labels than pairs, are reported as such, not
-    computed.
-
-    Attributes
+    Parameters
     ----------
-    metric : str
-        One of `METRICS`; "basin" is an index into `cliff.valleys.VALLEYS`.
-    pairs, labels : int
-        N and L. An axis `labels_per_pair` makes L the nearest integer to that multiple of N.
-    positions, label_bias
-        As in `NestedLogit`.
-    theta0, mobility : tuple of float
-        Start and mobilities, of length 3 or, with a free label bias, 4.
-    t_end, rtol, atol, max_steps
-        As in `integrate_ensemble`.
-    workers : int or None
-        Threads of a block; all cores for None. Not part of what determines the data.
+    dataset : xarray.Dataset
+        A sweep of the metric "basin".
+
+    Returns
+    -------
+    paths : list of ndarray, shape (n, 2)
+        Points (x, y) of trajectories, evenly spaced along each and cut where it leaves the map for
+        good. Empty unless the axes are two components of the start.
+    saddles : list of (x, y)
+        The origin of a map over alpha and xi at L = N, if it lies on the map.
     """
-
-    metric: str = "t_transition"
-    pairs: int = 8
-    labels: int = 32
-    positions: str = "exact"
-    label_bias: float | str = 0.0
-    theta0: tuple[float, ...] = (0.01, 0.01, 0.01)
-    mobility: tuple[float, ...] = (1.0, 1.0, 1.0)
-    t_end: float = 1000.0
-    rtol: float = 1e-6
-    atol: float = 1e-9
-    max_steps: int = 100_000
-    workers: int | None = None
-
-    def __post_init__(self) -> None:
-        choice("metric", self.metric, METRICS)
-        finite_array("theta0", self.theta0, self.model.n_parameters)
-        if finite_array("mobility", self.mobility, self.model.n_parameters).min() < 0.0:
-            raise ArgumentError("mobility", self.mobility, "must be at least 0")
-        real("t_end", self.t_end, 0.0, exclusive=True)
-        real("rtol", self.rtol, 0.0, exclusive=True)
-        real("atol", self.atol, 0.0, exclusive=True)
-        integer("max_steps", self.max_steps, 1)
-
-    @property
-    def model(self) -> NestedLogit:
-        return NestedLogit(self.pairs, self.labels, self.positions, self.label_bias)
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """What determines the data, for a sweep's file."""
-        return {name: value for name, value in asdict(self).items() if name != "workers"}
-
-    def check_axes(self, names: Collection[str]) -> None:
-        """Raise ArgumentError that names the first axis that is unknown or has no effect."""
-        if not names:
-            raise ArgumentError("axes", list(names), "must name at least one axis")
-        for name in names:
-            choice("axes", name, AXES)
-            component = name.removeprefix("mobility_")
-            if component in PARAMETERS and component not in self.model.parameter_names:
-                raise ArgumentError("axes", name, "has no effect unless the label bias is free")
-            if name == "labels" and "labels_per_pair" in names:
-                raise ArgumentError("axes", name, "has no effect next to labels_per_pair")
-
-    def __call__(self, **axes: NDArray[Any]) -> dict[str, Any]:
-        self.check_axes(axes)
-        m = len(next(iter(axes.values())))
-        columns = {name: np.asarray(values, dtype=np.float64) for name, values in axes.items()}
-        counts = {
-            "pairs": columns.get("pairs", np.full(m, float(self.pairs))),
-            "labels": columns.get("labels", np.full(m, float(self.labels))),
-        }
-        if "labels_per_pair" in columns:
-            counts["labels"] = np.rint(columns["labels_per_pair"] * counts["pairs"])
-        failure = _failures(columns, counts)
-        valid = failure == ""
-        pairs, labels = (values[valid].astype(np.int64) for values in counts.values())
-        theta0, mobility = np.tile(self.theta0, (m, 1)), np.tile(self.mobility, (m, 1))
-        for column, name in enumerate(self.model.parameter_names):
-            theta0[:, column] = columns.get(name, theta0[:, column])
-            mobility[:, column] = columns.get(f"mobility_{name}", mobility[:, column])
-        value = np.full(m, UNDECIDED if self.metric == "basin" else np.nan)
-        status = np.full(m, -1, dtype=np.int32)
-        if valid.any():
-            ensemble = integrate_ensemble(
-                self.model,
-                theta0[valid],
-                self.t_end,
-                mobility[valid],
-                rtol=self.rtol,
-                atol=self.atol,
-                max_steps=self.max_steps,
-                n_pairs=pairs,
-                n_labels=labels,
-                workers=self.workers,
-            )
-            value[valid] = self._values(ensemble, pairs, labels)
-            status[valid] = ensemble.status
-        if self.metric == "basin":
-            value = value.astype(np.int32)
-        return {self.metric: value, "status": status, "failure": failure}
-
-    def _values(self, ensemble: Ensemble, pairs: Labels, labels: Labels) -> NDArray[Any]:
-        if self.metric != "basin":
-            return np.asarray(getattr(ensemble, self.metric))
-        # valleys depend on N and L, so that each landscape labels its own ends
-        value = np.full(len(pairs), UNDECIDED)
-        for n, count in np.unique(np.stack([pairs, labels], axis=1), axis=0).tolist():
-            here = (pairs == n) & (labels == count)
-            model = NestedLogit(n, count, self.positions, self.label_bias)
-            value[here] = identify(
-                model, ensemble.theta[here], ensemble.loss[here], BASIN_TOLERANCE
-            )
-        return np.where(ensemble.done, value, UNDECIDED)
+    metric = FlowMetric.from_dataset(dataset)
+    names = metric.model.parameter_names
+    dims = [str(name) for name in dataset["basin"].dims[::-1]]  # x, y
+    if len(dims) != 2 or not set(dims) <= set(names):
+        return [], []
+    columns = [names.index(name) for name in dims]
+    sides = [dataset[name].values for name in dims]
+    low, high = (np.array([end(side) for side in sides]) for end in (np.min, np.max))
+    paths = []
+    for share in SAMPLE_STARTS:
+        start = np.array(metric.theta0)
+        start[columns] = low + share * (high - low)
+        run = integrate(
+            metric.model,
+            start,
+            metric.t_end,
+            metric.mobility,
+            rtol=metric.rtol,
+            atol=metric.atol,
+            max_steps=metric.max_steps,
+        )
+        paths.append(_even_path(run.path, columns, low, high))
+    has_saddle = set(dims) == {"alpha", "xi"} and metric.labels == metric.pairs
+    on_map = has_saddle and (low <= 0.0).all() and (high >= 0.0).all()
+    return paths, [(0.0, 0.0)] if on_map else []
 
 
-def _failures(columns: Mapping[str, Array], counts: Mapping[str, Array]) -> NDArray[Any]:
-    """Why each cell cannot be, shape (m,); '' where it can."""
-    failure = np.full(len(counts["pairs"]), "", dtype=object)
+def _even_path(
+    path: DensePath, columns: list[int], low: Array, high: Array, n_points: int = 300
+) -> Array:
+    """A path within the box [low, high] by arc length, shape (n_points, 2).
 
-    def fail(where: NDArray[np.bool_], reason: str) -> None:
-        failure[where & (failure == "")] = reason
-
-    for name, values in columns.items():
-        fail(~np.isfinite(values), f"{name} is not finite")
-        if name.startswith("mobility_"):
-            fail(values < 0.0, f"{name} below 0")
-    fail(counts["labels"] < counts["pairs"], FEWER_LABELS)
-    for name, values in counts.items():
-        whole = (values == np.rint(values)) & (values >= 1.0) & (values <= LARGEST_COUNT)
-        fail(~whole, f"{name} must be a whole number of at least 1 and at most {LARGEST_COUNT}")
-    return failure
+    Lengths are in units of the box's sides. The path ends where it leaves the box for good.
+    """
+    parts = np.linspace(0.0, 1.0, 8, endpoint=False)
+    t = np.append((path.t[:-1, None] + np.diff(path.t)[:, None] * parts).ravel(), path.t[-1])
+    points = path(t)[:, columns]
+    inside = np.all((points >= low) & (points <= high), axis=1)
+    n_drawn = int(np.flatnonzero(inside)[-1]) + 2
+    steps = np.linalg.norm(np.diff(points[:n_drawn], axis=0) / (high - low), axis=1)
+    length = np.append(0.0, np.cumsum(steps))
+    return path(np.interp(np.linspace(0.0, length[-1], n_points), length, t[:n_drawn]))[:, columns]

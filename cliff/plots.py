@@ -25,7 +25,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from cliff.analysis import FEWER_LABELS, METRICS, Slice
+from cliff.analysis import Slice
+from cliff.metrics import FEWER_LABELS, METRICS
 from cliff.store import write_atomic
 from cliff.sweeps import DONE
 from cliff.trajectory import Trajectory

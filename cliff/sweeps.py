@@ -5,23 +5,22 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cliff.checks import ArgumentError, integer
-from cliff.store import check_writable, open_dataset, provenance, save
+from cliff.checks import LARGEST_INTEGER, ArgumentError, integer, shorten
+from cliff.identity import code_version, identity
+from cliff.interrupt import StopRequest, deferred
+from cliff.store import check_name, check_writable, open_dataset, provenance, save
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -29,17 +28,22 @@ if TYPE_CHECKING:
 MISSING, DONE = 0, 1
 """Codes of `outcome`: not computed yet, computed; higher ones are failures, named in `outcomes`."""
 
+OTHER_FAILURES = "other failures"
+"""Name of failures beyond the first `_MOST_FAILURES` different ones."""
+
+_MOST_FAILURES = 1000
+
 _IN_FLIGHT = 64
 """Blocks handed to an executor at a time, which bounds the memory that waiting ones take."""
 
+_BYTES_PER_CELL = 40
+"""Memory of a cell with one result, here, as a dataset and as the bytes of a file."""
 
-_RESERVED = ("outcome", "failure")
+_RESERVED = ("outcome", "failure", "function_version")
 """Names that neither an axis nor a result can have."""
 
 _TRANSIENT = (MemoryError, OSError)
-"""Errors that say nothing of a cell: it may well succeed another time."""
-
-_INT32 = np.iinfo(np.int32)
+"""Errors that do not depend on the cell: it may well succeed another time."""
 
 
 class SweepBroken(RuntimeError):
@@ -59,6 +63,8 @@ def sweep(
     vectorized: bool = False,
     block: int | None = None,
     units: Mapping[str, str] | None = None,
+    long_names: Mapping[str, str] | None = None,
+    mixed_versions: bool = False,
     save_every: float = 10.0,
     progress: Callable[[int], object] | None = None,
 ) -> xr.Dataset:
@@ -70,11 +76,11 @@ def sweep(
         Called with one keyword argument an axis. Returns a number, or a dict of numbers. A
         `vectorized` function takes arrays of shape (m,), the cells of a block, and returns arrays
         of shape (m,) or a dict of them; an entry ``"failure"`` (str, '' for success) names the
-        cells that failed. If it raises, the cells of the block are computed one by one. It has to
-        be picklable for an executor of processes. What tells it from others in a file are its
-        module, its name, the arguments that `functools.partial` binds and its attribute
-        ``parameters`` (a mapping for JSON), which instances, bound methods and functions without
-        a name in a module need.
+        cells that failed. If it raises, the block is halved until the cells to blame stand alone.
+        An executor of processes needs a function that can be pickled. A file identifies the
+        function by its module, its name, the arguments that `functools.partial` binds and its
+        attribute ``parameters`` (a mapping for JSON), which instances, bound methods and functions
+        without a name in a module need, and by its code (`cliff.identity.code_version`).
     axes : mapping of str to array_like, shape (n,)
         The grid: its axes in order, each with its values.
     executor : concurrent.futures.Executor, optional
@@ -83,34 +89,45 @@ def sweep(
         depend on it.
     path : path-like, optional
         NetCDF file that is rewritten, atomically, as the sweep goes on. An existing file of the
-        same sweep is resumed.
+        same sweep is resumed: its cells are found by their coordinates, whatever their order, and
+        cells that it lacks are computed.
     vectorized : bool
         Whether `function` takes blocks.
     block : int, optional
         Cells of a block: 1 by default, 1024 for a vectorized function.
-    units : mapping of str to str, optional
-        Units of axes and results.
+    units, long_names : mapping of str to str, optional
+        Units (1 by default) and descriptions (the name by default) of axes and results.
+    mixed_versions : bool
+        Whether to resume a file whose cells were computed by another version of the function's
+        code.
     save_every : float
         Seconds between writes.
     progress : callable, optional
         Called with the number of cells done since the last call; a true answer stops the sweep,
-        which then returns what it has.
+        which then returns what it has. Whoever passes it answers Ctrl-C and SIGTERM, too. Without
+        it, they stop the sweep after the current block, which is then in the file, and raise.
 
     Returns
     -------
     xarray.Dataset
         One variable a result, sorted by name, and ``outcome`` with the code of each cell; the
-        attribute ``outcomes`` (JSON) lists what the codes mean. Results are float64, NaN where the
-        cell failed or is missing; those of a vectorized function that are integers in all cells are
-        int32, and −1 there.
+        attribute ``outcomes`` (JSON) lists what the codes mean, and counts what exceeds 1,000
+        different failures as "other failures". Results are float64, NaN where the cell failed or is
+        missing; those of a vectorized function that are integers in all cells are int64, and −1
+        there. The attribute ``function_versions`` (JSON) lists the versions of the function's code,
+        '' where a file does not say. If there are several, the variable ``function_version`` has
+        the one of each cell as an index into them, −1 for a missing cell.
 
     Raises
     ------
     ArgumentError
-        If an axis is empty, a result has the name of an axis, the file is of another sweep, another
-        process is sweeping into it, or the function cannot be told from others.
+        If an axis is empty, a name cannot be stored or is taken, the grid does not fit into memory,
+        the file is of another sweep or of another version of the function, its cells do not lie on
+        the grid, another process is sweeping into it, or nothing identifies the function.
     SweepBroken
         If the executor failed for good.
+    KeyboardInterrupt
+        After Ctrl-C or SIGTERM, without `progress`.
 
     Warns
     -----
@@ -123,22 +140,31 @@ def sweep(
     >>> float(grid["value"].sel(x=2.0, y=5.0))
     10.0
     """
+    if not isinstance(axes, Mapping) or not axes:
+        raise ArgumentError("axes", axes, "must map the name of at least one axis to its values")
     grid = {name: _axis(name, values) for name, values in axes.items()}
-    if not grid:
-        raise ArgumentError("axes", dict(axes), "must name at least one axis")
     size = integer("block", (1024 if vectorized else 1) if block is None else block, 1)
-    table = _Table(grid, _identity(function, grid, path is not None), dict(units or {}))
+    _check_memory(grid)
+    described = identity(function, path is not None) | {
+        "axes": {name: values.tolist() for name, values in grid.items()}
+    }
+    attributes = {"units": units or {}, "long_name": long_names or {}}
+    table = _Table(grid, described, code_version(function), attributes)
     evaluate = _Block(function, tuple(grid), vectorized)
-    with _locked(path) if path is not None else _nothing():
-        if path is not None and Path(path).exists():
-            table.resume(path)
+    with (
+        deferred() if progress is None else nullcontext(StopRequest()) as stop,
+        _locked(path) if path is not None else nullcontext(),
+    ):
+        if path is not None and os.path.exists(path):
+            table.resume(path, mixed_versions)
         if progress:
             progress(table.n_done)
         try:
-            _run(table, evaluate, executor, size, path, save_every, progress)
+            _run(table, evaluate, executor, size, path, save_every, progress, stop)
         finally:
-            if path is not None and (table.changed or not Path(path).exists()):
+            if path is not None and (table.changed or not os.path.exists(path)):
                 table.save(path)
+    stop.raise_if_made()
     if table.n_retry:
         warnings.warn(
             f"{table.n_retry} cells are missing ({table.hitch}); sweeping again tries them again",
@@ -148,16 +174,54 @@ def sweep(
     return table.to_dataset()
 
 
+_RENAMED = {"cliff.analysis.FlowMetric": "cliff.metrics.FlowMetric"}
+"""Functions that had another name in files of earlier versions."""
+
+_EARLIER_STATUSES = {2: "step limit", 3: "step too small", 4: "not finite"}
+"""Codes of flows that stopped early in the variable ``status``, which those functions had."""
+
+
+def description(dataset: xr.Dataset) -> dict[str, Any]:
+    """Function, settings and axes of a sweep's dataset, by their present names."""
+    described: dict[str, Any] = json.loads(dataset.attrs["parameters"])
+    name = described.get("function", "")
+    return described | {"function": _RENAMED.get(name, name)}
+
+
+def upgraded(dataset: xr.Dataset) -> xr.Dataset:
+    """A sweep's dataset as the present version makes it.
+
+    Earlier versions kept the status of a flow beside its value, also where it had stopped early;
+    such a cell has failed. Datasets of the present version are returned as they are.
+    """
+    if json.loads(dataset.attrs["parameters"]).get("function") not in _RENAMED:
+        return dataset
+    if "status" not in dataset:
+        return dataset
+    outcomes = json.loads(dataset.attrs["outcomes"])
+    outcome, status = dataset["outcome"], dataset["status"]
+    for code, name in _EARLIER_STATUSES.items():
+        stopped = (outcome == DONE) & (status == code)
+        if stopped.any():
+            outcomes.append(name)
+            outcome = outcome.where(~stopped, len(outcomes) - 1).astype(outcome.dtype)
+    return (
+        dataset.drop_vars("status")
+        .assign(outcome=outcome)
+        .assign_attrs(outcomes=json.dumps(outcomes))
+    )
+
+
 @dataclass(frozen=True)
 class _Results:
-    """What a worker sends back of m cells, k of which are done.
+    """The results of m cells, k of which are done, as a worker sends them back.
 
     Attributes
     ----------
     failures : list of (str or None), length m
         '' for a cell that is done, None for one to be tried again.
     values : dict of ndarray, shape (k,)
-        int32 or float64.
+        int64 or float64.
     hitch : str
         Why cells are to be tried again.
     """
@@ -186,7 +250,7 @@ class _Results:
 
 @dataclass(frozen=True)
 class _Block:
-    """What is sent to a worker: evaluates cells and turns failures into words."""
+    """The function as a worker calls it: evaluates cells and turns exceptions into failures."""
 
     function: Callable[..., Any]
     names: tuple[str, ...]
@@ -194,12 +258,17 @@ class _Block:
 
     def __call__(self, columns: list[NDArray[Any]]) -> _Results:
         m = len(columns[0])
-        if self.vectorized and m > 1:
-            try:
-                return self._evaluate(columns)
-            except Exception:  # some cell is to blame, and the others must not suffer for it
-                pass
-        return _Results.join([self._cell([c[i : i + 1] for c in columns]) for i in range(m)])
+        if not self.vectorized:
+            return _Results.join([self._cell([c[i : i + 1] for c in columns]) for i in range(m)])
+        if m == 1:
+            return self._cell(columns)
+        try:
+            return self._evaluate(columns)
+        except Exception:  # some cells are to blame, and the rest must not suffer for it
+            half = m // 2
+            return _Results.join(
+                [self([c[:half] for c in columns]), self([c[half:] for c in columns])]
+            )
 
     def _cell(self, columns: list[NDArray[Any]]) -> _Results:
         try:
@@ -225,11 +294,11 @@ class _Block:
 
 
 def _number(values: NDArray[Any]) -> NDArray[Any]:
-    """As int32 if these are integers that fit, as float64 if not."""
+    """As int64 if these are integers that float64 holds exactly, as float64 if not."""
     fits = values.dtype.kind in "iu" and (
-        not values.size or _INT32.min <= values.min() <= values.max() <= _INT32.max
+        not values.size or -LARGEST_INTEGER <= values.min() <= values.max() <= LARGEST_INTEGER
     )
-    return values.astype(np.int32 if fits else np.float64, casting="same_kind")
+    return values.astype(np.int64 if fits else np.float64, casting="same_kind")
 
 
 def _as_dict(value: Any) -> dict[str, Any]:
@@ -243,13 +312,21 @@ def _reason(error: Exception) -> str:
 class _Table:
     """The cells' results as they come in, in the order of the flattened grid."""
 
-    def __init__(self, grid: dict[str, Any], identity: str, units: dict[str, str]) -> None:
-        self.grid, self.identity, self.units = grid, identity, units
+    def __init__(
+        self,
+        grid: dict[str, NDArray[Any]],
+        described: dict[str, Any],
+        version: str,
+        attributes: Mapping[str, Mapping[str, str]],
+    ) -> None:
+        self.grid, self.described, self.attributes = grid, described, attributes
         self.shape = tuple(len(values) for values in grid.values())
         self.outcome = np.full(math.prod(self.shape), MISSING, dtype=np.int16)
-        self.outcomes = ["missing", "done"]
+        self.failures: dict[str, int] = {}  # codes by name
         self.results: dict[str, NDArray[np.float64]] = {}
         self.integers: dict[str, bool] = {}  # whether a result has only been integers so far
+        self.versions = [version]  # of the function: this one, then what a file has
+        self.version = np.zeros(self.outcome.shape, dtype=np.int16)
         self.changed = False
         self.n_retry, self.hitch = 0, ""
 
@@ -268,80 +345,161 @@ class _Table:
             if name not in self.results:
                 self._add(name)
             self.results[name][done] = values
-            self.integers[name] &= values.dtype == np.int32
-        codes: dict[str | None, int] = {None: MISSING, "": DONE}
-        for failure in results.failures:
-            if failure is not None and failure not in codes:
-                if failure not in self.outcomes[2:]:
-                    self.outcomes.append(failure)
-                codes[failure] = self.outcomes.index(failure, 2)
-        self.outcome[cells] = [codes[failure] for failure in results.failures]
+            self.integers[name] &= values.dtype == np.int64
+        self.version[cells] = 0
+        # last, for a second Ctrl-C amid this to leave the cells missing
+        self.outcome[cells] = [self._code(failure) for failure in results.failures]
         self.n_retry += results.failures.count(None)
         self.hitch = self.hitch or results.hitch
         self.changed = True
 
+    def _code(self, failure: str | None) -> int:
+        if not failure:
+            return MISSING if failure is None else DONE
+        if len(self.failures) >= _MOST_FAILURES and failure not in self.failures:
+            failure = OTHER_FAILURES
+        return self.failures.setdefault(failure, len(self.failures) + DONE + 1)
+
     def _add(self, name: str) -> None:
-        if not isinstance(name, str) or name in (*_RESERVED, *self.grid):
+        if name in (*_RESERVED, *self.grid):
             taken = ", ".join((*_RESERVED, *self.grid))
             raise ArgumentError("function", name, f"a result needs a name other than {taken}")
-        self.results[name] = np.full(len(self.outcome), np.nan)
+        self.results[check_name("function", name)] = np.full(len(self.outcome), np.nan)
         self.integers[name] = True
 
     def _column(self, name: str) -> NDArray[Any]:
         values = self.results[name]
         if not self.integers[name] or np.isnan(values[self.outcome == DONE]).any():
             return values
-        return np.where(self.outcome == DONE, values, -1.0).astype(np.int32)
+        return np.where(self.outcome == DONE, values, -1.0).astype(np.int64)
+
+    def _function_versions(self) -> tuple[list[str], dict[str, NDArray[np.int16]]]:
+        """The versions of the function that computed cells; if several, that of each cell."""
+        known = self.outcome != MISSING
+        used = np.unique(self.version[known]).tolist() or [0]
+        names = sorted(self.versions[index] for index in used)
+        if len(names) == 1:
+            return names, {}
+        numbers = np.array([names.index(v) if v in names else -1 for v in self.versions])
+        return names, {"function_version": np.where(known, numbers[self.version], -1)}
 
     def to_dataset(self) -> xr.Dataset:
         import xarray as xr
 
         # the order in which failures came in depends on the executor: number them by name
-        names = self.outcomes[:2] + sorted(self.outcomes[2:])
-        numbers = [names.index(name, 2) for name in self.outcomes[2:]]
-        codes = np.array([MISSING, DONE, *numbers], dtype=np.int16)
+        names = sorted(self.failures)
+        codes = np.arange(len(names) + DONE + 1, dtype=np.int16)
+        codes[[self.failures[name] for name in names]] = np.arange(DONE + 1, len(codes))
+        versions, by_cell = self._function_versions()
         results = {name: self._column(name) for name in sorted(self.results)}
-        variables = {"outcome": codes[self.outcome], **results}
-        dimensions = tuple(self.grid)
+        variables = {"outcome": codes[self.outcome], **by_cell, **results}
         return xr.Dataset(
             {
-                name: (
-                    dimensions,
-                    values.reshape(self.shape),
-                    {"units": self.units.get(name, "1")},
-                )
+                name: (tuple(self.grid), values.reshape(self.shape), self._attributes(name))
                 for name, values in variables.items()
             },
             coords={
-                name: (name, values, {"units": self.units.get(name, "1")})
-                for name, values in self.grid.items()
+                name: (name, values, self._attributes(name)) for name, values in self.grid.items()
             },
             attrs={
-                **provenance(json.loads(self.identity)),
-                "outcomes": json.dumps(names),
+                **provenance(self.described),
+                "outcomes": json.dumps(["missing", "done", *names]),
+                "function_versions": json.dumps(versions),
                 "cliff_kind": "sweep",
             },
         )
 
+    def _attributes(self, name: str) -> dict[str, str]:
+        units, long_names = self.attributes["units"], self.attributes["long_name"]
+        return {"units": units.get(name, "1"), "long_name": long_names.get(name, name)}
+
     def save(self, path: str | os.PathLike[str]) -> None:
         save(self.to_dataset(), path)
 
-    def resume(self, path: str | os.PathLike[str]) -> None:
-        """Take over what a file of the same sweep holds."""
-        stored = open_dataset(path, "sweep")
-        known = json.loads(stored.attrs["parameters"])
-        if json.dumps(known, sort_keys=True) != self.identity:
-            raise ArgumentError(
-                "path", str(path), "holds a sweep with other parameters: remove it, or name another"
-            )
-        self.outcome[:] = stored["outcome"].values.ravel()
-        self.outcomes = json.loads(stored.attrs["outcomes"])
+    def resume(self, path: str | os.PathLike[str], mixed_versions: bool) -> None:
+        """Take over the cells of a file of the same sweep, by their coordinates."""
+        import xarray as xr
+
+        def refuse(requirement: str, way_out: str = ", or remove this one") -> ArgumentError:
+            return ArgumentError("path", str(path), f"{requirement}: name another file{way_out}")
+
+        stored = upgraded(open_dataset(path, "sweep"))
+        difference = _difference(description(stored), json.loads(json.dumps(self.described)))
+        if difference:
+            raise refuse(f"holds a sweep with {difference}")
         for name, array in stored.data_vars.items():
-            if name != "outcome":
-                self._add(str(name))
-                values = array.values.ravel().astype(np.float64)
-                self.results[str(name)][:] = np.where(self.outcome == DONE, values, np.nan)
-                self.integers[str(name)] = array.dtype.kind in "iu"
+            if set(array.dims) != set(self.grid):
+                dims = ", ".join(map(str, array.dims)) or "no axes"
+                raise refuse(f"holds {name} over {dims}, not over {', '.join(self.grid)}")
+        place = np.ix_(*(_places(name, self.grid[name], stored, refuse) for name in self.grid))
+        stored = stored.transpose(*self.grid)
+
+        outcomes = json.loads(stored.attrs["outcomes"])
+        outcome = np.nan_to_num(stored["outcome"].values, nan=MISSING).astype(np.int64)
+        if not ((outcome >= MISSING) & (outcome < len(outcomes))).all():
+            raise refuse("holds outcomes without a name")
+        self.failures = {name: code for code, name in enumerate(outcomes) if code > DONE}
+        self._reshaped(self.outcome)[place] = outcome
+
+        versions = json.loads(stored.attrs.get("function_versions", '[""]'))
+        others = [version for version in versions if version not in ("", self.versions[0])]
+        if others and (outcome != MISSING).any() and not mixed_versions:
+            raise refuse(
+                f"holds cells that another version of the function's code computed ({others[0]}, "
+                f"now {self.versions[0]})",
+                ", or allow both with mixed_versions",
+            )
+        self.versions += [version for version in versions if version not in self.versions]
+        numbers = np.array([self.versions.index(version) for version in versions])
+        index = stored.get("function_version", xr.zeros_like(stored["outcome"])).values
+        self._reshaped(self.version)[place] = numbers[np.nan_to_num(index).astype(np.int64)]
+
+        for name, array in stored.drop_vars(
+            ("outcome", "function_version"), errors="ignore"
+        ).items():
+            self._add(str(name))
+            values = np.where(outcome == DONE, array.values.astype(np.float64), np.nan)
+            self._reshaped(self.results[str(name)])[place] = values
+            self.integers[str(name)] = array.dtype.kind in "iu"
+
+    def _reshaped(self, column: NDArray[Any]) -> NDArray[Any]:
+        return column.reshape(self.shape)
+
+
+def _places(
+    name: str, axis: NDArray[Any], stored: xr.Dataset, refuse: Callable[[str], ArgumentError]
+) -> NDArray[np.int64]:
+    """Where the stored values of an axis are on the axis, shape (n,)."""
+    if name not in stored.coords:
+        raise refuse(f"holds no values of the axis {name}")
+    values = stored[name].values
+    order = np.argsort(axis)
+    places = order[np.searchsorted(axis, values, sorter=order).clip(max=len(axis) - 1)]
+    strange = axis[places] != values
+    if strange.any():
+        raise refuse(f"holds {name} = {values[strange][0]}, which is not on the axis")
+    if len(np.unique(places)) != len(places):
+        raise refuse(f"holds values of {name} twice")
+    return places
+
+
+def _difference(held: Any, wanted: Any, name: str = "") -> str:
+    """Where two values of JSON first differ, as "name = value, not value"; '' if they do not."""
+    if json.dumps(held, sort_keys=True) == json.dumps(wanted, sort_keys=True):  # NaN equals NaN
+        return ""
+    if isinstance(held, dict) and isinstance(wanted, dict):
+        prefix = f"{name}." if name and name != "settings" else ""
+        keys = sorted({*held, *wanted}, key=lambda key: (key == "axes", key))
+        texts = (_difference(held.get(k), wanted.get(k), f"{prefix}{k}") for k in keys)
+        return next(text for text in texts if text)
+    if isinstance(held, list) and isinstance(wanted, list):
+        if len(held) != len(wanted):
+            return f"{len(held)} values of {name}, not {len(wanted)}"
+        pairs = enumerate(zip(held, wanted, strict=True))
+        texts = (_difference(a, b, f"{name}[{i}]") for i, (a, b) in pairs)
+        return next(text for text in texts if text)
+    a, b = ("nothing" if value is None else shorten(value) for value in (held, wanted))
+    return f"{name} = {a}, not {b}"
 
 
 def _run(
@@ -352,16 +510,17 @@ def _run(
     path: str | os.PathLike[str] | None,
     save_every: float,
     progress: Callable[[int], object] | None,
+    stop: StopRequest,
 ) -> None:
     missing = np.flatnonzero(table.outcome == MISSING)
-    blocks = iter([missing[start : start + size] for start in range(0, len(missing), size)])
+    blocks = (missing[start : start + size] for start in range(0, len(missing), size))
     saved = time.monotonic()
-    for cells, results in _results(table, evaluate, executor, blocks):
+    for cells, results in _results(table, evaluate, executor, blocks, stop):
         table.put(cells, results)
         if path is not None and time.monotonic() - saved >= save_every:
             table.save(path)
             saved = time.monotonic()
-        if progress and progress(len(cells)):
+        if stop or (progress and progress(len(cells))):
             return
 
 
@@ -370,6 +529,7 @@ def _results(
     evaluate: _Block,
     executor: Executor | None,
     blocks: Iterator[NDArray[np.int64]],
+    stop: StopRequest,
 ) -> Iterator[tuple[NDArray[np.int64], _Results]]:
     """Cells and their results, in whatever order the executor brings them."""
     if executor is None:
@@ -378,16 +538,18 @@ def _results(
         return
     flying: dict[Future[Any], NDArray[np.int64]] = {}
     try:
-        while True:
+        while not stop:
             for cells in islice(blocks, _IN_FLIGHT - len(flying)):
                 flying[executor.submit(evaluate, table.columns(cells))] = cells
             if not flying:
                 return
-            done, _ = wait(flying, return_when=FIRST_COMPLETED)
+            done, _ = wait(flying, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in done:
                 cells = flying.pop(future)
                 yield cells, future.result()
     except Exception as error:  # the function's own are caught in the worker
+        if stop:  # Ctrl-C reached the workers as well
+            return
         raise SweepBroken(
             f"the workers failed ({_reason(error)}); what they had finished is kept, and sweeping "
             "again goes on"
@@ -398,7 +560,7 @@ def _results(
 
 
 def _axis(name: str, values: ArrayLike) -> NDArray[Any]:
-    if name in _RESERVED:
+    if check_name("axes", name) in _RESERVED:
         raise ArgumentError("axes", name, "is a name that the results need")
     array = np.asarray(values)
     if array.ndim != 1 or not array.size or array.dtype.kind not in "fiu":
@@ -406,80 +568,63 @@ def _axis(name: str, values: ArrayLike) -> NDArray[Any]:
     if not np.isfinite(array).all() or len(np.unique(array)) != len(array):
         raise ArgumentError(name, values, "the values of an axis must be finite and differ")
     numbers = _number(array)
-    if array.dtype.kind in "iu" and numbers.dtype != np.int32:
-        raise ArgumentError(name, values, f"integers must lie in {_INT32.min} to {_INT32.max}")
+    if array.dtype.kind in "iu" and numbers.dtype != np.int64:
+        raise ArgumentError(name, values, f"integers must not exceed ±{LARGEST_INTEGER}")
     return numbers
 
 
-def _identity(function: Callable[..., Any], grid: Mapping[str, NDArray[Any]], stored: bool) -> str:
-    """JSON of everything that determines the data."""
-    axes = {name: values.tolist() for name, values in grid.items()}
-    described = _describe(function, stored) | {"axes": axes}
-    return json.dumps(described, sort_keys=True, default=partial(_plain, stored=stored))
-
-
-def _describe(function: Callable[..., Any], stored: bool) -> dict[str, Any]:
-    """What tells a function from others; for a file, refuse one of which that is not known."""
-    settings = dict(getattr(function, "parameters", {}))
-    if isinstance(function, partial):
-        bound = {"args": function.args, "keywords": function.keywords}
-        settings |= {"partial": _describe(function.func, stored), **bound}
-    elif stored and not hasattr(function, "parameters") and not _is_named(function):
+def _check_memory(grid: Mapping[str, NDArray[Any]]) -> None:
+    """Refuse a grid whose cells alone exceed the memory of this machine."""
+    n_cells = math.prod(len(values) for values in grid.values())
+    needed, there = n_cells * _BYTES_PER_CELL, _memory()
+    if needed > there:
+        size = " × ".join(f"{len(values)} {name}" for name, values in grid.items())
         raise ArgumentError(
-            "function",
-            function,
-            "has no name in a module: give it an attribute parameters that tells it from others",
+            "axes",
+            size,
+            f"{n_cells:,} cells take at least {needed / 1e9:,.1f} GB of memory, and there are "
+            f"{there / 1e9:,.1f}: sweep parts of the grid",
         )
-    kind = function if hasattr(function, "__qualname__") else type(function)
-    return {"function": f"{kind.__module__}.{kind.__qualname__}", "settings": settings}
 
 
-def _is_named(function: Callable[..., Any]) -> bool:
-    """Whether the function is what its module has under its name."""
-    found: Any = sys.modules.get(getattr(function, "__module__", None) or "")
-    for part in getattr(function, "__qualname__", "<none>").split("."):
-        found = getattr(found, part, None)
-    return found is function
-
-
-def _plain(value: Any, stored: bool) -> Any:
-    """What JSON holds of a function's settings."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    if callable(value):
-        return _describe(value, stored)
-    text = repr(value)
-    if stored and " at 0x" in text:
-        raise ArgumentError(
-            "function", text, "is bound to it, and nothing tells it from others in a file"
-        )
-    return {"repr": text}
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
+def _memory() -> float:
+    """Bytes of memory of this machine; infinite where the system does not say."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, OSError, ValueError):  # not a POSIX system
+        return math.inf
 
 
 @contextmanager
 def _locked(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Keep other processes from sweeping into `path`; a killed process lets go by dying."""
-    import fcntl
+    """Keep other processes from sweeping into `path`.
+
+    The lock is the operating system's, which a killed process lets go; where the file system has
+    none, it is a file that names its process.
+    """
+    from filelock import FileLock, SoftFileLock, Timeout
 
     target = check_writable(path)
-    lock = target.with_name(f".{target.name}.lock")
-    with lock.open("w") as file:
+    files = [target.with_name(f".{target.name}.{suffix}") for suffix in ("lock", "owner")]
+    for kind, file in zip((FileLock, SoftFileLock), files, strict=True):
+        lock = kind(file, blocking=False)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # the lock that was opened may be one that its owner has just removed
-            mine = os.fstat(file.fileno()).st_ino == lock.stat().st_ino
-        except OSError:
-            mine = False
-        if not mine:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # filelock's own words on what is handled here
+                lock.acquire()
+            break
+        except Timeout:
             raise ArgumentError(
                 "path", str(path), "another sweep is writing this file; wait for it to end"
-            )
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+            ) from None
+        except OSError as error:
+            failure = error
+    else:
+        raise ArgumentError("path", str(path), f"cannot be locked: {failure.strerror}")
+    try:
+        yield
+    finally:
+        for file in files:
+            with suppress(OSError):  # Windows removes no open file
+                file.unlink()
+        lock.release()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from cliff.checks import finite_array
 
 if TYPE_CHECKING:
     from cliff.nested_logit import NestedLogit
+    from cliff.trajectory import Ensemble
 
 UNDECIDED = -1
 """Label of an end that lies in no valley, or not yet."""
@@ -211,6 +212,37 @@ def identify(
         near = (off <= tolerance) & (off < half_way[0])
         near &= np.abs(accuracies - limit[1]) < half_way[1]
         labels[near & (signs == valley.direction[1:]).all(axis=-1)] = index
+    return labels
+
+
+BASIN_TOLERANCE = 0.2
+"""Distance from a valley's loss that counts as in it (nats), if it is less than half the way to the
+next level: at t = 1e5 early-labels-inverted at L = N = 8 is still 0.16 above its limit, which it
+nears by 1e7."""
+
+
+def basins(ensemble: Ensemble, tolerance: float = BASIN_TOLERANCE) -> NDArray[np.int64]:
+    """The valley that each trajectory of an ensemble ended in.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        Trajectories, each with its own N and L.
+    tolerance : float
+        See `BASIN_TOLERANCE`.
+
+    Returns
+    -------
+    ndarray of int, shape (m,)
+        Index into `VALLEYS`; `UNDECIDED` where no valley fits, or the flow did not reach its end
+        time.
+    """
+    labels = np.full(len(ensemble.loss), UNDECIDED, dtype=np.int64)
+    sizes = np.stack([ensemble.n_pairs, ensemble.n_labels], axis=1)
+    for n_pairs, n_labels in np.unique(sizes[ensemble.done], axis=0).tolist():
+        here = ensemble.done & (sizes == (n_pairs, n_labels)).all(axis=1)
+        model = replace(ensemble.model, n_pairs=n_pairs, n_labels=n_labels)
+        labels[here] = identify(model, ensemble.theta[here], ensemble.loss[here], tolerance)
     return labels
 
 

@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from cliff import NestedLogit, integrate, plots, sweep
-from cliff.analysis import METRIC_UNITS, FlowMetric
+from cliff.metrics import METRIC_UNITS, FlowMetric
 
 CAPTION = """
 The valley in which the flow from (0.01, alpha, xi) ends, at L = N = 8 (left) and N = 8, L = 32

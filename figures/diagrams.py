@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from cliff import plots, sweep
-from cliff.analysis import METRIC_UNITS, FlowMetric
+from cliff.metrics import METRIC_UNITS, FlowMetric
 
 METRICS = ("t_transition", "abruptness")
 T_END = 2e4

@@ -5,18 +5,20 @@ import pytest
 
 from cliff import NestedLogit, integrate, integrate_ensemble
 from cliff.analysis import (
-    FlowMetric,
     basin_boundary,
     basin_fractions,
     basin_of,
+    basin_paths,
     classify,
     fixed_points,
     landscape_slice,
     local_exponents,
-    slice_through,
+    slice_around,
     slow_manifold,
 )
 from cliff.checks import ArgumentError
+from cliff.metrics import FlowMetric
+from cliff.sweeps import sweep
 from cliff.theory import saddle_rate
 from cliff.valleys import VALLEY_NAMES, valleys
 
@@ -127,7 +129,7 @@ def test_slice_holds_the_loss():
 
 
 def test_edge_and_ridge_lie_on_the_cliff():
-    part = slice_through(integrate(PAPER, [0.01] * 3, 200.0))
+    part = slice_around(integrate(PAPER, [0.01] * 3, 200.0))
     edge, ridge = part.edge(), part.ridge()
     right = part.x > 4.0
     assert np.isfinite(edge[right]).all()
@@ -227,3 +229,45 @@ def test_a_boundary_with_undecided_surroundings_is_refused():
 def test_a_boundary_cannot_be_found_to_every_tolerance(tolerance):
     with pytest.raises(ArgumentError, match="tolerance"):
         basin_boundary(NestedLogit(4, 4), [0, 1, 1], [0, -1, -1], tolerance=tolerance)
+
+
+def basin_sweep(axes, labels=8):
+    return sweep(FlowMetric("basin", labels=labels, t_end=1e5), axes, vectorized=True)
+
+
+def test_sample_paths_are_even_and_stay_on_their_map():
+    """Width 3 and height 2, alpha to the right: the paths are those of the flow, without kinks."""
+    axes = {"xi": np.linspace(-1.0, 1.0, 3), "alpha": np.linspace(-1.0, 2.0, 4)}
+    paths, saddles = basin_paths(basin_sweep(axes))
+    assert saddles == [(0.0, 0.0)]
+    assert len(paths) == 5
+    np.testing.assert_allclose(paths[0][0], [-0.4, -0.5], atol=1e-12)
+    run = integrate(WALL, [0.01, *paths[0][0]], 1e5)
+    dense = run.path(np.geomspace(1e-4, 1e5, 200_000))[:, 1:]
+    for x, y in paths[0][::60]:
+        assert np.min(np.hypot(dense[:, 0] - x, dense[:, 1] - y)) < 1e-3
+    for path in paths:
+        steps = np.hypot(*(np.diff(path, axis=0) / [3.0, 2.0]).T)
+        assert steps.max() < 1.1 * steps.min()
+        outside = (path < [-1.0, -1.0]) | (path > [2.0, 1.0])
+        assert outside[-1].any()
+        assert not outside[: int(0.9 * len(path))].any()
+
+
+@pytest.mark.parametrize(
+    ("axes", "labels"),
+    [
+        ({"xi": [-1.0, 1.0], "alpha": [-1.0, 1.0]}, 9),
+        ({"xi": [0.5, 1.0], "alpha": [-1.0, 1.0]}, 8),
+        ({"beta1": [-1.0, 1.0], "alpha": [-1.0, 1.0]}, 8),
+    ],
+)
+def test_a_saddle_is_marked_where_there_is_one(axes, labels):
+    paths, saddles = basin_paths(basin_sweep(axes, labels))
+    assert len(paths) == 5
+    assert saddles == []
+
+
+@pytest.mark.parametrize("axes", [{"alpha": [0.1, 0.2]}, {"alpha": [0.1, 0.2], "labels": [8, 9]}])
+def test_maps_over_other_axes_have_no_paths(axes):
+    assert basin_paths(basin_sweep(axes)) == ([], [])

@@ -12,8 +12,8 @@ from test_cli_flow import run
 from test_sweeps import data_of
 
 import cliff
-from cliff.analysis import FlowMetric
 from cliff.checks import shorten
+from cliff.metrics import FlowMetric
 from cliff.plots import basin_map, new_figure
 from cliff.store import open_dataset
 from cliff.sweeps import sweep
@@ -128,7 +128,7 @@ def test_cells_without_memory_are_told(capsys, tmp_path, monkeypatch):
     result = tmp_path / "phase.nc"
     arguments = ["phase", "--x", "alpha=0:1:3", "--t-end", "5", "-o", str(result), "-q"]
     with monkeypatch.context() as patch:
-        patch.setattr("cliff.analysis.integrate_ensemble", full)
+        patch.setattr("cliff.metrics.integrate_ensemble", full)
         code, _, err = run(capsys, *arguments)
     assert code == 1
     assert err.count("\n") == 1
@@ -183,7 +183,7 @@ def test_an_existing_file_is_resumed_only_when_asked(capsys, tmp_path):
         (["--x", "xi=0:3:3", "--y", "mobility_beta2=0:3:3"], "--y mobility_beta2=0:3:3: has no"),
         (["--x", "labels=8:16:3", "--y", "labels_per_pair=1:2:3"], "--x labels=8:16:3: has no"),
         (["--x", "mobility_alpha=-1:1:5"], "--x mobility_alpha=-1:1:5: needs START of at least 0"),
-        (["--x", "pairs=1:1e10:3"], "--x pairs=1:1e10:3: needs START and STOP from 1 to"),
+        (["--x", "pairs=1:1e16:3"], "--x pairs=1:1e16:3: needs START and STOP from 1 to"),
         (["--x", "labels=0:9:3"], "--x labels=0:9:3: needs START and STOP from 1 to"),
         (["--x", "alpha=1:2:3", "-o", "nowhere/x.nc"], "--output nowhere/x.nc"),
     ],
@@ -294,7 +294,7 @@ SWEEP_AND_KILL = """
 import os, signal, sys
 import numpy as np
 from distributed import Client
-from cliff.analysis import FlowMetric
+from cliff.metrics import FlowMetric
 from cliff.sweeps import sweep
 
 address, victim, path = sys.argv[1], int(sys.argv[2]), sys.argv[3]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from cliff.analysis import FlowMetric
 from cliff.comparison import fall
+from cliff.metrics import FlowMetric
 from cliff.store import open_dataset
 from figures import HERE, NAMES
 from figures.ensembles import case, until_the_fall

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cliff import plots
-from cliff.analysis import FlowMetric
+from cliff.metrics import FlowMetric
 from cliff.network.runs import side_by_side
 from cliff.network.training import train
 from cliff.network.transformer import Transformer

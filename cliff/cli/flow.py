@@ -177,8 +177,8 @@ def draw(trajectory: Trajectory, path: Any) -> None:
     import numpy as np
 
     from cliff import plots
-    from cliff.analysis import slice_through
+    from cliff.analysis import slice_around
 
-    part = slice_through(trajectory)
+    part = slice_around(trajectory)
     smooth = trajectory.sampled(np.linspace(0.0, trajectory.path.t[-1], 600))
     plots.save(plots.flow_figure(smooth, smooth.measures(), part), path)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cliff.checks import ArgumentError
+from cliff.checks import LARGEST_INTEGER, ArgumentError
 from cliff.cli.common import (
     Bar,
     ComputationFailed,
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     import numpy as np
     import xarray as xr
 
-    from cliff.analysis import FlowMetric
 
 CONNECT_SECONDS = 5
 INTEGERS = ("pairs", "labels")
@@ -102,7 +101,7 @@ def phase(
     if resume and output is None:
         raise ArgumentError("resume", True, "needs --output, the file to go on with")
 
-    from cliff.analysis import METRIC_UNITS, FlowMetric
+    from cliff.metrics import METRIC_UNITS, FlowMetric
     from cliff.sweeps import DONE, SweepBroken, SweepIncomplete, sweep
 
     function = FlowMetric(
@@ -163,7 +162,7 @@ def parse_axis(option: str, text: str) -> tuple[str, np.ndarray[Any, Any]]:
     """NAME=START:STOP:COUNT, with :log for even ratios, as a name and its values."""
     import numpy as np
 
-    from cliff.analysis import AXES, LARGEST_COUNT
+    from cliff.metrics import AXES
 
     requirement = "must be NAME=START:STOP:COUNT or NAME=START:STOP:COUNT:log"
     name, equals, numbers = text.partition("=")
@@ -181,14 +180,14 @@ def parse_axis(option: str, text: str) -> tuple[str, np.ndarray[Any, Any]]:
         raise ArgumentError(option, text, "needs START below STOP, both finite, and COUNT above 1")
     if logarithmic and start <= 0.0:
         raise ArgumentError(option, text, "a logarithmic axis needs START above 0")
-    if name in INTEGERS and not 1.0 <= start < stop <= LARGEST_COUNT:
-        raise ArgumentError(option, text, f"needs START and STOP from 1 to {LARGEST_COUNT}")
+    if name in INTEGERS and not 1.0 <= start < stop <= LARGEST_INTEGER:
+        raise ArgumentError(option, text, f"needs START and STOP from 1 to {LARGEST_INTEGER}")
     if name.startswith("mobility_") and start < 0.0:
         raise ArgumentError(option, text, "needs START of at least 0")
     space = np.geomspace if logarithmic else np.linspace
     values = space(start, stop, count)
     if name in INTEGERS:
-        values = np.unique(np.rint(values).astype(np.int32))
+        values = np.unique(np.rint(values).astype(np.int64))
     return name, values
 
 
@@ -216,53 +215,13 @@ def connected(scheduler: str | None) -> Iterator[Executor | None]:
 
 def draw(dataset: xr.Dataset, path: Path) -> None:
     """Draw a phase diagram, with saddle and sample paths on a basin map over two starts."""
-    import numpy as np
-
     from cliff import plots
-    from cliff.nested_logit import PARAMETERS
+    from cliff.analysis import basin_paths
+    from cliff.metrics import FlowMetric
 
-    function = metric_behind(dataset)
-    paths: list[Any] = []
-    points: list[tuple[float, float]] = []
-    dims = [str(name) for name in dataset[function.metric].dims]
-    if function.metric == "basin" and len(dims) == 2 and all(name in PARAMETERS for name in dims):
-        from cliff.flow import integrate
-
-        columns = [PARAMETERS.index(name) for name in reversed(dims)]
-        sides = [dataset[name].values for name in reversed(dims)]
-        for share in ((0.2, 0.25), (0.2, 0.75), (0.8, 0.25), (0.8, 0.75), (0.45, 0.55)):
-            start = np.array(function.theta0)
-            for column, side, part in zip(columns, sides, share, strict=True):
-                start[column] = side[0] + part * (side[-1] - side[0])
-            run = integrate(function.model, start, function.t_end, function.mobility)
-            paths.append(run.path.theta[:, columns])
-        inside = all(side[0] <= 0.0 <= side[-1] for side in sides)
-        if function.labels == function.pairs and inside:
-            points.append((0.0, 0.0))
-    plots.save(plots.phase_figure(dataset, paths, points), path)
-
-
-def metric_behind(dataset: xr.Dataset) -> FlowMetric:
-    """The metric that a sweep computed; ArgumentError if it is no phase diagram."""
-    import json
-
-    from cliff.analysis import FlowMetric
-    from cliff.sweeps import DONE
-
-    described = json.loads(dataset.attrs["parameters"])
-    try:
-        function = FlowMetric(**described["settings"])
-        function.check_axes(described["axes"])
-    except (ArgumentError, KeyError, TypeError):
-        function = None
-    of_metric = described.get("function") == f"{FlowMetric.__module__}.{FlowMetric.__qualname__}"
-    if function is None or not of_metric or len(described["axes"]) > 2:
-        raise ArgumentError(
-            "dataset", "sweep", "is no phase diagram, of a metric over one or two axes"
-        )
-    if function.metric not in dataset or not (dataset["outcome"] == DONE).any():
-        raise ArgumentError("dataset", "sweep", "has no cell that is done")
-    return function
+    is_basin = FlowMetric.from_dataset(dataset).metric == "basin"
+    paths, saddles = basin_paths(dataset) if is_basin else ([], [])
+    plots.save(plots.phase_figure(dataset, paths, saddles), path)
 
 
 def _counts(dataset: xr.Dataset) -> dict[str, int]:
