@@ -24,18 +24,27 @@ class ArgumentError(ValueError):
     value : object
         What was given.
     requirement : str
-        What would be right, as the end of the sentence "argument=value: ...".
+        What would be right, as the end of the sentence "argument=value: ...". There a string that
+        reads as a number has quotes, since nothing else would be wrong with it.
     """
 
     def __init__(self, argument: str, value: object, requirement: str) -> None:
         self.argument = argument
         self.value = value
         self.requirement = requirement
-        super().__init__(f"{argument}={shorten(value)}: {requirement}")
+        shown = repr(value) if _reads_as_number(value) else value
+        super().__init__(f"{argument}={shorten(shown)}: {requirement}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         # an exception that crosses a process pool is rebuilt from its constructor's arguments
         return type(self), (self.argument, self.value, self.requirement)
+
+
+def _reads_as_number(value: object) -> bool:
+    try:
+        return isinstance(value, str) and math.isfinite(float(value))
+    except ValueError:
+        return False
 
 
 def shorten(value: object) -> str:
@@ -106,20 +115,28 @@ def choice(argument: str, value: object, allowed: Sequence[str]) -> str:
     return value
 
 
-def finite_array(argument: str, value: ArrayLike, last_axis: int) -> NDArray[np.float64]:
-    """Return `value` as float64, C-contiguous, all finite, with `last_axis` entries at the end."""
+def finite_array(
+    argument: str, value: ArrayLike, last_axis: int | None = None
+) -> NDArray[np.float64]:
+    """Return `value` as float64, C-contiguous, all finite, or raise ArgumentError.
+
+    Its last axis has the length `last_axis`, if one is given. A masked array is refused, since
+    what is masked would be used like the rest.
+    """
     import numpy as np  # here, for the command line to start without it
 
+    if isinstance(value, np.ma.MaskedArray):
+        raise ArgumentError(argument, value, "must not be a masked array")
     try:
         array = np.asarray(value)
     except ValueError:  # ragged
         array = np.empty(0, dtype=object)
     if array.dtype.kind not in "fiu":
         raise ArgumentError(argument, value, "must be an array of real numbers")
-    if array.ndim == 0 or array.shape[-1] != last_axis:
+    if last_axis is not None and array.shape[-1:] != (last_axis,):
         raise ArgumentError(
             argument, value, f"must have a last axis of length {last_axis}, not shape {array.shape}"
         )
     if not np.isfinite(array).all():
         raise ArgumentError(argument, value, "must be finite")
-    return np.ascontiguousarray(array, dtype=np.float64)
+    return np.asarray(array, dtype=np.float64, order="C")

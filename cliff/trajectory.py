@@ -1,4 +1,4 @@
-"""Results of the flow: frozen, with status and provenance, saved as NetCDF."""
+"""Results of the flow: read-only arrays with status and provenance, saved as NetCDF."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cliff.checks import ArgumentError
+from cliff.checks import ArgumentError, finite_array
 from cliff.nested_logit import NestedLogit
 from cliff.store import open_dataset, provenance, save_dataset
 
@@ -28,13 +28,14 @@ LEVELS = (0.9, 0.5, 0.1)
 
 
 class Status(StrEnum):
-    """How an integration ended."""
+    """How an integration ended, in the order of the kernel's codes."""
 
     RUNNING = "interrupted"
     DONE = "done"
     STEP_LIMIT = "step limit"
     STEP_TOO_SMALL = "step too small"
     NOT_FINITE = "not finite"
+    MOBILITY = "mobility failed"
 
     @property
     def explanation(self) -> str:
@@ -45,6 +46,7 @@ class Status(StrEnum):
             Status.STEP_LIMIT: "took max_steps steps before the end time; what was reached is kept",
             Status.STEP_TOO_SMALL: "the step fell below the resolution of t: loosen the tolerances",
             Status.NOT_FINITE: "theta left the finite numbers: a smaller step may help",
+            Status.MOBILITY: "the mobility raised, or was no finite number of at least 0",
         }[self]
 
 
@@ -60,8 +62,64 @@ class TransitionStatus(StrEnum):
     UNDEFINED = "undefined"  # N = 1: the plateau log N is zero
 
 
-@dataclass(frozen=True)
-class Transition:
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """The array, read-only; a copy of it if anyone could still write to it."""
+    if array.flags.writeable or array.base is not None:
+        array = array.copy()
+        array.flags.writeable = False
+    return array
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A frozen dataclass with arrays: they are read-only, through copy and pickle too.
+
+    Two results are equal if all their fields are, arrays entry by entry with NaN equal to NaN; what
+    made them (the provenance) does not count.
+    """
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, np.ndarray):
+                vars(self)[name] = read_only(value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(vars(self))
+        if "stored_provenance" in state:  # of the process that computed the result
+            state["stored_provenance"] = self.provenance  # type: ignore[attr-defined]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.__post_init__()
+
+    def _compared(self) -> list[Any]:
+        return [getattr(self, entry.name) for entry in fields(self) if entry.compare]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Result) or type(other) is not type(self):
+            return NotImplemented
+        return all(map(_equal, self._compared(), other._compared()))
+
+    def __hash__(self) -> int:
+        return hash(tuple(_key(value) for value in self._compared()))
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray | float):
+        return np.array_equal(one, other, equal_nan=True)
+    return bool(one == other)
+
+
+def _key(value: Any) -> Any:
+    """Something hashable that equal values share."""
+    if isinstance(value, np.ndarray):
+        return value.shape
+    return None if isinstance(value, dict | float) else value  # floats: NaN may equal NaN
+
+
+@dataclass(frozen=True, eq=False)
+class Transition(Result):
     """The fall of the loss off the plateau log N.
 
     Attributes
@@ -72,7 +130,7 @@ class Transition:
         First time with loss ≤ 0.1 log N less the first with loss ≤ 0.9 log N; NaN if either is
         missing.
     abruptness : float
-        t_transition / width.
+        t_transition / width; NaN if the width is 0 or missing.
     status : TransitionStatus
     """
 
@@ -81,17 +139,89 @@ class Transition:
     abruptness: float
     status: TransitionStatus
 
+    @classmethod
+    def at(cls, crossings: ArrayLike, n_pairs: int, t_start: float = 0.0) -> Transition:
+        """The transition whose loss first passes `LEVELS` times log N at `crossings` (3,).
 
-@dataclass(frozen=True)
-class DensePath:
-    """Continuous path of theta: a polynomial between each two steps (dense output).
+        Parameters
+        ----------
+        crossings : array_like, shape (3,)
+            Times; NaN where the loss never gets there.
+        n_pairs : int
+        t_start : float
+            First time of the curve.
+        """
+        begin, middle, end = np.asarray(crossings, dtype=np.float64).tolist()
+        if n_pairs == 1:
+            return cls(math.nan, math.nan, math.nan, TransitionStatus.UNDEFINED)
+        if math.isnan(middle):
+            status = TransitionStatus.NOT_REACHED
+        elif math.isnan(end):
+            status = TransitionStatus.NOT_COMPLETED
+        elif begin == t_start:
+            status = TransitionStatus.STARTED_BELOW
+        else:
+            status = TransitionStatus.REACHED
+        width = end - begin
+        return cls(middle, width, middle / width if width > 0.0 else math.nan, status)
+
+
+def transition_of(t: ArrayLike, loss: ArrayLike, n_pairs: int) -> Transition:
+    """The transition of a loss that was recorded now and then, as that of a network.
+
+    Between records the loss is interpolated linearly.
+
+    Parameters
+    ----------
+    t, loss : array_like, shape (n,)
+        Increasing times, and the loss (nats) at each.
+    n_pairs : int
+        N, which sets the levels.
+
+    Returns
+    -------
+    Transition
+
+    Raises
+    ------
+    ArgumentError
+        If the shapes differ.
+
+    Examples
+    --------
+    >>> round(transition_of([0, 1, 2, 3], [2.0, 2.0, 1.0, 0.0], n_pairs=8).t_transition, 3)
+    1.96
+    """
+    times, values = np.asarray(t, dtype=np.float64), np.asarray(loss, dtype=np.float64)
+    if times.ndim != 1 or times.shape != values.shape or not times.size:
+        raise ArgumentError("loss", values.shape, f"must have the shape of t, {times.shape}")
+    crossings = []
+    for level in np.array(LEVELS) * math.log(n_pairs):
+        first = int(np.argmax(values <= level))
+        if not values[first] <= level:
+            crossings.append(math.nan)
+        elif first == 0:
+            crossings.append(times[0])
+        else:
+            ends = slice(first - 1, first + 1)
+            crossings.append(np.interp(-level, -values[ends], times[ends]))
+    return Transition.at(crossings, n_pairs, float(times[0]))
+
+
+ROUNDING = 1e-12
+"""By how much of it a time may lie beyond the last one and still mean it, as in sums of steps."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DensePath(Result):
+    """The path of theta at all times: a polynomial between neighbouring steps (dense output).
 
     Attributes
     ----------
     t : ndarray, shape (n,)
-        Times of the steps.
+        Times of the steps (gradient-flow time).
     theta : ndarray, shape (n, p)
-        Where they stand.
+        theta at these times.
     coefficients : ndarray, shape (n − 1, p, degree)
         theta − theta[i] by powers 1 … degree of (t − t[i])/(t[i + 1] − t[i]).
     """
@@ -100,17 +230,18 @@ class DensePath:
     theta: Array
     coefficients: Array
 
+    def __repr__(self) -> str:
+        return f"DensePath({len(self.t) - 1} steps, t = {self.t[0]:g} to {self.t[-1]:g})"
+
     def __call__(self, t: ArrayLike) -> Array:
         """theta at times t within the path: shape (..., p) for t of shape (...,).
 
         Raises
         ------
         ArgumentError
-            If a time lies outside the path.
+            If a time lies outside the path, by more than rounding.
         """
-        times = np.asarray(t, dtype=np.float64)
-        if times.size and not (times.min() >= self.t[0] and times.max() <= self.t[-1]):
-            raise ArgumentError("t", t, f"must lie within the path, 0 to {self.t[-1]:g}")
+        times = within("t", t, self.t[0], self.t[-1])
         if len(self.t) == 1:
             return np.broadcast_to(self.theta[0], (*times.shape, self.theta.shape[1])).copy()
         step = np.clip(np.searchsorted(self.t, times, side="right") - 1, 0, len(self.t) - 2)
@@ -122,8 +253,32 @@ class DensePath:
         return np.where(at_end, self.theta[-1], self.theta[step] + value)
 
 
+def within(argument: str, t: ArrayLike, first: float, last: float) -> Array:
+    """Times t as float64, those beyond the last one by rounding moved to it, or ArgumentError."""
+    times = finite_array(argument, t)
+    if times.size and not (times.min() >= first and times.max() <= last * (1.0 + ROUNDING)):
+        raise ArgumentError(argument, t, f"must be times from {first:g} to {last:g}")
+    return np.minimum(times, last)
+
+
 @dataclass(frozen=True)
-class Trajectory:
+class Solution:
+    """What an integration returns, whatever its method; see the same fields of `Trajectory`.
+
+    Here `loss` is that of the steps, shape (len(path.t),).
+    """
+
+    path: DensePath
+    loss: Array
+    crossings: Array
+    status: Status
+    reason: str
+    n_rejected: int
+    n_evaluations: int
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Trajectory(Result):
     """One gradient-flow trajectory.
 
     Attributes
@@ -138,16 +293,22 @@ class Trajectory:
         Loss (nats).
     status : Status
         How the integration ended.
+    reason : str
+        Why the mobility failed, if it did.
     crossings : ndarray, shape (3,)
         First times with loss ≤ LEVELS times log N; NaN where there was none.
     path : DensePath
-        theta at any time: ``trajectory.path(t)``.
+        theta at every time: ``trajectory.path(t)``.
     n_steps, n_rejected, n_evaluations : int
         Accepted and rejected steps, and evaluations of the gradient.
     settings : dict
-        Mobility, method, tolerances and limits of the integration.
+        Start, mobility, method, tolerances and limits of the integration.
     provenance : dict of str
         What made this result: parameters, versions, git commit, command line.
+
+    Notes
+    -----
+    The arrays are read-only: copy them to change them.
     """
 
     model: NestedLogit
@@ -161,7 +322,16 @@ class Trajectory:
     n_rejected: int
     n_evaluations: int
     settings: dict[str, Any]
-    stored_provenance: dict[str, str] = field(default_factory=dict, repr=False)
+    reason: str = ""
+    stored_provenance: dict[str, str] = field(default_factory=dict, compare=False)
+
+    def __repr__(self) -> str:
+        return (
+            f"Trajectory({_size(self.model.n_pairs, self.model.n_labels)}, "
+            f"{self.settings['method']}: {self.n_steps} steps to t = {self.path.t[-1]:g}, "
+            f"{self.status}, loss = {self.loss[-1] if len(self.loss) else math.nan:.4g}, "
+            f"t_transition = {self.crossings[1]:.5g})"
+        )
 
     @cached_property
     def provenance(self) -> dict[str, str]:
@@ -169,19 +339,7 @@ class Trajectory:
 
     def transition(self) -> Transition:
         """When the loss falls off the plateau, and how abruptly; see `Transition`."""
-        begin, middle, end = (float(t) for t in self.crossings)
-        if self.model.n_pairs == 1:
-            status = TransitionStatus.UNDEFINED
-        elif math.isnan(middle):
-            status = TransitionStatus.NOT_REACHED
-        elif math.isnan(end):
-            status = TransitionStatus.NOT_COMPLETED
-        elif begin == 0.0:
-            status = TransitionStatus.STARTED_BELOW
-        else:
-            status = TransitionStatus.REACHED
-        width = end - begin
-        return Transition(middle, width, middle / width if width > 0.0 else math.nan, status)
+        return Transition.at(self.crossings, self.model.n_pairs)
 
     def measures(self) -> dict[str, Array]:
         """Progress measures at the times `t`; see `NestedLogit.measures`."""
@@ -189,7 +347,7 @@ class Trajectory:
 
     def sampled(self, t: ArrayLike) -> Trajectory:
         """The same trajectory reported at other times `t` (n,) within the path."""
-        times = np.asarray(t, dtype=np.float64)
+        times = within("t", t, self.path.t[0], self.path.t[-1])
         theta = self.path(times)
         return replace(self, t=times, theta=theta, loss=self.model.loss(theta))
 
@@ -197,32 +355,36 @@ class Trajectory:
         """The trajectory as a labelled dataset over ``time``, with units and provenance."""
         import xarray as xr
 
-        names = list(self.model.parameter_names)
         counts = ("n_steps", "n_rejected", "n_evaluations")
+        dense = "dense output: theta − its value at the step by powers of the fraction of the step"
         return xr.Dataset(
             {
-                "theta": (("time", "component"), self.theta, {"units": "1"}),
-                "loss": ("time", self.loss, {"units": "nat"}),
-                "crossings": ("level", self.crossings, {"units": "gradient-flow time"}),
-                "step_theta": (("step", "component"), self.path.theta, {"units": "1"}),
+                "theta": (("time", "component"), self.theta, _attrs("logits", "1")),
+                "loss": ("time", self.loss, _attrs("loss", "nat")),
+                "crossings": ("level", self.crossings, _attrs(_CROSSINGS, _TIME)),
+                "step_theta": (
+                    ("step", "component"),
+                    self.path.theta,
+                    _attrs("logits at the accepted steps", "1"),
+                ),
                 "step_coefficients": (
                     ("interval", "component", "power"),
                     self.path.coefficients,
-                    {"units": "1", "long_name": "dense output between the steps"},
+                    _attrs(dense, "1"),
                 ),
             },
             coords={
-                "time": ("time", self.t, {"units": "gradient-flow time"}),
-                "step": ("step", self.path.t, {"units": "gradient-flow time"}),
-                "component": names,
-                "level": ("level", np.array(LEVELS), {"units": "log N"}),
+                "time": ("time", self.t, _attrs("time", _TIME)),
+                "step": ("step", self.path.t, _attrs("time of the accepted steps", _TIME)),
+                **_coordinates(self.model),
             },
             attrs={
                 **self.provenance,
                 "status": str(self.status),
+                "reason": self.reason,
                 **{name: getattr(self, name) for name in counts},
             },
-        )
+        ).copy(deep=True)
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset) -> Trajectory:
@@ -239,6 +401,7 @@ class Trajectory:
             theta=_values(dataset["theta"]),
             loss=_values(dataset["loss"]),
             status=Status(attrs["status"]),
+            reason=str(attrs.get("reason", "")),
             crossings=_values(dataset["crossings"]),
             path=path,
             n_steps=int(attrs["n_steps"]),
@@ -266,8 +429,8 @@ class Trajectory:
         return cls.from_dataset(open_dataset(path, "trajectory"))
 
 
-@dataclass(frozen=True)
-class Ensemble:
+@dataclass(frozen=True, eq=False, repr=False)
+class Ensemble(Result):
     """Where many gradient-flow trajectories ended, and when each fell.
 
     Attributes
@@ -287,11 +450,17 @@ class Ensemble:
         As in `Transition`; NaN where there is none.
     n_steps, n_rejected : ndarray of int, shape (m,)
     status : ndarray of int8, shape (m,)
-        Codes in the order of `Status`; see `failed`.
+        Codes in the order of `Status`; see `done`.
     settings : dict
         Mobility, method, tolerances and limits of the integration.
+    reason : str
+        Why the mobility of the first trajectory failed whose mobility did.
     provenance : dict of str
         What made this result.
+
+    Notes
+    -----
+    The arrays are read-only: copy them to change them.
     """
 
     model: NestedLogit
@@ -308,7 +477,17 @@ class Ensemble:
     n_rejected: NDArray[np.int64]
     status: NDArray[np.int8]
     settings: dict[str, Any]
-    stored_provenance: dict[str, str] = field(default_factory=dict, repr=False)
+    reason: str = ""
+    stored_provenance: dict[str, str] = field(default_factory=dict, compare=False)
+
+    def __repr__(self) -> str:
+        codes, counts = np.unique(self.status, return_counts=True)
+        names = [str(status) for status in Status]
+        ends = [f"{count} {names[code]}" for code, count in zip(codes, counts, strict=True)]
+        fell = self.t_transition[~np.isnan(self.t_transition)]
+        median = f", median t_transition = {np.median(fell):.5g}" if fell.size else ""
+        size = _size(*(_span(counts) for counts in (self.n_pairs, self.n_labels)))
+        return f"Ensemble({size}: {', '.join(ends)}; {fell.size} fell{median})"
 
     @cached_property
     def provenance(self) -> dict[str, str]:
@@ -328,36 +507,36 @@ class Ensemble:
         """The ensemble as a labelled dataset over ``trajectory``, with units and provenance."""
         import xarray as xr
 
-        time, one, count = {"units": "gradient-flow time"}, {"units": "1"}, {"units": "count"}
         flags = {
             "flag_values": np.arange(len(Status), dtype=np.int8),
             "flag_meanings": " ".join(str(status).replace(" ", "_") for status in Status),
         }
         per_trajectory = {
-            "n_pairs": count,
-            "n_labels": count,
-            "t": time,
-            "loss": {"units": "nat"},
-            "t_transition": time,
-            "width": time,
-            "n_steps": count,
-            "n_rejected": count,
-            "status": flags,
+            "n_pairs": _attrs("pairs in the context, N", "count"),
+            "n_labels": _attrs("labels, L", "count"),
+            "t": _attrs("time that was reached", _TIME),
+            "loss": _attrs("loss at the end", "nat"),
+            "t_transition": _attrs("first time with loss at most 0.5 log N", _TIME),
+            "width": _attrs("time from 0.9 log N to 0.1 log N", _TIME),
+            "n_steps": _attrs("accepted steps", "count"),
+            "n_rejected": _attrs("rejected steps", "count"),
+            "status": _attrs("how the integration ended", "1") | flags,
         }
         both = ("trajectory", "component")
         return xr.Dataset(
             {
-                "theta0": (both, self.theta0, one),
-                "theta": (both, self.theta, one),
-                "crossings": (("trajectory", "level"), self.crossings, time),
-                **{k: ("trajectory", getattr(self, k), unit) for k, unit in per_trajectory.items()},
+                "theta0": (both, self.theta0, _attrs("logits at the start", "1")),
+                "theta": (both, self.theta, _attrs("logits at the end", "1")),
+                "crossings": (
+                    ("trajectory", "level"),
+                    self.crossings,
+                    _attrs(_CROSSINGS, _TIME),
+                ),
+                **{k: ("trajectory", getattr(self, k), v) for k, v in per_trajectory.items()},
             },
-            coords={
-                "component": list(self.model.parameter_names),
-                "level": ("level", np.array(LEVELS), {"units": "log N"}),
-            },
-            attrs=self.provenance,
-        )
+            coords=_coordinates(self.model),
+            attrs={**self.provenance, "reason": self.reason},
+        ).copy(deep=True)
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset) -> Ensemble:
@@ -372,12 +551,38 @@ class Ensemble:
             **columns,
             status=dataset["status"].values.astype(np.int8),
             settings=settings,
+            reason=str(dataset.attrs.get("reason", "")),
             stored_provenance=_stored_provenance(dataset.attrs),
         )
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write a NetCDF file, as `Trajectory.save`."""
         return save_dataset(self.to_dataset(), path, "ensemble")
+
+
+_TIME = "gradient-flow time"
+_CROSSINGS = "first time with loss at most the level"
+
+
+def _attrs(long_name: str, units: str) -> dict[str, Any]:
+    return {"long_name": long_name, "units": units}
+
+
+def _coordinates(model: NestedLogit) -> dict[str, Any]:
+    names = list(model.parameter_names)
+    return {
+        "component": ("component", names, {"long_name": "component of theta"}),
+        "level": ("level", np.array(LEVELS), _attrs("level of the loss", "log N")),
+    }
+
+
+def _size(n_pairs: object, n_labels: object) -> str:
+    return f"N = {n_pairs}, L = {n_labels}"
+
+
+def _span(counts: NDArray[np.int64]) -> str:
+    ends = {int(counts.min()), int(counts.max())} if counts.size else ()
+    return " to ".join(map(str, sorted(ends)))
 
 
 def _parameters(model: NestedLogit) -> dict[str, Any]:
@@ -391,7 +596,7 @@ def _split_parameters(parameters: dict[str, Any]) -> tuple[NestedLogit, dict[str
 
 
 def _values(array: xr.DataArray) -> Array:
-    """float64 in this machine's byte order (NetCDF 3 is big-endian)."""
+    """float64 in the byte order of this machine: older files are big-endian."""
     return np.ascontiguousarray(array.values, dtype=np.float64)
 
 

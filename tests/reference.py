@@ -37,7 +37,7 @@ def overlaps(n_pairs, slot, beta1):
 
 
 def exact_slot(n_pairs, n_labels, slot, theta):
-    """Loss and measures of one slot: dict of loss, ila1, tila2, tla2, cla, accuracy."""
+    """Loss and measures of one slot: dict of loss, ila1, tila2, tla2, cla, p_correct, accuracy."""
     beta1, alpha, xi, beta2 = (*theta, 0)[:4]
     context = tokens(n_pairs)
     logits = []
@@ -55,8 +55,15 @@ def exact_slot(n_pairs, n_labels, slot, theta):
         "tila2": on_labels[slot],
         "tla2": mpmath.fsum(on_labels.values()),
         "cla": mpmath.fsum(scores.values()) / normaliser,
-        "accuracy": scores[slot] / normaliser,
+        "p_correct": scores[slot] / normaliser,
+        "accuracy": chosen(scores.values(), scores[slot], n_labels - n_pairs),
     }
+
+
+def chosen(scores, correct, n_absent):
+    """Chance that a guess of the most probable label, at random where several are, is correct."""
+    scores = [*scores, *[mpmath.mpf(1)] * n_absent]
+    return mpmath.mpf(correct == max(scores)) / scores.count(max(scores))
 
 
 def exact(n_pairs, n_labels, theta):
@@ -81,7 +88,8 @@ def mean_field(n_pairs, n_labels, theta):
         "tila2": p2,
         "tla2": mpmath.mpf(1),
         "cla": mpmath.fsum(scores) / normaliser,
-        "accuracy": scores[0] / normaliser,
+        "p_correct": scores[0] / normaliser,
+        "accuracy": chosen(scores, scores[0], n_labels - n_pairs),
     }
 
 

@@ -6,6 +6,7 @@ import reference
 
 from cliff import NestedLogit
 from cliff.checks import ArgumentError
+from cliff.nested_logit import MEASURES
 
 SIZES = [(1, 1), (1, 4), (2, 2), (3, 5), (4, 16), (8, 32), (9, 9), (16, 17), (17, 170), (40, 60)]
 
@@ -54,7 +55,8 @@ def test_loss_and_measures_equal_the_plain_loops(positions, n, labels, label_bia
         complete = point if label_bias == "free" else [*point, label_bias]
         expected = reference.OF_POSITIONS[positions](n, labels, complete)
         for name, value in expected.items():
-            assert measures[name][i] == pytest.approx(float(value), rel=1e-12, abs=1e-15), name
+            found = measures[name][i]
+            assert found == pytest.approx(float(value), rel=1e-12, abs=1e-15), (name, point)
         assert loss[i] == pytest.approx(float(expected["loss"]), rel=1e-12, abs=1e-15)
 
 
@@ -94,10 +96,15 @@ def test_gradient_is_the_slope_of_the_loss_at_large_n(rng):
         theta = random_theta(rng, 4, 12)
         loss, gradient = np.empty(12), np.empty((12, 4))
         hessian, measures = np.empty((12, 4, 4)), np.empty((12, kernels.N_MEASURES))
-        excess = float(labels - n)
-        kernels.direct_batch(0, n, excess, theta, False, loss, gradient, hessian, measures)
+        kernels.direct_batch(
+            0, n, float(model.n_absent), theta, False, loss, gradient, hessian, measures
+        )
         fast_loss, fast_gradient = model.loss_and_gradient(theta)
         np.testing.assert_allclose(fast_loss, loss, rtol=1e-12)
+        for i, name in enumerate(MEASURES[:5]):
+            np.testing.assert_allclose(
+                model.measures(theta)[name], measures[:, i], rtol=1e-12, err_msg=name
+            )
         scale = np.maximum(np.abs(gradient).max(axis=1), 1e-6 * loss)[:, None]
         np.testing.assert_allclose(fast_gradient / scale, gradient / scale, atol=1e-11)
 
@@ -107,7 +114,7 @@ def test_gradient_is_the_slope_of_the_loss_at_large_n(rng):
 def test_finite_for_huge_parameters_of_every_sign(positions, n, labels):
     signs = np.array(np.meshgrid(*[[-1.0, 0.0, 1.0]] * 4)).reshape(4, -1).T
     model = NestedLogit(n, labels, positions, "free")
-    for size in (1e6, 299.0, 301.0, 50.0):
+    for size in (1.7e308, 1e290, 1e200, 1e155, 1e120, 1e6, 299.0, 301.0, 50.0):
         loss, gradient = model.loss_and_gradient(size * signs)
         assert np.isfinite(loss).all()
         assert np.isfinite(gradient).all()
@@ -162,7 +169,7 @@ def test_large_batches_do_not_depend_on_how_they_are_cut(rng):
         ({"n_pairs": 2.5}, "n_pairs=2.5"),
         ({"n_pairs": True}, "n_pairs=True"),
         ({"n_pairs": 8, "n_labels": 7}, "n_labels=7: must be at least the number of pairs, 8"),
-        ({"n_labels": "32"}, "n_labels=32"),
+        ({"n_labels": "32"}, "n_labels='32': must be an integer"),
         ({"positions": "sinusoidal"}, "positions=sinusoidal: must be one of exact, mean"),
         ({"label_bias": "loose"}, "label_bias=loose"),
         ({"label_bias": np.nan}, "label_bias=nan"),

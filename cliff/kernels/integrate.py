@@ -1,77 +1,103 @@
 """Gradient flow in compiled code: one loop for every Runge-Kutta stepper."""
 
 import math
-from functools import cache
 
 import numpy as np
 from llvmlite import ir
 from numba import carray, cfunc, njit, types
 from numba.extending import intrinsic
+from numba.np.unsafe.ndarray import to_fixed_tuple
 
 from cliff.kernels import entry
 from cliff.kernels.nested_logit import evaluate, workspace
 
-RUNNING, DONE, STEP_LIMIT, STEP_TOO_SMALL, NOT_FINITE = range(5)
-"""States of a trajectory. RUNNING: the call's budget of steps ended first; call again to go on."""
+RUNNING, DONE, STEP_LIMIT, STEP_TOO_SMALL, NOT_FINITE, MOBILITY = range(6)
+"""Status of a trajectory. RUNNING: the call's budget of steps is used up; call again to go on."""
 
 SAFETY, SHRINK, GROW = 0.75, 0.2, 10.0
-"""Next step = SAFETY·(1/error)^(1/order) of the last, within SHRINK and GROW. A larger SAFETY takes
-hardly fewer steps and has several times as many rejected: the flow accelerates up to the fall."""
+"""The next step is SAFETY·(1/error)^(1/order) times the last, within SHRINK and GROW times it. A
+larger SAFETY saves few steps and has several times as many rejected, since the flow speeds up."""
 
 
 @intrinsic
-def _call_mobility(typing_context, address, theta, mobility):
-    """Call the C function ``void (const double *theta, double *mobility)`` at `address`."""
+def _call_mobility(typing_context, address, theta, arguments, mobility):
+    """Call the C function at `address` that `compile_mobility` made; its answer."""
 
-    def lower(context, builder, signature, arguments):
+    def lower(context, builder, signature, values):
         data = [
             context.make_array(kind)(context, builder, value).data
-            for kind, value in zip(signature.args[1:], arguments[1:], strict=True)
+            for kind, value in zip(signature.args[1:], values[1:], strict=True)
         ]
-        function = ir.FunctionType(ir.VoidType(), [value.type for value in data])
-        builder.call(builder.inttoptr(arguments[0], function.as_pointer()), data)
-        return context.get_dummy_value()
+        function = ir.FunctionType(ir.IntType(64), [value.type for value in data])
+        return builder.call(builder.inttoptr(values[0], function.as_pointer()), data)
 
-    return types.void(types.intp, theta, mobility), lower
+    return types.int64(types.intp, theta, arguments, mobility), lower
 
 
-@cache
-def compile_mobility(function, p):
-    """A C function ``void (const double *theta, double *mobility)`` of a function of theta (p,).
+def compile_mobility(function, p, n_arguments):
+    """Compile mobility(theta, *arguments) to a C function.
+
+    Its signature is ``int64 (const double *theta, const double *arguments, double *mobility)``; it
+    returns 0, or 1 if the function raises. The function gets a copy of theta.
+
+    Parameters
+    ----------
+    function : callable
+        Takes theta (p,) and numbers, and returns p numbers.
+    p : int
+        3 or 4.
+    n_arguments : int
 
     Raises
     ------
     numba.core.errors.NumbaError
-        If the function does not compile or does not give p numbers.
+        If the function does not compile or does not return p numbers.
     """
     compiled = function if hasattr(function, "py_func") else njit(function)
     pointer = types.CPointer(types.float64)
 
-    if p == 3:
+    @njit
+    def call(theta, arguments):  # numba unpacks no tuple within a try
+        return compiled(theta, *to_fixed_tuple(arguments, n_arguments))
 
-        @cfunc(types.void(pointer, pointer))
-        def wrapper(theta, mobility):
-            m = compiled(carray(theta, p))
+    @cfunc(types.int64(pointer, pointer, pointer))
+    def wrapper(theta, arguments, mobility):
+        try:
+            m = call(carray(theta, p).copy(), carray(arguments, n_arguments))
+            # entry by entry, since they may be of different types
             mobility[0], mobility[1], mobility[2] = m[0], m[1], m[2]
-
-    else:
-
-        @cfunc(types.void(pointer, pointer))
-        def wrapper(theta, mobility):
-            m = compiled(carray(theta, p))
-            mobility[0], mobility[1], mobility[2], mobility[3] = m[0], m[1], m[2], m[3]
+            if p == 4:
+                mobility[3] = m[3]
+        except Exception:
+            return 1
+        return 0
 
     return wrapper
 
 
 @njit
-def _velocity(positions, n, p, excess, theta, mobility, address, with_loss, work, out, k, stage):
-    """Write −M ∂loss/∂theta to k[stage] and return the loss, if it is asked for."""
+def _velocity(
+    positions, n, p, n_absent, theta, mobility, address, arguments, failed_at, with_loss, work, out,
+    k, stage,
+):  # fmt: skip
+    """Write −M ∂loss/∂theta to k[stage] and return the loss, if it is asked for.
+
+    Where a mobility function raises or gives what is no mobility, the velocity is NaN, and theta is
+    written to `failed_at`, unless an earlier stage has done so.
+    """
     evaluate(
-        positions, n, excess, theta[0], theta[1], theta[2], theta[3], with_loss, work, out
+        positions, n, n_absent, theta[0], theta[1], theta[2], theta[3], with_loss, work, out, None
     )  # fmt: skip
     if address != 0:
-        _call_mobility(address, theta, mobility)
+        valid = _call_mobility(address, theta, arguments, mobility) == 0
+        finite = True
+        for i in range(p):
+            valid = valid and 0.0 <= mobility[i] < math.inf
+            finite = finite and math.isfinite(theta[i])
+        if not valid:
+            mobility[:] = math.nan
+            if finite and math.isnan(failed_at[0]):
+                failed_at[:] = theta
     for i in range(p):
         k[stage, i] = -mobility[i] * out[i + 1]
     return out[0]
@@ -89,7 +115,7 @@ def _dense_output(p, step, k, weights, dense):
 
 
 @njit
-def _locate(positions, n, p, level, y, dense, loss_0, loss_1, excess, theta, work, out):
+def _locate(positions, n, p, level, y, dense, loss_0, loss_1, n_absent, theta, work, out):
     """Fraction of the step at which the loss on the dense output falls to `level`.
 
     The bracketing secant method of Illinois, with a bisection wherever three rounds have not halved
@@ -116,7 +142,7 @@ def _locate(positions, n, p, level, y, dense, loss_0, loss_1, excess, theta, wor
                 value = (value + dense[i, d]) * sigma
             theta[i] += value
         evaluate(
-            positions, n, excess, theta[0], theta[1], theta[2], theta[3], True, work, out
+            positions, n, n_absent, theta[0], theta[1], theta[2], theta[3], True, work, out, None
         )  # fmt: skip
         difference = out[0] - level
         if abs(difference) <= 1e-13 * level:
@@ -137,9 +163,10 @@ def integrate_batch(
     positions,
     n,
     p,
-    excess,
+    n_absent,
     mobility,
     mobility_address,
+    mobility_arguments,
     levels,
     tableau,
     order,
@@ -157,6 +184,7 @@ def integrate_batch(
     n_steps,
     n_rejected,
     status,
+    failed_at,
     record_t,
     record_theta,
     record_loss,
@@ -170,12 +198,14 @@ def integrate_batch(
         As in `cliff.kernels.nested_logit.evaluate`.
     p : int
         Components that move, 3 or 4.
-    excess : float64 array, shape (m,)
+    n_absent : float64 array, shape (m,)
         L − N.
     mobility : float64 array, shape (m, 4)
         Constant mobilities.
     mobility_address : int
-        Address of a C function that gives mobilities from theta, or 0 for the constant ones.
+        Address of a C function that `compile_mobility` made, or 0 for the constant mobilities.
+    mobility_arguments : float64 array, shape (m, n_arguments)
+        Arguments of that function beside theta.
     levels : float64 array, shape (m, K)
         Losses (nats) whose first crossing from above is located.
     tableau : tuple of float64 arrays
@@ -189,11 +219,11 @@ def integrate_batch(
         Limit on the accepted steps of a trajectory.
     budget : int
         Limit on the attempted steps of a trajectory in this call.
-    theta, t, h, crossings, loss, n_steps, n_rejected, status : arrays, (m, …), in/out
+    theta, t, h, crossings, loss, n_steps, n_rejected, status, failed_at : arrays, (m, …), in/out
         The state of every trajectory: t (gradient-flow time), next step h (0: choose), times of the
-        crossings (NaN: not yet), loss (nats), counts, status.
+        crossings (NaN: not yet), loss (nats), counts, status, and theta where the mobility failed.
     record_t, record_theta, record_loss, record_dense : arrays
-        Where step n_steps of the only trajectory is written; of length 0 to record nothing.
+        Receive step n_steps of the only trajectory; of length 0 to record nothing.
     """
     a, error_weights, dense_weights = tableau
     stages, degree = dense_weights.shape
@@ -207,9 +237,12 @@ def integrate_batch(
         y[:] = theta[index]
         y_new[:] = y
         mobilities[:] = mobility[index]
+        arguments, failed = mobility_arguments[index], failed_at[index]
+        failed[:] = math.nan
         now_loss = _velocity(
-            positions, n, p, excess[index], y, mobilities, mobility_address, True, work, out, k, 0
-        )
+            positions, n, p, n_absent[index], y, mobilities, mobility_address, arguments,
+            failed, True, work, out, k, 0,
+        )  # fmt: skip
         if n_steps[index] == 0:
             loss[index] = now_loss
             for level in range(levels.shape[1]):
@@ -236,6 +269,8 @@ def integrate_batch(
             arriving = h[index] * (1.0 + 1e-10) >= left
             width = left if arriving else h[index]
             new_loss = 0.0
+            if mobility_address != 0:
+                failed[:] = math.nan
             for stage in range(1, stages):
                 for i in range(p):
                     slope = 0.0
@@ -243,12 +278,13 @@ def integrate_batch(
                         slope += a[stage, j] * k[j, i]
                     y_new[i] = y[i] + width * slope
                 new_loss = _velocity(
-                    positions, n, p, excess[index], y_new, mobilities, mobility_address,
-                    stage == stages - 1, work, out, k, stage,
+                    positions, n, p, n_absent[index], y_new, mobilities, mobility_address,
+                    arguments, failed, stage == stages - 1, work, out, k, stage,
                 )  # fmt: skip
             finite = math.isfinite(new_loss)
             for i in range(p):
                 finite = finite and math.isfinite(y_new[i]) and math.isfinite(k[stages - 1, i])
+            failure = NOT_FINITE if math.isnan(failed[0]) else MOBILITY
 
             norm = 0.0
             if step == 0.0 and finite:
@@ -267,10 +303,10 @@ def integrate_batch(
                     max(SHRINK, SAFETY * norm ** (-1.0 / order)) if usable else SHRINK
                 )
                 if t[index] + h[index] <= t[index] * (1.0 + 1e-15):
-                    status[index] = STEP_TOO_SMALL if finite else NOT_FINITE
+                    status[index] = STEP_TOO_SMALL if finite else failure
                 continue
             if not finite:
-                status[index] = NOT_FINITE
+                status[index] = failure
                 continue
 
             crossed = False
@@ -284,7 +320,7 @@ def integrate_batch(
                     if math.isnan(crossings[index, level]) and new_loss <= levels[index, level]:
                         fraction = _locate(
                             positions, n, p, levels[index, level], y, dense, loss[index], new_loss,
-                            excess[index], trial, work, out,
+                            n_absent[index], trial, work, out,
                         )  # fmt: skip
                         crossings[index, level] = t[index] + fraction * width
 

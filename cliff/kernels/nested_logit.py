@@ -1,12 +1,12 @@
-"""The nested-logit loss in compiled code: once for speed, once for every number.
+"""The nested-logit loss in compiled code: a fast kernel, and one for every finite theta.
 
-`evaluate` gives loss and gradient, with plain exponentials and suffix sums, for moderate
-parameters; it hands any others to `evaluate_direct`, which shifts every softmax by its maximum and
-also gives the Hessian and the progress measures. Both speak of
+`evaluate` computes loss, gradient and progress measures with plain exponentials and suffix sums, in
+a time linear in N. Parameters whose exponentials could overflow go to `evaluate_direct`, which
+shifts every softmax by its maximum and also computes the Hessian, in a time quadratic in N. In both
 
     m_j = overlap of token j's buffer with the target, in layer 1 (beta1),
     q_j = softmax_j(alpha·m_j + beta2·[j is a label]) over all tokens, in layer 2,
-    pi  = softmax of xi·q over the labels in the context and the L − N others (their logit is 0),
+    pi  = softmax of xi·q over the labels in the context and the L − N absent ones (logit 0),
     loss = −log pi(correct label), averaged over the slot s of the matching pair.
 
 Derivatives are in the order beta1, alpha, xi, beta2.
@@ -42,7 +42,7 @@ EXACT = 0
 MEAN_FIELD = 1
 
 LARGE = 300.0
-"""Above this |beta1|, |alpha| + |beta2| or |xi| exponentials may overflow: `evaluate_direct`."""
+"""Largest |beta1|, |alpha| + |beta2| and |xi|·q, q any attention to a label, of the fast kernel."""
 
 NEAR = 16
 """Labels up to this slot always enter the last softmax one by one; a multiple of LANES."""
@@ -53,8 +53,8 @@ TERMS = 12
 RADIUS = 0.25
 """Largest argument of the series, whose remainder is then 1.2e-16: RADIUS^TERMS / TERMS!."""
 
-N_MEASURES = 5
-"""ila1, tila2, tla2, cla, accuracy."""
+N_MEASURES = 6
+"""ila1, tila2, tla2, cla, p_correct, accuracy."""
 
 # Rows of the workspace, each with an entry a slot: exp(alpha·m) of the slot's label for targets of
 # earlier slots, the same times m and times dm/dbeta1; overlap of the label with its own target, and
@@ -76,8 +76,8 @@ def workspace(n):
 
 
 @njit
-def evaluate(positions, n, excess, beta1, alpha, xi, beta2, with_loss, work, out):
-    """Loss and gradient.
+def evaluate(positions, n, n_absent, beta1, alpha, xi, beta2, with_loss, work, out, measures):
+    """Loss, gradient and, if asked for, the measures that come out of them.
 
     Parameters
     ----------
@@ -85,8 +85,8 @@ def evaluate(positions, n, excess, beta1, alpha, xi, beta2, with_loss, work, out
         EXACT or MEAN_FIELD.
     n : int
         Pairs N.
-    excess : float
-        L − N.
+    n_absent : float
+        Labels L − N that are not in the context.
     beta1, alpha, xi, beta2 : float
     with_loss : bool
         Whether out[0] is wanted; without it the logarithms are saved.
@@ -94,22 +94,31 @@ def evaluate(positions, n, excess, beta1, alpha, xi, beta2, with_loss, work, out
         Scratch of length `workspace(n)`.
     out : float64 array, shape (5,), written
         Loss (nats) and its derivatives by beta1, alpha, xi, beta2.
+    measures : float64 array, shape (N_MEASURES,), written, or None
+        All but the accuracy. None is resolved when numba compiles, and costs nothing.
     """
-    moderate = abs(beta1) <= LARGE and abs(alpha) + abs(beta2) <= LARGE and abs(xi) <= LARGE
-    if not moderate:
-        gradient, hessian, measures = np.empty(4), np.empty((4, 4)), np.empty(N_MEASURES)
+    spread = abs(alpha) + abs(beta2)  # of the layer-2 logits; it bounds q by exp(spread)/N
+    moderate = abs(beta1) <= LARGE and spread <= LARGE
+    if moderate and (abs(xi) <= LARGE or abs(xi) * math.exp(spread) <= LARGE * n):
+        if positions == EXACT:
+            _evaluate_exact(n, n_absent, beta1, alpha, xi, beta2, with_loss, work, out, measures)
+        else:
+            _evaluate_mean_field(n, n_absent, beta1, alpha, xi, out, measures)
+    elif not (
+        math.isfinite(beta1) and math.isfinite(alpha) and math.isfinite(xi) and math.isfinite(beta2)
+    ):
+        out[:] = math.nan
+    else:
+        gradient, hessian = np.empty(4), np.empty((4, 4))
+        values = np.empty(N_MEASURES) if measures is None else measures
         out[0] = evaluate_direct(
-            positions, n, excess, beta1, alpha, xi, beta2, False, work, gradient, hessian, measures
+            positions, n, n_absent, beta1, alpha, xi, beta2, False, work, gradient, hessian, values
         )
         out[1:] = gradient
-    elif positions == EXACT:
-        _evaluate_exact(n, excess, beta1, alpha, xi, beta2, with_loss, work, out)
-    else:
-        _evaluate_mean_field(n, excess, beta1, alpha, xi, out)
 
 
 @njit
-def _evaluate_exact(n, excess, beta1, alpha, xi, beta2, with_loss, work, out):
+def _evaluate_exact(n, n_absent, beta1, alpha, xi, beta2, with_loss, work, out, measures):
     """Exact positions, LANES slots at a time.
 
     The factors exp(alpha·m) depend on the token and not on the slot of the match, so that each is
@@ -134,6 +143,8 @@ def _evaluate_exact(n, excess, beta1, alpha, xi, beta2, with_loss, work, out):
         half_width = max(0.5 * abs(nearest - farthest), 1e-300)  # it divides
         work[moments : moments + 3 * TERMS] = 0.0
 
+    if measures is not None:
+        measures[:] = 0.0
     zero = splat(0.0)
     later_labels, later_items, later_m, later_slope = zero, zero, zero, zero
     sum_loss, sum_beta1, sum_alpha, sum_xi, sum_beta2 = zero, zero, zero, zero, zero
@@ -155,7 +166,8 @@ def _evaluate_exact(n, excess, beta1, alpha, xi, beta2, with_loss, work, out):
         items_m = suffix_sums(load(work, _ITEM_M * blocks + block))
         items_slope = suffix_sums(load(work, _ITEM_SLOPE * blocks + block))
         off_labels = (before + target_factor) + (items + later_items)
-        others = label_factor * (before + after(labels) + later_labels) + off_labels
+        other_labels = label_factor * (before + after(labels) + later_labels)
+        others = other_labels + off_labels
         others_m = fma(label_factor, after(labels_m), items_m) + (later_m + target_m)
         others_slope = fma(label_factor, after(labels_slope), items_slope) + (
             later_slope + target_slope
@@ -192,7 +204,7 @@ def _evaluate_exact(n, excess, beta1, alpha, xi, beta2, with_loss, work, out):
             sums = _add_label(k, e, sums, blocks, work)
         e_after, e_g, e_m, e_slope = sums
 
-        rest = (e_before + e_after) + excess
+        rest = (e_before + e_after) + n_absent
         inverse_w = 1.0 / (rest + e_match)
         scale = inverse_w * q_before
         e_g = e_g + e_before
@@ -210,6 +222,13 @@ def _evaluate_exact(n, excess, beta1, alpha, xi, beta2, with_loss, work, out):
         sum_beta1, sum_beta2 = sum_beta1 + by_beta1, sum_beta2 + by_beta2
         if with_loss:
             sum_loss = sum_loss + log1p(rest / e_match)
+        if measures is not None:
+            p_match = e_match * inverse_w
+            _add_measure(measures, 0, n, slot, match)
+            _add_measure(measures, 1, n, slot, q_match)
+            _add_measure(measures, 2, n, slot, (match_factor + other_labels) * inverse_z)
+            _add_measure(measures, 3, n, slot, (e_before + e_after) * inverse_w + p_match)
+            _add_measure(measures, 4, n, slot, p_match)
         if start >= NEAR:
             for k in range(start, min(start + LANES, n)):
                 _add_to_moments(k, centre, half_width, moments, blocks, work)
@@ -220,6 +239,12 @@ def _evaluate_exact(n, excess, beta1, alpha, xi, beta2, with_loss, work, out):
     out[2] = total(sum_alpha) * (xi * share)
     out[3] = total(sum_xi) * share
     out[4] = total(sum_beta2) * (xi * share)
+
+
+@njit(forceinline=True)
+def _add_measure(measures, index, n, slot, values):
+    """Add the mean over the slots up to N."""
+    measures[index] += total(where_above(n + 0.5, slot, values, 0.0)) / n
 
 
 @njit(forceinline=True)
@@ -312,7 +337,7 @@ def _add_to_moments(k, centre, half_width, moments, blocks, work):
 
 
 @njit(forceinline=True)
-def _evaluate_mean_field(n, excess, beta1, alpha, xi, out):
+def _evaluate_mean_field(n, n_absent, beta1, alpha, xi, out, measures):
     """Mean field: one matching label against N − 1 equal others; beta2 shifts all alike."""
     others = n - 1.0
     E = math.exp(beta1)
@@ -322,7 +347,7 @@ def _evaluate_mean_field(n, excess, beta1, alpha, xi, out):
     p2 = factor * inverse_z
     e_match = math.exp(xi * p2)
     e_others = others * math.exp(xi * inverse_z) if n > 1 else 0.0
-    rest = e_others + excess
+    rest = e_others + n_absent
     inverse_w = 1.0 / (rest + e_match)
     pull, push = -rest * inverse_w, e_others * inverse_w
     by_match = xi * p2 * inverse_z * (pull * others - push)  # derivative by the logit alpha·p1
@@ -331,17 +356,21 @@ def _evaluate_mean_field(n, excess, beta1, alpha, xi, out):
     out[2] = by_match * p1
     out[3] = push * inverse_z + pull * p2
     out[4] = 0.0
+    if measures is not None:
+        measures[0], measures[1], measures[2] = p1, p2, 1.0
+        measures[4] = e_match * inverse_w
+        measures[3] = push + measures[4]
 
 
 @entry
-def evaluate_batch(positions, n, excess, theta, with_loss, out):
+def evaluate_batch(positions, n, n_absent, theta, with_loss, out):
     """`evaluate` for theta of shape (m, 4) into out of shape (m, 5)."""
     work = np.empty(workspace(n))
     for k in range(theta.shape[0]):
         evaluate(
             positions,
             n,
-            excess,
+            n_absent,
             theta[k, 0],
             theta[k, 1],
             theta[k, 2],
@@ -349,7 +378,55 @@ def evaluate_batch(positions, n, excess, theta, with_loss, out):
             with_loss,
             work,
             out[k],
+            None,
         )
+
+
+@entry
+def measure_batch(positions, n, n_absent, theta, out, measures):
+    """`evaluate` and all measures for theta (m, 4) into out (m, 5) and measures (m, N_MEASURES)."""
+    work = np.empty(workspace(n))
+    for k in range(theta.shape[0]):
+        beta1, alpha, xi, beta2 = theta[k]
+        evaluate(
+            positions, n, n_absent, beta1, alpha, xi, beta2, True, work, out[k], measures[k]
+        )  # fmt: skip
+        measures[k, 5] = _accuracy(positions, n, n_absent, beta1, alpha, xi)
+
+
+@njit
+def _accuracy(positions, n, n_absent, beta1, alpha, xi):
+    """Share of slots whose most probable label is the correct one; ties count 1/(labels tied).
+
+    The order of the probabilities is that of xi·q, and the order of q within the context is that of
+    alpha·m: the match against 0 (labels before it) and 1/(E + 2k − 1) (label k after it). Absent
+    labels have the logit 0.
+    """
+    if xi == 0.0:
+        return 1.0 / (n + n_absent)
+    if xi < 0.0 and n_absent > 0.0:
+        return 0.0
+    strength = alpha if xi > 0.0 else -alpha
+    if positions != EXACT:
+        overlap = strength * _shares(beta1, 1.0 * n)[0]
+        return 1.0 if n == 1 or overlap > 0.0 else 1.0 / n if overlap == 0.0 else 0.0
+    correct = 0.0
+    best_after, tied = -np.inf, 0.0  # the largest after the match, and how many labels have it
+    for s in range(n, 0, -1):
+        seen, other = _shares(beta1, 2.0 * s - 1.0)[:2]
+        match, here = strength * seen, strength * other
+        best = max(best_after, 0.0) if s > 1 else best_after
+        if match > best:
+            correct += 1.0
+        elif match == best:
+            rivals = tied if best_after == best else 0.0
+            rivals += s - 1.0 if best == 0.0 else 0.0
+            correct += 1.0 / (1.0 + rivals)
+        if here > best_after:
+            best_after, tied = here, 1.0
+        elif here == best_after:
+            tied += 1.0
+    return correct / n
 
 
 # ---- any finite parameters, one at a time -------------------------------------------------------
@@ -420,7 +497,7 @@ def _mean_field_tokens(n, beta1, work):
 def evaluate_direct(
     positions,
     n,
-    excess,
+    n_absent,
     beta1,
     alpha,
     xi,
@@ -436,7 +513,7 @@ def evaluate_direct(
     Parameters
     ----------
     positions, n : int
-    excess : float
+    n_absent : float
         L − N.
     beta1, alpha, xi, beta2 : float
     with_hessian : bool
@@ -445,7 +522,7 @@ def evaluate_direct(
     gradient : float64 array, shape (4,), written
     hessian : float64 array, shape (4, 4), written if `with_hessian`
     measures : float64 array, shape (N_MEASURES,), written
-        ila1, tila2, tla2, cla, accuracy.
+        All but the accuracy.
 
     Returns
     -------
@@ -463,36 +540,39 @@ def evaluate_direct(
         else:
             rows = _mean_field_tokens(n, beta1, work)
         measures[0] += work[_M]  # the match sees its item as every label sees the one before it
-        loss += _slot(
-            rows, excess, alpha, xi, beta2, with_hessian, work, gradient, hessian, measures
+        loss += (
+            _slot(rows, n_absent, alpha, xi, beta2, with_hessian, work, gradient, hessian, measures)
+            / slots
         )
     gradient /= slots
     hessian /= slots
     measures /= slots
-    return loss / slots
+    return loss
 
 
 @njit
-def _slot(rows, excess, alpha, xi, beta2, with_hessian, work, gradient, hessian, measures):
+def _slot(rows, n_absent, alpha, xi, beta2, with_hessian, work, gradient, hessian, measures):
     """Add one slot's gradient, Hessian and measures; return its loss. See `evaluate_direct`.
 
     With x_j the layer-2 logits and y_n = xi·q_n, subscripts i for derivatives by parameter i,
         q_i  = q (x_i − <x_i>),                  <·> = mean over tokens weighted by q,
         q_ij = q [(x_i − <x_i>)(x_j − <x_j>) + x_ij − <x_ij> − cov(x_i, x_j)],
-        loss_ij = Σ r y_ij + Σ pi y_i y_j − (Σ pi y_i)(Σ pi y_j),    r = pi − [correct].
+        loss_i = Σ r y_i,    r = pi − [correct],
+        loss_ij = Σ r y_ij + Σ pi y_i y_j − (Σ pi y_i)(Σ pi y_j).
     """
     largest = -np.inf
     for row in range(rows):
         base = row * _COLUMNS
         if work[base + _COUNT] > 0.0:
-            logit = alpha * work[base + _M] + beta2 * work[base + _IS_LABEL]
+            # halved, which is exact: the sum could overflow
+            logit = 0.5 * alpha * work[base + _M] + 0.5 * beta2 * work[base + _IS_LABEL]
             work[base + _LOGIT] = logit
             largest = max(largest, logit)
     z = 0.0
     for row in range(rows):
         base = row * _COLUMNS
         if work[base + _COUNT] > 0.0:
-            work[base + _Q] = math.exp(work[base + _LOGIT] - largest)
+            work[base + _Q] = math.exp(2.0 * (work[base + _LOGIT] - largest))
             z += work[base + _COUNT] * work[base + _Q]
         else:
             work[base + _Q] = 0.0
@@ -503,7 +583,7 @@ def _slot(rows, excess, alpha, xi, beta2, with_hessian, work, gradient, hessian,
     off_labels = 0.0
     mean_m, mean_m1, mean_m11, on_labels = 0.0, 0.0, 0.0, 0.0
     mm, mm1, m1m1, lm, lm1 = 0.0, 0.0, 0.0, 0.0, 0.0
-    top = -np.inf if excess <= 0.0 else 0.0
+    top = -np.inf if n_absent <= 0.0 else 0.0
     for row in range(rows):
         base = row * _COLUMNS
         work[base + _Q] /= z
@@ -527,7 +607,7 @@ def _slot(rows, excess, alpha, xi, beta2, with_hessian, work, gradient, hessian,
             work[base + _Y] = xi * work[base + _Q]
             top = max(top, work[base + _Y])
 
-    rest = excess * math.exp(-top) if excess > 0.0 else 0.0
+    rest = n_absent * math.exp(-top) if n_absent > 0.0 else 0.0
     present = 0.0
     for row in range(1, rows):
         base = row * _COLUMNS
@@ -545,8 +625,13 @@ def _slot(rows, excess, alpha, xi, beta2, with_hessian, work, gradient, hessian,
     measures[3] += (present + correct) / whole
     measures[4] += correct / whole
 
-    # derivatives: i over beta1, alpha, xi, beta2; y_i and x_i of one label at a time
-    first = np.zeros(4)  # Σ pi y_i
+    # y_i = scale_i·u_i over beta1, alpha, xi, beta2: the scales may be huge, and come in last
+    slope, mean, second = (
+        np.zeros(4),
+        np.zeros(4),
+        np.zeros((4, 4)),
+    )  # Σ r u_i, Σ pi u_i, Σ pi u_i u_j
+    a_11, b_11, a_1a, a_1b, a_aa, a_ab, a_bb = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for row in range(rows):
         base = row * _COLUMNS
         count = work[base + _COUNT]
@@ -559,53 +644,60 @@ def _slot(rows, excess, alpha, xi, beta2, with_hessian, work, gradient, hessian,
             pi = math.exp(work[base + _Y] - top) / whole
             r = pi
         dm, dm1, dl = m - mean_m, m1 - mean_m1, off_labels
-        y_1, y_a, y_x, y_b = xi * alpha * q * dm1, xi * q * dm, q, xi * q * dl
+        u = (q * dm1, q * dm, q, q * dl)
         r *= count
         pi *= count
-        gradient[0] += r * y_1
-        gradient[1] += r * y_a
-        gradient[2] += r * y_x
-        gradient[3] += r * y_b
+        for i in range(4):
+            slope[i] += r * u[i]
         if with_hessian:
-            m11 = work[base + _M_11] - m11_0
-            xq = xi * q
-            spread_11 = dm1 * dm1 - (m1m1 - mean_m1 * mean_m1)
-            y_11 = xq * alpha * (alpha * spread_11 + m11 - mean_m11)
-            y_1a = xq * (alpha * (dm1 * dm - (mm1 - mean_m * mean_m1)) + dm1)
-            y_1b = xq * alpha * (dm1 * dl - (lm1 - on_labels * mean_m1))
-            y_aa = xq * (dm * dm - (mm - mean_m * mean_m))
-            y_ab = xq * (dm * dl - (lm - on_labels * mean_m))
-            y_bb = xq * (dl * dl - on_labels * off_labels)
-            hessian[0, 0] += r * y_11 + pi * y_1 * y_1
-            hessian[0, 1] += r * y_1a + pi * y_1 * y_a
-            hessian[0, 2] += r * (q * alpha * dm1) + pi * y_1 * y_x
-            hessian[0, 3] += r * y_1b + pi * y_1 * y_b
-            hessian[1, 1] += r * y_aa + pi * y_a * y_a
-            hessian[1, 2] += r * (q * dm) + pi * y_a * y_x
-            hessian[1, 3] += r * y_ab + pi * y_a * y_b
-            hessian[2, 2] += pi * y_x * y_x
-            hessian[2, 3] += r * (q * dl) + pi * y_x * y_b
-            hessian[3, 3] += r * y_bb + pi * y_b * y_b
-            first[0] += pi * y_1
-            first[1] += pi * y_a
-            first[2] += pi * y_x
-            first[3] += pi * y_b
+            rq = r * q
+            a_11 += rq * (dm1 * dm1 - (m1m1 - mean_m1 * mean_m1))
+            b_11 += rq * (work[base + _M_11] - m11_0 - mean_m11)
+            a_1a += rq * (dm1 * dm - (mm1 - mean_m * mean_m1))
+            a_1b += rq * (dm1 * dl - (lm1 - on_labels * mean_m1))
+            a_aa += rq * (dm * dm - (mm - mean_m * mean_m))
+            a_ab += rq * (dm * dl - (lm - on_labels * mean_m))
+            a_bb += rq * (dl * dl - on_labels * off_labels)
+            for i in range(4):
+                mean[i] += pi * u[i]
+                for j in range(i, 4):
+                    second[i, j] += pi * u[i] * u[j]
+    both = _bounded(xi * alpha)
+    scale = (both, xi, 1.0, xi)
+    for i in range(4):
+        gradient[i] += _bounded(slope[i] * scale[i])
     if with_hessian:
         for i in range(4):
             for j in range(i, 4):
-                hessian[i, j] -= first[i] * first[j]
+                covariance = second[i, j] - mean[i] * mean[j]
+                hessian[i, j] += _bounded(_bounded(covariance * scale[i]) * scale[j])
+        hessian[0, 0] += _bounded(both * (_bounded(alpha * a_11) + b_11))
+        hessian[0, 1] += _bounded(xi * (_bounded(alpha * a_1a) + slope[0]))
+        hessian[0, 2] += _bounded(alpha * slope[0])
+        hessian[0, 3] += _bounded(both * a_1b)
+        hessian[1, 1] += _bounded(xi * a_aa)
+        hessian[1, 2] += slope[1]
+        hessian[1, 3] += _bounded(xi * a_ab)
+        hessian[2, 3] += slope[3]
+        hessian[3, 3] += _bounded(xi * a_bb)
     return loss
 
 
+@njit
+def _bounded(x):
+    """x within ±1e290, so that what is made of huge parameters can be added up."""
+    return max(-1e290, min(x, 1e290))
+
+
 @entry
-def direct_batch(positions, n, excess, theta, with_hessian, loss, gradient, hessian, measures):
+def direct_batch(positions, n, n_absent, theta, with_hessian, loss, gradient, hessian, measures):
     """`evaluate_direct` for theta of shape (m, 4); the outputs have m in front."""
     work = np.empty(workspace(n))
     for k in range(theta.shape[0]):
         loss[k] = evaluate_direct(
             positions,
             n,
-            excess,
+            n_absent,
             theta[k, 0],
             theta[k, 1],
             theta[k, 2],

@@ -6,9 +6,10 @@ from numba import njit
 from scipy.integrate import solve_ivp
 
 from cliff import NestedLogit, integrate_ensemble
-from cliff.flow import VectorField
 from cliff.kernels import simd
 from cliff.kernels.nested_logit import evaluate_batch
+from cliff.mobility import Mobilities
+from cliff.scipy_methods import VectorField
 
 jax = pytest.importorskip("jax")
 jnp = pytest.importorskip("jax.numpy")
@@ -41,7 +42,7 @@ def test_against_diffrax(benchmark, report, seconds, n, labels, count, peer_coun
 
 def test_against_a_loop_over_lsoda(benchmark, report, seconds):
     model, theta0 = NestedLogit(8, 32), starts(20_000)
-    field = VectorField.check(model, (1, 1, 1), theta0[0])
+    field = VectorField(Mobilities.check(model, (1, 1, 1), (), theta0[0]))
 
     def loop():
         for start in theta0[:100]:

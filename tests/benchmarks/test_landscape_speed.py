@@ -5,7 +5,8 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from cliff import NestedLogit, integrate
-from cliff.flow import VectorField
+from cliff.mobility import Mobilities
+from cliff.scipy_methods import VectorField
 
 jax = pytest.importorskip("jax")
 jnp = pytest.importorskip("jax.numpy")
@@ -31,7 +32,7 @@ def test_loss_and_gradient(benchmark, best_of, report, count, n, labels, factor)
 
 def test_one_integration_against_scipy(benchmark, best_of, report):
     model = NestedLogit(8, 32)
-    field = VectorField.check(model, (1, 1, 1), START)
+    field = VectorField(Mobilities.check(model, (1, 1, 1), (), START))
     ours = best_of(integrate, model, START, T_END, (1, 1, 1), "dopri5", RTOL, ATOL)
     for method, factor in (("RK45", 20.0), ("LSODA", 5.0)):
         theirs = best_of(
