@@ -96,7 +96,9 @@ def flow(
     if output is not None:
         trajectory.save(output)
     if plot is not None:
-        draw(trajectory, plot)
+        from cliff import plots
+
+        plots.save(plots.draw(trajectory), plot)
     if as_json:
         print_json(_summary(trajectory))
     else:
@@ -170,15 +172,3 @@ def _print_table(trajectory: Trajectory) -> None:
             f"width = {transition.width:.3f}, abruptness = {transition.abruptness:.2f}",
             highlight=False,
         )
-
-
-def draw(trajectory: Trajectory, path: Any) -> None:
-    """Draw one trajectory in four panels."""
-    import numpy as np
-
-    from cliff import plots
-    from cliff.analysis import slice_around
-
-    part = slice_around(trajectory)
-    smooth = trajectory.sampled(np.linspace(0.0, trajectory.path.t[-1], 600))
-    plots.save(plots.flow_figure(smooth, smooth.measures(), part), path)

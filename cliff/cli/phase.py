@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -149,7 +148,9 @@ def phase(
         bar.stop.raise_if_made()
         raise ComputationFailed(f"no cell could be computed: {_list(_counts(dataset))}")
     if plot is not None:
-        draw(dataset, plot)
+        from cliff import plots
+
+        plots.save(plots.draw(dataset), plot)
     _report(dataset, metric, as_json)
     for path in (output, plot):
         if path is not None and not as_json:
@@ -211,17 +212,6 @@ def connected(scheduler: str | None) -> Iterator[Executor | None]:
         ) from None
     with client:
         yield client.get_executor()
-
-
-def draw(dataset: xr.Dataset, path: Path) -> None:
-    """Draw a phase diagram, with saddle and sample paths on a basin map over two starts."""
-    from cliff import plots
-    from cliff.analysis import basin_paths
-    from cliff.metrics import FlowMetric
-
-    is_basin = FlowMetric.from_dataset(dataset).metric == "basin"
-    paths, saddles = basin_paths(dataset) if is_basin else ([], [])
-    plots.save(plots.phase_figure(dataset, paths, saddles), path)
 
 
 def _counts(dataset: xr.Dataset) -> dict[str, int]:
