@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
 from cliff.plots.style import (
     BLUE,
@@ -16,6 +17,7 @@ from cliff.plots.style import (
     GREY,
     LOGIT_COLOURS,
     MEASURE_STYLES,
+    NETWORKS,
     ORANGE,
     PURPLE,
     RED,
@@ -28,6 +30,7 @@ from cliff.plots.style import (
     legend_below,
     letter_panels,
     new_figure,
+    plain_log_ticks,
     styled,
 )
 
@@ -46,13 +49,15 @@ def comparison_figure(comparison: xr.Dataset) -> Figure:
     matched_mobilities(comparison, axes[2, 0])
     if comparison.sizes["test"]:
         measured, predicted = comparison.measured.values, comparison.predicted.values
-        predicted_times(measured, predicted, comparison.test_pairs.values, axes[2, 1])
+        calibrated = comparison.calibrated.values if "calibrated" in comparison else None
+        predicted_times(measured, predicted, comparison.test_pairs.values, axes[2, 1], calibrated)
     else:
         landscape_losses(comparison, axes[2, 1])
     letter_panels(axes.flat)
     made, count = comparison.attrs, comparison.sizes["seed"]
+    name, n_pairs, n_labels = NETWORKS[made["model"]], made["n_pairs"], made["n_labels"]
     text = (
-        f"{made['model']}, $N$ = {made['n_pairs']}, $L$ = {made['n_labels']}; thin: network, "
+        f"{name}, $N$ = {n_pairs}, $L$ = {n_labels}; thin: network, "
         f"{count} seed{'s' if count > 1 else ''}; thick: flow from the origin"
     )
     if made.get("flow_status", "done") != "done":
@@ -129,25 +134,47 @@ def landscape_losses(comparison: xr.Dataset, ax: Axes) -> list[Line2D]:
     return lines
 
 
-def predicted_times(measured: Array, predicted: Array, pairs: Array, ax: Axes) -> list[Line2D]:
-    """Predicted against measured transition times, coloured by the number of pairs."""
+def predicted_times(
+    measured: Array,
+    predicted: Array,
+    pairs: NDArray[Any],
+    ax: Axes,
+    calibrated: NDArray[Any] | None = None,
+) -> list[Line2D]:
+    """Predicted against measured transition times, coloured by the number of pairs.
+
+    Parameters
+    ----------
+    measured, predicted : ndarray, shape (n,)
+        NaN where there is none.
+    pairs : ndarray of int, shape (n,)
+    ax : Axes
+    calibrated : ndarray of bool, shape (n,), optional
+        Settings whose time is no prediction, since the flow's clock was set there: open markers.
+    """
     usable = np.isfinite(measured) & np.isfinite(predicted)
+    here = np.zeros(len(pairs), bool) if calibrated is None else np.asarray(calibrated, bool)
     lines = []
     palette = (BLUE, ORANGE, GREEN, RED, PURPLE, "black", GREY)
     for i, n in enumerate(np.unique(pairs)):
-        chosen = usable & (pairs == n)
         marker, colour = "osD^vPX"[i % 7], palette[i % 7]
-        lines += ax.plot(
-            measured[chosen], predicted[chosen], marker, color=colour, label=f"$N$ = {n}"
-        )
+        for chosen, face in ((usable & ~here, colour), (usable & here, "none")):
+            at = chosen & (pairs == n)
+            if at.any():
+                lines += ax.plot(measured[at], predicted[at], marker, color=colour, mfc=face)
+                lines[-1].set_label(f"$N$ = {n}" + ", clock set here" * (face == "none"))
     if usable.any():
         both = np.concatenate([measured[usable], predicted[usable]])
         ends = np.array([0.8 * both.min(), 1.25 * both.max()])
         ax.plot(ends, ends, color=GREY, lw=1)
-        ax.fill_between(ends, 0.85 * ends, 1.15 * ends, color=GREY, alpha=0.15, lw=0)
-        ax.set(xscale="log", yscale="log")
+        band = ax.fill_between(ends, 0.85 * ends, 1.15 * ends, color=GREY, alpha=0.15, lw=0)
+        band.set_label("within 15 %")
+        if ends[1] > 8.0 * ends[0]:
+            ax.set(xscale="log", yscale="log")
+            for axis in (ax.xaxis, ax.yaxis):
+                plain_log_ticks(axis)
+        ax.legend()
     ax.set(xlabel="measured transition time $t$", ylabel="predicted transition time $t$")
-    ax.legend(title="band: 15 %")
     return lines
 
 

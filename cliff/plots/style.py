@@ -25,6 +25,7 @@ from matplotlib.axis import Axis  # noqa: E402
 from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: E402
+from matplotlib.transforms import ScaledTranslation  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
 from cliff.store import write_atomic  # noqa: E402
@@ -65,6 +66,7 @@ MEASURE_STYLES = {
     "p_correct": ("black", "-.", "p_correct: probability of the label"),
 }
 TIME = "time $t$ (gradient flow)"
+NETWORKS = {"transformer": "transformer", "minimal": "minimal head"}
 TRAINING_TIME = "time $t$ = learning rate × steps"
 
 _PARAMETERS = {
@@ -128,10 +130,11 @@ def labelled(lines: Sequence[Any]) -> list[Any]:
 
 
 def legend_below(handles: Sequence[Any], ax: Axes, columns: int = 1) -> None:
-    """A legend below the axis labels, off the data."""
+    """A legend below the label of the horizontal axis, off the data."""
+    below = ax.transAxes + ScaledTranslation(0.0, -28 / 72, ax.figure.dpi_scale_trans)
     ax.legend(
-        handles=labelled(handles), ncols=columns, loc="upper center", bbox_to_anchor=(0.5, -0.2),
-        columnspacing=1.2, handlelength=1.8,
+        handles=labelled(handles), ncols=columns, loc="upper center", bbox_to_anchor=(0.5, 0.0),
+        bbox_transform=below, columnspacing=1.2, handlelength=1.8,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from cliff.plots.style import (
     BLUE,
     MEASURE_STYLES,
+    NETWORKS,
     ORANGE,
     RED,
     TRAINING_TIME,
@@ -63,7 +64,7 @@ def _heading(run: xr.Dataset) -> str:
     text = (
         "{model}, $N$ = {n_pairs}, $L$ = {n_labels}, $K$ = {n_classes}, $D$ = {dim}, "
         "learning rate {lr:g}"
-    ).format(**made["task"], model=made["model"], lr=made["lr"])
+    ).format(**made["task"], model=NETWORKS[made["model"]], lr=made["lr"])
     seeds, status = np.atleast_1d(run.seed.values), np.atleast_1d(run.status.values)
     if len(seeds) > 1:
         text += f"\n{len(seeds)} seeds, one line each (attention: seed {seeds[0]})"
