@@ -20,7 +20,7 @@ from cliff.checks import ArgumentError
 from cliff.flow import integrate
 from cliff.nested_logit import NestedLogit
 from cliff.network.logits import LOGITS
-from cliff.trajectory import LEVELS, Trajectory, Transition, TransitionStatus
+from cliff.trajectory import Trajectory, Transition, transition_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -120,46 +120,6 @@ class MobilityLaw:
                 raise ArgumentError(
                     argument, value, f"gives {name} = {found}, where a mobility must be at least 0"
                 )
-
-
-def transition_of(t: ArrayLike, loss: ArrayLike, n_pairs: int) -> Transition:
-    """The transition of a recorded loss, interpolated linearly between the records.
-
-    Parameters
-    ----------
-    t, loss : array_like, shape (n,)
-        Times (gradient-flow time) and losses (nats).
-    n_pairs : int
-        N of the plateau log N.
-
-    Examples
-    --------
-    >>> round(transition_of([0, 1, 2, 3], [2.0, 2.0, 1.0, 0.0], n_pairs=8).t_transition, 3)
-    1.96
-    """
-    times, values = np.asarray(t, float), np.asarray(loss, float)
-    found = []
-    for level in np.array(LEVELS) * math.log(n_pairs):
-        below = np.nonzero(values <= level)[0]
-        if n_pairs == 1 or not len(below):
-            found.append(math.nan)
-        elif below[0] == 0:
-            found.append(float(times[0]))
-        else:
-            pair = [below[0], below[0] - 1]  # np.interp wants ascending losses
-            found.append(float(np.interp(level, values[pair], times[pair])))
-    begin, middle, end = found
-    if n_pairs == 1:
-        status = TransitionStatus.UNDEFINED
-    elif math.isnan(middle):
-        status = TransitionStatus.NOT_REACHED
-    elif math.isnan(end):
-        status = TransitionStatus.NOT_COMPLETED
-    else:
-        started_below = begin == times[0]
-        status = TransitionStatus.STARTED_BELOW if started_below else TransitionStatus.REACHED
-    width = end - begin
-    return Transition(middle, width, middle / width if width > 0 else math.nan, status)
 
 
 class Curves(NamedTuple):

@@ -24,10 +24,10 @@ from cliff.mobility_law import (
     match_gradients,
     mobilities,
     set_clock,
-    transition_of,
 )
 from cliff.network.logits import LOGITS
 from cliff.store import save_dataset
+from cliff.trajectory import transition_of
 
 LAW = MobilityLaw(0.05, 0.25, 0.6, 0.8, 20.0, 0.6)
 

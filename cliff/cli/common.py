@@ -178,7 +178,3 @@ def check_outputs(output: Path | None, plot: Path | None, *others: Path) -> None
         if path is not None and taken.setdefault(os.path.realpath(path), name) != name:
             other = taken[os.path.realpath(path)]
             raise ArgumentError(name, str(path), f"must be another file than that of --{other}")
-
-
-# arguments of commands, as their help names them
-OPTION_OF.update(run="RUN", file="FILE", picture="PICTURE")
