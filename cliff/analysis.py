@@ -23,9 +23,9 @@ Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Slice:
-    """The loss over a plane of two parameters, the others held fixed.
+    """The loss over a plane of two parameters; the remaining ones are fixed.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Slice:
     slope : ndarray, shape (n_y, n_x)
         Length of the gradient within the plane (nats).
     fixed : dict of float
-        Values of the other parameters.
+        Values of the remaining parameters.
     """
 
     model: NestedLogit
@@ -50,12 +50,8 @@ class Slice:
     slope: Array
     fixed: dict[str, float]
 
-    def ridge(self) -> Array:
-        """Where the cliff is steepest: for every x the y of the largest slope, shape (n_x,)."""
-        return self.y[np.argmax(self.slope, axis=0)]
-
     def edge(self, level: float = 0.9) -> Array:
-        """The cliff's edge: for every x the least y with loss ≤ level·log N; NaN if none (n_x,)."""
+        """The cliff's edge: the least y with loss ≤ level·log N at each x, NaN if none, (n_x,)."""
         below = self.loss <= level * self.model.plateau
         return np.where(below.any(axis=0), self.y[np.argmax(below, axis=0)], np.nan)
 
@@ -75,17 +71,23 @@ def landscape_slice(
     names : tuple of str
         The parameters along x and along y.
     x, y : array_like, shape (n_x,), (n_y,)
-        Values along both sides.
+        Values of the two parameters.
     fixed : mapping of str to float
-        Values of all other parameters.
+        Values of the remaining parameters.
+
+    Returns
+    -------
+    Slice
 
     Raises
     ------
     ArgumentError
-        If a name is not a parameter of the model, or a value is missing.
+        If a name is not a parameter of the model, both are the same, or a value is missing.
     """
     for name in names:
         choice("names", name, model.parameter_names)
+    if names[0] == names[1]:
+        raise ArgumentError("names", names, "must be two different parameters")
     sides = [np.asarray(side, dtype=np.float64) for side in (x, y)]
     theta = np.empty((len(sides[1]), len(sides[0]), model.n_parameters))
     columns = [model.parameter_names.index(name) for name in names]
@@ -136,7 +138,7 @@ def slice_around(
     return landscape_slice(model, names, sides[0], sides[1], fixed)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FixedPoint:
     """A zero of the gradient.
 
@@ -150,7 +152,9 @@ class FixedPoint:
     eigenvectors : ndarray, shape (p, p)
         Their directions, in columns.
     kind : str
-        "stable", "saddle" or "unstable"; eigenvalues within 1e-9 of 0 count as neither.
+        "saddle" with eigenvalues of both signs, "unstable" with positive ones only, "stable" if all
+        are negative, and "degenerate" if some are zero and none is positive: then the Jacobian does
+        not decide. Eigenvalues within 1e-9 of 0 count as zero.
     """
 
     theta: Array
@@ -158,6 +162,16 @@ class FixedPoint:
     eigenvalues: Array
     eigenvectors: Array
     kind: str
+
+
+_ZERO_RATE = 1e-9
+"""Eigenvalues of the Jacobian up to this size count as zero (1/time)."""
+
+_SAME_POINT = 1e-5
+"""Distance up to which two solutions of Newton's method are one fixed point."""
+
+_FAR = 50.0
+"""Component of theta from which on a vanishing gradient is a valley's and no fixed point's."""
 
 
 def fixed_points(
@@ -175,8 +189,8 @@ def fixed_points(
     Returns
     -------
     list of FixedPoint
-        Each once, by ascending loss. Points that run away to infinity, where the gradient vanishes
-        too, are valleys and not fixed points: they are left out beyond |theta| = 50.
+        Each once, by ascending loss. The gradient vanishes at infinity too, in the valleys: points
+        with a component beyond 50 are left out, and nearer ones in a valley are "degenerate".
     """
     from scipy.optimize import root
 
@@ -184,31 +198,34 @@ def fixed_points(
     for start in np.atleast_2d(finite_array("starts", starts, model.n_parameters)):
         solution = root(model.gradient, start, jac=model.hessian, method="hybr", tol=1e-15)
         theta = solution.x
-        near = np.isfinite(theta).all() and np.abs(theta).max() < 50.0
+        near = np.isfinite(theta).all() and np.abs(theta).max() < _FAR
         if not near or np.abs(model.gradient(theta)).max() > tolerance:
             continue
-        if any(np.linalg.norm(theta - other.theta) < 1e-5 for other in found):
+        if any(np.linalg.norm(theta - other.theta) < _SAME_POINT for other in found):
             continue
         found.append(classify(model, theta))
     return sorted(found, key=lambda point: point.loss)
 
 
 def classify(model: NestedLogit, theta: ArrayLike) -> FixedPoint:
-    """The stability of the flow at a point, from the analytic Hessian."""
+    """The stability of the flow at a fixed point theta (p,), from the analytic Hessian."""
     point = finite_array("theta", theta, model.n_parameters)
     eigenvalues, eigenvectors = np.linalg.eigh(-model.hessian(point))
-    up, down = (eigenvalues > 1e-9).any(), (eigenvalues < -1e-9).any()
-    kind = "saddle" if up and down else "unstable" if up else "stable"
+    up, down = eigenvalues > _ZERO_RATE, eigenvalues < -_ZERO_RATE
+    if up.any():
+        kind = "saddle" if down.any() else "unstable"
+    else:
+        kind = "stable" if down.all() else "degenerate"
     return FixedPoint(point, float(model.loss(point)), eigenvalues, eigenvectors, kind)
 
 
 def slow_manifold(
     model: NestedLogit, t_end: float, offset: float = 1e-3, **options: Any
 ) -> list[Trajectory]:
-    """The curve along which trajectories from small starts leave the plateau.
+    """The curve along which trajectories from small starts leave the start, where loss = log L.
 
-    At L = N the origin is a saddle, and the curve is its unstable manifold: one branch on either
-    side. For L > N the origin moves by itself, and the curve is the trajectory through it.
+    At L = N the origin is a saddle, and the curve is its unstable manifold, with one branch on
+    either side. For L > N the origin is no fixed point, and the curve is the trajectory through it.
 
     Parameters
     ----------
@@ -219,49 +236,68 @@ def slow_manifold(
         Distance from the saddle at which a branch starts.
     **options
         Further arguments of `integrate`.
+
+    Returns
+    -------
+    list of Trajectory
+        Two branches at L = N, that with growing xi first; otherwise one trajectory.
+
+    Raises
+    ------
+    ArgumentError
+        If the mobilities leave the saddle without an unstable direction.
     """
     origin = np.zeros(model.n_parameters)
     if model.n_labels > model.n_pairs:
         return [integrate(model, origin, t_end, **options)]
     mobility = options.get("mobility", np.ones(model.n_parameters))
-    rates = np.asarray(mobility(origin) if callable(mobility) else mobility, dtype=np.float64)
+    if callable(mobility):
+        mobility = mobility(origin, *options.get("mobility_args", ()))
+    rates = np.asarray(mobility, dtype=np.float64)
     # the flow's linear part, −M·H, has the eigenvalues of the symmetric −√M·H·√M
     root = np.sqrt(rates)
-    unstable = root * np.linalg.eigh(root[:, None] * model.hessian(origin) * root)[1][:, 0]
+    eigenvalues, eigenvectors = np.linalg.eigh(root[:, None] * model.hessian(origin) * root)
+    if eigenvalues[0] > -_ZERO_RATE:
+        raise ArgumentError(
+            "mobility", rates.tolist(), "leaves no unstable direction at the saddle"
+        )
+    unstable = root * eigenvectors[:, 0]
     unstable *= np.sign(unstable[2]) / np.linalg.norm(unstable)
     return [integrate(model, sign * offset * unstable, t_end, **options) for sign in (1.0, -1.0)]
 
 
 def basin_of(model: NestedLogit, starts: ArrayLike, t_end: float = 1e5, **options: Any) -> Labels:
-    """The valley that the flow from each start ends in: the map from starts to labels.
+    """Label the valley that the flow from each start ends in.
 
     Parameters
     ----------
     model : NestedLogit
     starts : array_like, shape (m, p)
     t_end : float
-        Time at which an end is looked at (gradient-flow time).
+        Time at which the ends are labelled (gradient-flow time).
     **options
         Further arguments of `integrate_ensemble`.
 
     Returns
     -------
     ndarray of int, shape (m,)
-        As `basins`.
+        As `cliff.valleys.basins`.
     """
     return basins(integrate_ensemble(model, np.atleast_2d(starts), t_end, **options))
 
 
 def basin_fractions(labels: ArrayLike) -> dict[int, tuple[float, float]]:
-    """Share of each label, and the standard error of a binomial count.
+    """Share of each label among random starts, and its standard error.
 
     Parameters
     ----------
     labels : array_like of int, shape (m,)
+        Labels of independent random starts. On a grid the binomial error has no meaning.
 
     Returns
     -------
-    dict of int to (fraction, error)
+    dict of int to (float, float)
+        Share and binomial standard error, by label.
     """
     values = np.asarray(labels).ravel()
     if not values.size:
@@ -281,7 +317,7 @@ def basin_boundary(
     tolerance: float = 1e-9,
     **options: Any,
 ) -> Array:
-    """The point of a segment at which the basin changes, by bisection.
+    """The point of a segment at which the basin changes first, by bisection.
 
     Parameters
     ----------
@@ -289,10 +325,12 @@ def basin_boundary(
     start, end : array_like, shape (p,)
         Ends of the segment, in different basins.
     t_end : float
-        As in `basin_of`. It has to grow with the logarithm of 1/tolerance, since trajectories next
-        to a boundary linger at its saddle.
+        As in `basin_of`. Trajectories next to a boundary linger at its saddle: the time has to grow
+        with the logarithm of 1/tolerance.
     tolerance : float
         Length of the last bracket as a share of the segment, at least 1e-14.
+    **options
+        Further arguments of `integrate_ensemble`.
 
     Returns
     -------
@@ -323,7 +361,7 @@ def basin_boundary(
 
 
 def local_exponents(x: ArrayLike, y: ArrayLike) -> Array:
-    """Slopes d log y/d log x between neighbours, shape (n − 1,)."""
+    """Slopes d log y/d log x between neighbouring points, shape (n − 1,)."""
     return np.diff(np.log(np.asarray(y, dtype=float))) / np.diff(np.log(np.asarray(x, dtype=float)))
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Array = NDArray[np.float64]
+
 AXES = (
     "pairs",
     "labels",
@@ -30,10 +31,10 @@ AXES = (
 """Parameters that a phase diagram can have on its axes."""
 
 FEWER_LABELS = "fewer labels than pairs"
-"""Why cells beyond the wall L = N cannot be."""
+"""Failure of cells beyond the wall L = N, where no landscape exists."""
 
-STATUS_NAMES = np.array([str(status) for status in Status])
-"""Names of the codes in `Ensemble.status`, which are those of cells whose flow stopped early."""
+_STATUS_NAMES = np.array([str(status) for status in Status])
+"""Names by the codes in `Ensemble.status`: the failures of cells whose flow stopped early."""
 
 METRICS = ("t_transition", "width", "abruptness", "loss", "basin")
 
@@ -45,14 +46,29 @@ METRIC_UNITS = {
     "basin": "label",
 }
 
+LONG_NAMES = {
+    "t_transition": "first time with loss ≤ 0.5 log N",
+    "width": "time between the loss levels 0.9 log N and 0.1 log N",
+    "abruptness": "t_transition / width",
+    "loss": "loss at the end time",
+    "basin": "index into cliff.valleys.VALLEYS; −1 is undecided",
+    "pairs": "item–label pairs N",
+    "labels": "labels L",
+    "labels_per_pair": "labels per pair L/N",
+    **{name: f"{name} at the start" for name in PARAMETERS},
+    **{f"mobility_{name}": f"mobility of {name}" for name in PARAMETERS},
+}
+"""Descriptions of the metrics and axes."""
+
 
 @dataclass(frozen=True)
 class FlowMetric:
-    """A metric of the flow as a function of the parameters in `AXES`, for `sweep`.
+    """A metric of the flow as a function of the parameters in `AXES`, for a vectorized `sweep`.
 
-    Call it with arrays of shape (m,), one an axis; parameters without an axis have the values given
-    here. Cells that cannot be, as those with fewer labels than pairs, are reported as such, not
-    computed.
+    Called with arrays of shape (m,), one an axis, it returns the metric of m cells and the failure
+    of each: '' for a flow that reached its end time, otherwise how it ended ("step limit") or why
+    there is none ("fewer labels than pairs"). Parameters without an axis have the values given
+    here.
 
     Attributes
     ----------
@@ -67,7 +83,7 @@ class FlowMetric:
     t_end, rtol, atol, max_steps
         As in `integrate_ensemble`.
     workers : int or None
-        Threads of a block; all cores for None. Not part of what determines the data.
+        Threads of a block; all cores for None. The data do not depend on it.
     """
 
     metric: str = "t_transition"
@@ -85,8 +101,10 @@ class FlowMetric:
 
     def __post_init__(self) -> None:
         choice("metric", self.metric, METRICS)
-        finite_array("theta0", self.theta0, self.model.n_parameters)
-        if finite_array("mobility", self.mobility, self.model.n_parameters).min() < 0.0:
+        for name in ("theta0", "mobility"):
+            values = finite_array(name, getattr(self, name), self.model.n_parameters)
+            object.__setattr__(self, name, tuple(values.tolist()))
+        if min(self.mobility) < 0.0:
             raise ArgumentError("mobility", self.mobility, "must be at least 0")
         real("t_end", self.t_end, 0.0, exclusive=True)
         real("rtol", self.rtol, 0.0, exclusive=True)
@@ -99,7 +117,7 @@ class FlowMetric:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What determines the data, for a sweep's file."""
+        """Settings that determine the data, for a sweep's file."""
         return {name: value for name, value in asdict(self).items() if name != "workers"}
 
     def check_axes(self, names: Collection[str]) -> None:
@@ -109,8 +127,10 @@ class FlowMetric:
         for name in names:
             choice("axes", name, AXES)
             component = name.removeprefix("mobility_")
-            if component in PARAMETERS and component not in self.model.parameter_names:
+            if component == "beta2" and self.label_bias != "free":
                 raise ArgumentError("axes", name, "has no effect unless the label bias is free")
+            if component == "beta2" and self.positions == "mean":
+                raise ArgumentError("axes", name, "has no effect in the mean field")
             if name == "labels" and "labels_per_pair" in names:
                 raise ArgumentError("axes", name, "has no effect next to labels_per_pair")
 
@@ -147,12 +167,12 @@ class FlowMetric:
                 workers=self.workers,
             )
             value[valid] = basins(ensemble) if is_basin else getattr(ensemble, self.metric)
-            failure[valid] = np.where(ensemble.done, "", STATUS_NAMES[ensemble.status])
+            failure[valid] = np.where(ensemble.done, "", _STATUS_NAMES[ensemble.status])
         return {self.metric: value, "failure": failure}
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset) -> FlowMetric:
-        """The metric that a sweep over one or two axes computed.
+        """The metric that a sweep over one or two axes holds.
 
         Raises
         ------
@@ -176,7 +196,7 @@ class FlowMetric:
 
 
 def _failures(columns: Mapping[str, Array], counts: Mapping[str, Array]) -> NDArray[Any]:
-    """Why each cell cannot be, shape (m,); '' where it can."""
+    """Why a cell has no flow, shape (m,); '' where it has one."""
     failure = np.full(len(counts["pairs"]), "", dtype=object)
 
     def fail(where: NDArray[np.bool_], reason: str) -> None:

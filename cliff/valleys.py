@@ -1,16 +1,17 @@
 """The valleys: limits at infinity in which the gradient flow can end, with their losses.
 
-Plain data, for whatever has to say where a trajectory went. How they are found is worked out in
-``derivations/``.
+The valleys are data: names, directions, losses and the N and L that have them. ``derivations/``
+works out how they are found.
 """
 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from cliff.trajectory import Ensemble
 
 UNDECIDED = -1
-"""Label of an end that lies in no valley, or not yet."""
+"""Label of a trajectory's end that has reached no valley."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Valley:
     """One limit at infinity.
 
     For every slot of the match the prediction ends as an even guess among some labels, the correct
-    one among them: their numbers give the loss and the accuracy of the limit.
+    one among them: their number gives the loss and the probability of the correct label.
 
     Attributes
     ----------
@@ -45,8 +46,9 @@ class Valley:
         Whether an open set of starts ends there.
     positions : tuple of str
         The kinds of positions that have it.
-    exists : callable
-        (n_pairs, n_labels) → bool.
+    requires : callable
+        (n_pairs, n_labels, equal) → conditions on N and L under which the valley exists. `equal` is
+        ``operator.eq`` for numbers and ``sympy.Eq`` for symbols.
     """
 
     name: str
@@ -55,25 +57,38 @@ class Valley:
     guesses: Callable[[int, int], Sequence[int]]
     attracts: bool
     positions: tuple[str, ...] = ("exact", "mean")
-    exists: Callable[[int, int], bool] = lambda n_pairs, n_labels: True
+    requires: Callable[[Any, Any, Callable[[Any, Any], Any]], tuple[Any, ...]] = (
+        lambda n_pairs, n_labels, equal: ()
+    )
+
+    def exists(self, n_pairs: int, n_labels: int) -> bool:
+        """Whether landscapes of this N and L have the valley."""
+        return all(self.requires(n_pairs, n_labels, operator.eq))
 
     def loss(self, n_pairs: int, n_labels: int) -> float:
         """Loss in the limit (nats)."""
         return sum(math.log(count) for count in self.guesses(n_pairs, n_labels)) / n_pairs
 
-    def accuracy(self, n_pairs: int, n_labels: int) -> float:
+    def p_correct(self, n_pairs: int, n_labels: int) -> float:
         """Mean probability of the correct label in the limit."""
         return sum(1.0 / count for count in self.guesses(n_pairs, n_labels)) / n_pairs
 
+    def __reduce__(self) -> tuple[Callable[[str], Valley], tuple[str]]:
+        return _named, (self.name,)  # functions without a name cannot be pickled
+
+
+def _named(name: str) -> Valley:
+    return VALLEYS[VALLEY_NAMES.index(name)]
+
 
 def sink_counts(n_pairs: int) -> list[int]:
-    """How many labels of the context stay in play in the sink, for each slot of the match.
+    """Number of the context's labels that the sink leaves to guess among, for each slot.
 
     Attention goes to the strongest token of slot s as exp(alpha·top_s), with top_1 = 1 (the first
     token attends to itself) and top_s = max(1/(2s − 2), 1/N) (the item, or the target). With
     xi = −exp(kappa·alpha), a later label n is ruled out if kappa > top_s − 1/(2n − 1), and the
-    correct label stays in play if kappa < top_s. The least loss is at kappa → 1/N from below. Up to
-    N = 2 nothing is ruled out, and there is no such valley.
+    correct label is not if kappa < top_s. The loss is least for kappa → 1/N from below. Up to N = 2
+    nothing is ruled out, and the valley does not exist.
     """
     counts = []
     for s in range(1, n_pairs + 1):
@@ -100,7 +115,7 @@ VALLEYS = (
         (1, -1, -1),
         lambda n_pairs, n_labels: [n_labels - n_pairs + 1] * n_pairs,
         attracts=True,
-        exists=lambda n_pairs, n_labels: n_pairs > 1,
+        requires=lambda n_pairs, n_labels, equal: (n_pairs > 1,),
     ),
     Valley(
         "early-labels",
@@ -119,17 +134,17 @@ VALLEYS = (
         lambda n_pairs, n_labels: range(1, n_pairs + 1),
         attracts=True,
         positions=("exact",),
-        exists=lambda n_pairs, n_labels: n_labels == n_pairs,
+        requires=lambda n_pairs, n_labels, equal: (equal(n_labels, n_pairs),),
     ),
     Valley(
         "sink",
-        "Items and the target itself absorb all attention, while xi falls without bound so that "
-        "some of the later labels are still voted down; the loss stays near log L for very long.",
+        "Items and the target itself absorb all attention, while xi falls without bound and still "
+        "votes down some of the later labels; the loss stays near log L for very long.",
         (-1, 1, -1),
         lambda n_pairs, n_labels: [count + n_labels - n_pairs for count in sink_counts(n_pairs)],
         attracts=True,
         positions=("exact",),
-        exists=lambda n_pairs, n_labels: n_labels > n_pairs > 2,
+        requires=lambda n_pairs, n_labels, equal: (n_labels > n_pairs, n_pairs > 2),
     ),
     Valley(
         "plateau",
@@ -162,14 +177,14 @@ def valleys(model: NestedLogit) -> tuple[Valley, ...]:
 def identify(
     model: NestedLogit, theta: ArrayLike, loss: ArrayLike, tolerance: float = 0.05
 ) -> NDArray[np.int64]:
-    """Which attracting valley each end lies in.
+    """Label the attracting valley that each end of a trajectory lies in.
 
-    An end belongs to the valley whose direction has its signs of alpha and xi, if its loss and its
-    accuracy are closer to that valley's than to any other level at which a trajectory with these
-    signs can stay: that of a guess among all labels, log L and 1/L, with which everything starts,
-    and, for xi > 0, the plateau's log N and 1/N. (For xi < 0 even attention does no better than
-    log L.) The logits that this takes are large, as labels have to be ruled out; beta1 may lag far
-    behind where it need not be large.
+    An end belongs to a valley if alpha and xi have the valley's signs, and if its loss and its
+    probability of the correct label are closer to the valley's than to any other level at which a
+    trajectory with these signs can stay. Such levels are the guess among all labels, log L and 1/L,
+    with which every flow from a small start begins, and, for xi > 0, the plateau, log N and 1/N.
+    (For xi < 0, even attention does no better than log L.) Only large alpha and xi reach a valley's
+    loss, since they have to rule labels out; beta1 may be small where the loss does not need it.
 
     Parameters
     ----------
@@ -179,46 +194,45 @@ def identify(
     loss : array_like, shape (...,)
         Their losses (nats).
     tolerance : float
-        Largest distance of the loss (nats), where half the way to the next level is more. The
-        approach to a valley can be as slow as 1/log t, so this is no rounding error. What is not
-        there yet counts as undecided: early-labels-inverted at N = 16 and t = 1e6 (0.16 above its
-        limit), or the sink at (N, L) = (8, 32) before t = 1e7 or so.
+        Largest distance of the loss from the valley's (nats); half the distance to the next level,
+        if that is less. The approach can be as slow as 1/log t, so that ends are still undecided in
+        early-labels-inverted at N = 16 and t = 1e6 (0.16 above its limit), or in the sink at
+        (N, L) = (8, 32) before t = 1e7 or so.
 
     Returns
     -------
     ndarray of int, shape (...,)
-        Index into `VALLEYS`, which means the same for every N and L, or `UNDECIDED`: at N = 1
-        always, as no loss tells the induction head from the plateau there.
+        Index into `VALLEYS`, the same for every N and L, or `UNDECIDED`. At N = 1 all ends are
+        undecided, since induction head and plateau have one loss.
     """
     point = finite_array("theta", theta, model.n_parameters)
     size = model.n_pairs, model.n_labels
     signs = np.sign(point[..., 1:3])
     losses = np.asarray(loss, dtype=np.float64)
-    accuracies = model.measures(point)["accuracy"]
+    probabilities = model.measures(point)["p_correct"]
     known = valleys(model)
     labels = np.full(losses.shape, UNDECIDED, dtype=np.int64)
     for index, valley in enumerate(VALLEYS):
         if valley not in known or not valley.attracts:
             continue
-        limit = np.array([valley.loss(*size), valley.accuracy(*size)])
+        limit = np.array([valley.loss(*size), valley.p_correct(*size)])
         others = [(math.log(model.n_labels), 1.0 / model.n_labels)]
         others += [
-            (other.loss(*size), other.accuracy(*size))
+            (other.loss(*size), other.p_correct(*size))
             for other in known
             if other is not valley and _meet(other.direction[1:], valley.direction[1:])
         ]
         half_way = 0.5 * np.abs(np.array(others) - limit).min(axis=0)
         off = np.abs(losses - limit[0])
         near = (off <= tolerance) & (off < half_way[0])
-        near &= np.abs(accuracies - limit[1]) < half_way[1]
+        near &= np.abs(probabilities - limit[1]) < half_way[1]
         labels[near & (signs == valley.direction[1:]).all(axis=-1)] = index
     return labels
 
 
 BASIN_TOLERANCE = 0.2
-"""Distance from a valley's loss that counts as in it (nats), if it is less than half the way to the
-next level: at t = 1e5 early-labels-inverted at L = N = 8 is still 0.16 above its limit, which it
-nears by 1e7."""
+"""Distance from a valley's loss up to which an end counts as in it (nats): wide enough for
+early-labels-inverted at L = N = 8, which is still 0.16 above its limit at t = 1e5."""
 
 
 def basins(ensemble: Ensemble, tolerance: float = BASIN_TOLERANCE) -> NDArray[np.int64]:
@@ -247,5 +261,5 @@ def basins(ensemble: Ensemble, tolerance: float = BASIN_TOLERANCE) -> NDArray[np
 
 
 def _meet(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    """Whether some point has the signs of both directions; 0 leaves a sign open."""
+    """Whether some point has the signs of both directions, where 0 is any sign."""
     return all(a == b or 0 in (a, b) for a, b in zip(one, other, strict=True))

@@ -1,5 +1,7 @@
 """Basins, boundaries, fixed points and slices: checked physics."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from cliff.analysis import (
     basin_fractions,
     basin_of,
     basin_paths,
+    basins,
     classify,
     fixed_points,
     landscape_slice,
@@ -20,6 +23,7 @@ from cliff.checks import ArgumentError
 from cliff.metrics import FlowMetric
 from cliff.sweeps import sweep
 from cliff.theory import saddle_rate
+from cliff.trajectory import Status
 from cliff.valleys import VALLEY_NAMES, valleys
 
 PAPER, WALL = NestedLogit(8, 32), NestedLogit(8, 8)
@@ -73,10 +77,12 @@ def test_the_saddle_and_its_rate():
     np.testing.assert_allclose(
         np.abs(saddle.eigenvectors[:, -1]), [0.0, np.sqrt(0.5), np.sqrt(0.5)], atol=1e-12
     )
-    found = fixed_points(WALL, [[0.0, 0.05, -0.02], [0.3, -0.1, 0.1]])
-    assert found
+    found = fixed_points(WALL, [[0.0, 1e-4, -1e-4], [0.3, 0.0, 0.0]])
+    assert len(found) == 2
     for point in found:
         assert np.abs(WALL.gradient(point.theta)).max() <= 1e-12
+        np.testing.assert_allclose(point.theta[1:], 0.0, atol=1e-6)
+        assert point.loss == pytest.approx(WALL.plateau)
 
 
 def test_escape_time_grows_with_the_logarithm_of_the_start():
@@ -128,17 +134,19 @@ def test_slice_holds_the_loss():
         landscape_slice(PAPER, ("beta1", "gamma"), x, y, {"alpha": 1.0})
 
 
-def test_edge_and_ridge_lie_on_the_cliff():
+def test_the_edge_is_where_the_loss_falls_below_the_plateau():
     part = slice_around(integrate(PAPER, [0.01] * 3, 200.0))
-    edge, ridge = part.edge(), part.ridge()
-    right = part.x > 4.0
-    assert np.isfinite(edge[right]).all()
-    for x, y in zip(part.x[right], edge[right], strict=True):
-        xi = part.fixed["xi"]
-        assert PAPER.loss([x, y, xi]) <= 0.9 * PAPER.plateau
-        assert PAPER.loss([x, y - 0.2, xi]) > 0.9 * PAPER.plateau
-    assert ((ridge[right] > 0.5) & (ridge[right] < 5.0)).all()
+    edge, level, xi = part.edge(), 0.9 * PAPER.plateau, part.fixed["xi"]
+    spacing = part.y[1] - part.y[0]
+    assert (part.x > 4.0).sum() > 20
+    assert np.isfinite(edge[part.x > 4.0]).all()
+    for x, y in zip(part.x, edge, strict=True):
+        above = part.y if np.isnan(y) else part.y[part.y < y - 0.5 * spacing]
+        assert all(PAPER.loss([x, lower, xi]) > level for lower in above)
+        if np.isfinite(y):
+            assert PAPER.loss([x, y, xi]) <= level
     assert np.isnan(edge[part.x < 0.0]).all()
+    assert (part.edge(0.5)[part.x > 4.0] > edge[part.x > 4.0]).all()
 
 
 def test_metrics_say_which_cells_cannot_be():
@@ -271,3 +279,156 @@ def test_a_saddle_is_marked_where_there_is_one(axes, labels):
 @pytest.mark.parametrize("axes", [{"alpha": [0.1, 0.2]}, {"alpha": [0.1, 0.2], "labels": [8, 9]}])
 def test_maps_over_other_axes_have_no_paths(axes):
     assert basin_paths(basin_sweep(axes)) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "slicing",
+    [
+        lambda names: slice_around(integrate(PAPER, [0.01] * 3, 1.0), names),
+        lambda names: landscape_slice(PAPER, names, [0, 1], [0, 1], {"beta1": 0, "alpha": 0}),
+    ],
+)
+def test_a_slice_needs_two_different_parameters(slicing):
+    with pytest.raises(ArgumentError, match="must be two different parameters"):
+        slicing(("xi", "xi"))
+
+
+@pytest.mark.parametrize(("t_end", "where"), [(200.0, 94.2485), (50.0, 50.0)])
+def test_the_slice_around_a_path_lies_where_the_transition_is(t_end, where):
+    run = integrate(PAPER, [0.01] * 3, t_end)
+    part = slice_around(run, ("xi", "beta1"), resolution=5)
+    point, path = run.path(where), run.path.theta
+    assert part.names == ("xi", "beta1")
+    assert part.fixed == {"alpha": pytest.approx(point[1], rel=1e-4)}
+    for side, column in ((part.x, 2), (part.y, 0)):
+        assert len(side) == 5
+        low, high = path[:, column].min(), path[:, column].max()
+        assert 0.1 < low - side[0] < 0.1 + 0.2 * (high - low)
+        assert 0.1 < side[-1] - high < 0.1 + 0.2 * (high - low)
+    assert part.loss[1, 3] == PAPER.loss([part.y[1], part.fixed["alpha"], part.x[3]])
+
+
+@pytest.mark.parametrize(
+    ("theta", "kind"),
+    [
+        ((0.0, 0.0, 0.0), "saddle"),
+        ((-43.8, -15.9, 38.7), "degenerate"),  # in a valley: all eigenvalues are zero
+        ((50.0, 60.0, 400.0), "degenerate"),
+    ],
+)
+def test_zero_eigenvalues_do_not_make_a_point_stable(theta, kind):
+    assert classify(NestedLogit(2, 2), theta).kind == kind
+
+
+class Quadratic:
+    """A loss with a given Hessian, which is all that `classify` asks for."""
+
+    n_parameters = 3
+
+    def __init__(self, *curvatures):
+        self.curvatures = np.array(curvatures)
+
+    def loss(self, theta):
+        return 0.5 * np.sum(self.curvatures * theta**2)
+
+    def hessian(self, theta):
+        return np.diag(self.curvatures)
+
+
+@pytest.mark.parametrize(
+    ("curvatures", "kind"),
+    [
+        ((1.0, 2.0, 3.0), "stable"),
+        ((1.0, 0.0, 3.0), "degenerate"),
+        ((1.0, 1e-12, -1e-12), "degenerate"),
+        ((-1.0, 0.0, 1.0), "saddle"),
+        ((-1.0, -2.0, 0.0), "unstable"),
+        ((-1.0, -2.0, -3.0), "unstable"),
+    ],
+)
+def test_kinds_of_fixed_points(curvatures, kind):
+    point = classify(Quadratic(*curvatures), np.zeros(3))
+    assert point.kind == kind
+    np.testing.assert_array_equal(point.eigenvalues, sorted(-np.array(curvatures)))
+
+
+def test_each_fixed_point_is_found_once_and_far_ones_are_left_out():
+    """At L = N every (beta1, 0, 0) is one: the starts themselves, apart from repetitions."""
+    along = np.array([0.3, 0.3, 0.3 + 1e-8, 0.3 + 1e-3, 1.0, 0.3, 60.0])
+    found = fixed_points(WALL, along[:, None] * [1.0, 0.0, 0.0])
+    assert sorted(point.theta[0] for point in found) == pytest.approx([0.3, 0.301, 1.0], abs=1e-7)
+    assert {point.kind for point in found} == {"saddle"}
+    # a saddle at log N and a point in a valley at half of it
+    two = fixed_points(NestedLogit(2, 2), [[0.3, 0.0, 0.0], [-43.8, -15.9, 38.7]])
+    assert [point.loss for point in two] == pytest.approx([np.log(2) / 2, np.log(2)])
+    assert fixed_points(PAPER, [[60.0, 60.0, 1e3]]) == []
+
+
+def test_basins_of_an_ensemble_are_those_of_each_trajectory():
+    """L = 8 and L = 9 differ in their valleys, and neither is the model's own L."""
+    start = [-4.0, 4.0, -4.0]
+    ensemble = integrate_ensemble(
+        NestedLogit(4, 32), [start] * 3, 1e5, n_pairs=[4, 4, 3], n_labels=[4, 8, 3]
+    )
+    alone = [int(basin_of(NestedLogit(n, m), [start])[0]) for n, m in ((4, 4), (4, 8), (3, 3))]
+    assert basins(ensemble).tolist() == alone
+    assert VALLEY_NAMES[alone[0]] == "early-labels-inverted"
+    assert len(set(alone)) > 1
+
+
+def test_a_trajectory_that_stopped_early_is_in_no_basin():
+    ensemble = integrate_ensemble(PAPER, [[5.0, 8.0, 25.0]] * 2, 1e4, max_steps=1)
+    assert not ensemble.done.any()
+    assert basins(ensemble).tolist() == [-1, -1]
+    assert basins(replace(ensemble, status=np.ones(2, np.int8))).tolist() == [0, 0]
+
+
+def test_a_saddle_without_an_unstable_direction_has_no_manifold():
+    with pytest.raises(ArgumentError, match="leaves no unstable direction"):
+        slow_manifold(WALL, 1.0, mobility=(1.0, 0.0, 1.0))
+
+
+@pytest.mark.parametrize("metric", ["t_transition", "width", "abruptness", "loss", "basin"])
+@pytest.mark.parametrize(("max_steps", "failures"), [(5, 3), (30, 1), (1000, 0)])
+def test_a_flow_that_stops_early_is_a_failure(metric, max_steps, failures):
+    """The starts need 13, 27 and 53 steps or so to reach the end."""
+    starts = np.array([[0.0, 4.0, 20.0], [0.0, 2.0, 5.0], [0.01, 0.01, 0.01]])
+    axes = dict(zip(("beta1", "alpha", "xi"), starts.T, strict=True))
+    n_steps = integrate_ensemble(PAPER, starts, 200.0).n_steps
+    result = FlowMetric(metric, t_end=200.0, max_steps=max_steps)(**axes)
+    expected = np.where(n_steps > max_steps, "step limit", "")
+    assert (expected != "").sum() == failures
+    assert result["failure"].tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("metric", ["loss", "basin"])
+def test_failures_have_the_names_of_the_statuses(monkeypatch, metric):
+    codes = np.arange(len(Status), dtype=np.int8)
+
+    def stopped(*arguments, **options):
+        return replace(integrate_ensemble(*arguments, **options), status=codes)
+
+    monkeypatch.setattr("cliff.metrics.integrate_ensemble", stopped)
+    result = FlowMetric(metric, t_end=1.0)(alpha=np.linspace(0.0, 1.0, len(codes)))
+    names = [str(status).replace("done", "") for status in Status]
+    assert result["failure"].tolist() == names
+    assert "step too small" in names
+
+
+@pytest.mark.parametrize(
+    "option", ["rtol", "atol", "max_steps", "t_end", "positions", "label_bias"]
+)
+def test_every_option_of_a_metric_reaches_the_flow(option):
+    value = {"positions": "mean", "label_bias": 0.5, "max_steps": 40, "t_end": 300.0}.get(
+        option, 0.1
+    )
+    options = {"t_end": 200.0, "rtol": 1e-6, "atol": 1e-9, "max_steps": 1000} | {option: value}
+    model = {name: options.pop(name) for name in ("positions", "label_bias") if name in options}
+    run = integrate(NestedLogit(8, 32, **model), [0.01, 0.02, 0.03], mobility=(1, 2, 3), **options)
+    metric = FlowMetric(
+        "loss", theta0=[0.01, 0.02, 0.03], mobility=np.array([1, 2, 3]), **model, **options
+    )
+    result = metric(labels=np.array([32]))
+    assert result["failure"].tolist() == [str(run.status).replace("done", "")]
+    assert result["loss"][0] == run.loss[-1]
+    assert metric == FlowMetric(**metric.parameters)

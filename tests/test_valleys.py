@@ -1,11 +1,14 @@
 """The named valleys: their losses far out, and what ends in them."""
 
+import copy
 import math
+import pickle
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import sympy
 
 from cliff import NestedLogit, integrate
 from cliff.valleys import UNDECIDED, VALLEY_NAMES, VALLEYS, identify, valleys
@@ -27,8 +30,8 @@ def test_losses_are_the_limits_of_the_landscape(positions, n_pairs, n_labels):
         if valley.name in FAR:
             limit = valley.loss(n_pairs, n_labels)
             assert float(model.loss(FAR[valley.name])) == pytest.approx(limit, abs=1e-9)
-            accuracy = float(model.measures(FAR[valley.name])["accuracy"])
-            assert accuracy == pytest.approx(valley.accuracy(n_pairs, n_labels), abs=1e-9)
+            probability = float(model.measures(FAR[valley.name])["p_correct"])
+            assert probability == pytest.approx(valley.p_correct(n_pairs, n_labels), abs=1e-9)
 
 
 def test_sink_loss_is_the_least_along_its_family():
@@ -92,7 +95,7 @@ def test_what_has_not_moved_is_in_no_valley(size, tolerance, positions):
     assert labels.tolist() == [UNDECIDED] * 4
 
 
-def test_a_loss_without_its_accuracy_is_no_evidence():
+def test_a_loss_without_its_probability_is_no_evidence():
     """A point with the sink's loss that does not rule out any label, and one in the sink."""
     model = NestedLogit(8, 9)
     sink = VALLEY_NAMES.index("sink")
@@ -116,3 +119,22 @@ def test_names_are_unique_and_data_needs_no_sympy():
     assert len({valley.name for valley in VALLEYS}) == len(VALLEYS)
     code = "import sys, cliff.valleys, cliff.theory; sys.exit('sympy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_valleys_survive_pickling_and_copying():
+    for valley in VALLEYS:
+        assert pickle.loads(pickle.dumps(valley)) == valley
+        assert copy.deepcopy(valley) == valley
+
+
+def test_conditions_hold_for_numbers_and_symbols():
+    n, labels = sympy.symbols("N L", positive=True)
+    stated = {valley.name: valley.requires(n, labels, sympy.Eq) for valley in VALLEYS}
+    assert stated["shunned-match"] == (n > 1,)
+    assert stated["early-labels-inverted"] == (sympy.Eq(labels, n),)
+    assert stated["sink"] == (labels > n, n > 2)
+    assert stated["induction"] == stated["early-labels"] == stated["plateau"] == ()
+    for valley in VALLEYS:
+        for size in ((1, 1), (1, 2), (2, 2), (2, 3), (3, 3), (3, 4)):
+            held = [bool(c.subs({n: size[0], labels: size[1]})) for c in stated[valley.name]]
+            assert valley.exists(*size) == all(held)
