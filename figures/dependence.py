@@ -33,7 +33,7 @@ PANELS: tuple[tuple[str, tuple[float, ...], dict[str, Any], str], ...] = (
     ("burstiness", (1, 2, 4), BASE, "burstiness $B$"),
     ("noise", (0.0, 0.1, 0.3, 1.0), BASE, r"noise $\varepsilon$"),
     ("zipf_exponent", (0.0, 0.5, 1.0, 1.5), BASE, "Zipf exponent"),
-    ("zipf_exponent", (0.0, 0.5, 1.0, 1.5), MANY, "Zipf exponent, $K$ = 16384"),
+    ("zipf_exponent", (0.0, 0.5, 1.0, 1.5), MANY, "Zipf exponent,\n$K$ = 16384"),
 )
 """A property, its values, the world in which it is varied, and its name."""
 
@@ -107,13 +107,13 @@ def numbers(data: xr.Dataset) -> dict[str, Any]:
 
 def draw(data: xr.Dataset) -> Figure:
     networks = list(dict.fromkeys(data.network.values.tolist()))
-    figure, axes = plots.new_figure(plots.WIDTH, 5.2, len(networks), len(PANELS))
+    figure, axes = plots.new_figure(plots.WIDTH, 5.6, len(networks), len(PANELS))
     for row, network in zip(axes, networks, strict=True):
         part = data.isel(run=data.network.values == network)
         for ax, (name, values, base, label) in zip(row, PANELS, strict=True):
             _panel(part, name, values, base, ax)
             ax.set_xlabel(label)
-        row[0].set_ylabel(f"{network}\naccuracy")
+        row[0].set_ylabel(network.replace(", ", ",\n") + "\naccuracy")
     handles = axes[0, 0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=2)
     plots.letter_panels(axes.flat)

@@ -134,7 +134,7 @@ def draw(data: xr.Dataset) -> Figure:
             ax.axhline(middle, color="black", ls="--", lw=1.5)
             if name in derived:
                 ax.axhline(derived[name], color="black", ls="-.", lw=1.5)
-            ax.set(ylim=(middle / 10, middle * (50 if name == "beta1" else 10)))
+            ax.set(ylim=(middle / 10, middle * (160 if name == "beta1" else 10)))
             ax.set(xlim=(0.1, 1), xlabel="time over transition time")
     handles = [Line2D([], [], color=palette[int(n)], label=f"$N$ = {n}") for n in sizes]
     handles += [

@@ -12,15 +12,15 @@ from cliff import plots
 from cliff.network.runs import side_by_side
 from cliff.store import provenance
 from cliff.trajectory import transition_of
-from figures import span
+from figures import WORDS, span
 from figures.ensembles import Case, case, train_all
 
 CAPTION = """
 {seeds} seeds of the two-layer transformer, a line each: N = {n_pairs}, L = {n_labels}, K =
 {n_classes}, D = {dim}, noise {noise}, B = {burstiness}, all sequences novel, learning rate {lr},
 batch {batch}, {steps:,} steps. (a) Loss and accuracies, (b) progress measures: the prediction
-moves into the context (cla) while accuracy stays near 1/N = {chance:.3f}; then, between t = {t}
-(half of log N), the loss falls from 0.9 to 0.1 log N within {width} units of time while the
+moves into the context (cla) while accuracy stays near 1/N = {chance:.3f}; then, at t = {t} (half
+of log N), the loss falls from 0.9 to 0.1 log N within {width} units of time while the
 previous-token head (ila1) and the match head (tila2) form together. (c to f) Attention of seed 0
 before and after, mean over {eval_size} sequences. Command: python -m figures transition
 --recompute.
@@ -50,7 +50,8 @@ def numbers(data: xr.Dataset) -> dict[str, Any]:
     n_pairs = made["task"]["n_pairs"]
     falls = [transition_of(data.t, row, n_pairs) for row in data.loss.transpose("seed", "step")]
     return {
-        **made, **made["task"], "seeds": data.sizes["seed"], "chance": 1 / n_pairs,
+        **made, **made["task"],
+        "seeds": WORDS[data.sizes["seed"]].capitalize(), "chance": 1 / n_pairs,
         "steps": data.step.values.max(), "t": span(one.t_transition for one in falls),
         "width": span(one.width for one in falls),
     }  # fmt: skip

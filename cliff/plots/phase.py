@@ -142,9 +142,11 @@ def phase_map(
         across = dataset[x].values
         up = ratio if per_pair else dataset[y].values
         at = np.broadcast_to(across, values.shape) if per_pair else across
+        levels = _decades(known.min(), known.max())
+        bright = known.min() ** 0.4 * known.max() ** 0.6  # where the colours are
         lines = ax.contour(
-            at, up, values, levels=_decades(known.min(), known.max()), colors="white",
-            linewidths=0.8,
+            at, up, values, levels=levels, linewidths=0.8,
+            colors=["black" if level > bright else "white" for level in levels],
         )  # fmt: skip
         ax.clabel(lines, fmt=lambda value: f"{value:g}", fontsize=7)
     if handles:
