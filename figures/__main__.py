@@ -11,7 +11,7 @@ import typer
 
 from cliff import plots
 from cliff.store import open_dataset, save_dataset
-from figures import HERE, NAMES
+from figures import HERE, NAMES, caption, captions
 
 
 def main(
@@ -37,8 +37,14 @@ def main(
         file = data / f"{figure}.nc"
         if recompute or fast:
             save_dataset(module.compute(fast), file, "figure")
-        picture = plots.save(module.draw(open_dataset(file, "figure")), pictures / f"{figure}.png")
-        typer.echo(f"{picture}\n  {' '.join(module.CAPTION.split())}")
+        with plots.style():
+            drawn = module.draw(open_dataset(file, "figure"))
+        picture = plots.save(drawn, pictures / f"{figure}.png")
+        typer.echo(f"{picture}\n  {caption(figure)}")
+        if hasattr(module, "table") and not fast:
+            typer.echo("\n".join(module.table(open_dataset(file, "figure"))))
+    if into is None:
+        (HERE / "README.md").write_text(captions(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -6,17 +6,17 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from cliff import NestedLogit, integrate, plots, sweep
+from cliff import plots, sweep
+from cliff.analysis import basin_paths
 from cliff.metrics import METRIC_UNITS, FlowMetric
 
 CAPTION = """
-The valley in which the flow from (0.01, alpha, xi) ends, at L = N = 8 (left) and N = 8, L = 32
-(right), looked at at t = 100,000, with sample paths. At L = N the line alpha = -xi through the
-saddle parts the starts that reach the induction head from those that do not; more labels than
-pairs push that boundary away from the origin. Command: python -m figures basins --recompute.
+The valley in which the flow from (0.01, alpha, xi) ends, at (a) L = N = 8 and (b) N = 8, L = 32,
+by t = 100,000, with sample paths from the dots. At L = N the line alpha = -xi through the saddle
+parts the starts that reach the induction head from those that do not; more labels than pairs push
+that boundary away from the origin. Command: python -m figures basins --recompute.
 """
 
-STARTS = ((-2.5, -2.0), (2.5, 2.0), (-2.5, 2.5), (2.5, -2.5), (-0.5, 0.4))
 LABELS = (8, 32)
 
 
@@ -27,19 +27,17 @@ def compute(fast: bool = False) -> xr.Dataset:
         function = FlowMetric("basin", labels=labels, t_end=1e5)
         axes = {"xi": side, "alpha": side}
         grid = sweep(function, axes, vectorized=True, units=METRIC_UNITS)
-        times = np.append(0.0, np.geomspace(0.1, 2e3, 150))
-        model = NestedLogit(8, labels)
-        runs = [integrate(model, (0.01, *start), times[-1]).path(times) for start in STARTS]
-        paths = ("start", "point", "component"), np.stack(runs)[..., 1:3]
-        both.append(grid.assign(paths=paths))
+        paths, _ = basin_paths(grid)
+        both.append(grid.assign(paths=(("start", "point", "component"), np.stack(paths))))
     return xr.concat(both, dim=xr.DataArray(list(LABELS), dims="n_labels", name="n_labels"))
 
 
 def draw(data: xr.Dataset) -> Figure:
-    figure, axes = plots.new_figure(11.5, 4.2, 1, 2)
+    figure, axes = plots.new_figure(plots.WIDTH, 3.8, 1, 2)
     for ax, labels in zip(axes[0], LABELS, strict=True):
         part = data.sel(n_labels=labels)
         points = [(0.0, 0.0)] if labels == 8 else []
         plots.basin_map(part, ax, list(part["paths"].values), points)
-        ax.set_title(f"$N$ = 8, $L$ = {labels}")
+        ax.set_title(rf"$N$ = 8, $L$ = {labels}, start $\beta_1$ = 0.01")
+    plots.letter_panels(axes.flat)
     return figure

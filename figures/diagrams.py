@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -24,10 +25,13 @@ def compute_diagrams(axes: Mapping[str, np.ndarray]) -> xr.Dataset:
     return first.assign(abruptness=second["abruptness"])
 
 
-def draw_diagrams(data: xr.Dataset) -> Figure:
-    """One panel a metric."""
-    figure, axes = plots.new_figure(10.0, 4.0, 1, 2)
+def draw_diagrams(data: xr.Dataset, **options: Any) -> Figure:
+    """One panel a metric, with contours; options go to `cliff.plots.phase_map`."""
+    figure, axes = plots.new_figure(plots.WIDTH, 3.4, 1, 2)
     for ax, metric in zip(axes[0], METRICS, strict=True):
-        mesh = plots.phase_map(data[[metric, "outcome"]].assign_attrs(data.attrs), ax)
+        rest = [other for other in METRICS if other != metric]
+        mesh = plots.phase_map(data.drop_vars(rest), ax, contours=True, **options)
         figure.colorbar(mesh, ax=ax, label=plots.METRIC_LABELS[metric])
+    plots.letter_panels(axes.flat)
+    figure.suptitle(plots.settings_title(data).replace("\n", ", "), fontsize=8)
     return figure

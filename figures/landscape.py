@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
@@ -11,11 +14,12 @@ from cliff.analysis import Slice, landscape_slice, slow_manifold
 from cliff.store import provenance
 
 CAPTION = """
-Left: the loss over previous-token attention beta1 and match attention alpha, at the classifier xi
-of the transition, for N = 8 pairs and L = 32 labels, with the gradient-flow path from (0.01,
-0.01, 0.01): the path runs along a plateau and over a curved edge. Right: at L = N = 8 the origin
-is a saddle; both branches of its unstable manifold over alpha and xi at beta1 = 0, one of which
-falls. Command: python -m figures landscape --recompute.
+(a) The loss over previous-token attention beta1 and match attention alpha, at the classifier xi =
+{xi:.2f} of the transition, for N = {n_pairs} pairs and L = {n_labels} labels, with the
+gradient-flow path from {start}: the path leaves the start, where the loss is close to log L, and
+runs over a curved edge. (b) At L = N = {wall} the origin is a saddle; both branches of its
+unstable manifold over alpha and xi at beta1 = 0, one of which falls. Lines are levels of the
+loss. Command: python -m figures landscape --recompute.
 """
 
 SETTINGS = {"n_pairs": 8, "n_labels": 32, "theta0": [0.01, 0.01, 0.01], "t_end": 200.0}
@@ -55,8 +59,17 @@ def compute(fast: bool = False) -> xr.Dataset:
     )
 
 
+def numbers(data: xr.Dataset) -> dict[str, Any]:
+    made = json.loads(data.attrs["parameters"])
+    start = ", ".join(f"{value:g}" for value in made["paper"]["theta0"])
+    return {
+        **made["paper"], "wall": made["wall"]["n_pairs"], "start": f"({start})",
+        "xi": float(data.attrs["xi"]),
+    }  # fmt: skip
+
+
 def draw(data: xr.Dataset) -> Figure:
-    figure, axes = plots.new_figure(10.0, 4.2, 1, 2)
+    figure, axes = plots.new_figure(plots.WIDTH, 3.3, 1, 2)
     left, right = axes[0]
     model, wall = NestedLogit(8, 32), NestedLogit(8, 8)
     blank = np.zeros_like(data["loss"].values)
@@ -87,8 +100,10 @@ def draw(data: xr.Dataset) -> Figure:
         right.plot(*branch[:, 1:3].T, style, color=plots.RED, lw=1.8, label=label)
     right.plot(0.0, 0.0, "X", color="white", mec="black", ms=9, label="saddle")
     right.set(xlim=(-6, 6), ylim=(-6, 6))
-    right.legend(fontsize="small", loc="upper left")
+    right.legend(frameon=True, loc="upper left")
     figure.colorbar(mesh, ax=right, label="loss (nats)")
-    left.set_title(f"$L$ = 32: path over the edge ({left.get_title()})", fontsize="medium")
-    right.set_title(r"$L$ = $N$ = 8: saddle at the origin ($\beta_1$ = 0)", fontsize="medium")
+    xi = plots.SYMBOLS["xi"]
+    left.set_title(f"$N$ = 8, $L$ = 32, {xi} = {data.attrs['xi']:.2f}")
+    right.set_title(r"$L$ = $N$ = 8, $\beta_1$ = 0")
+    plots.letter_panels(axes.flat)
     return figure

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from figures.diagrams import compute_diagrams, draw_diagrams
 
 CAPTION = """
-Transition time (left) and abruptness, transition time over width (right), of the flow from (0.01,
-0.01, 0.01) with unit mobilities, exact positions, up to t = 20,000. Both depend on N far more
-than on L until L comes close to N: at the wall the time rises steeply, since there the start is a
-saddle. Command: python -m figures phase --recompute.
+(a) Transition time and (b) abruptness, transition time over width, of the flow from (0.01, 0.01,
+0.01) with unit mobilities, exact positions, up to t = 20,000, with contours. Both depend on N far
+more than on L/N until L comes close to N: at the wall the time rises steeply, since there the
+origin is a saddle. Command: python -m figures phase --recompute.
 """
 
 
@@ -25,4 +25,4 @@ def compute(fast: bool = False) -> xr.Dataset:
 
 
 def draw(data: xr.Dataset) -> Figure:
-    return draw_diagrams(data)
+    return draw_diagrams(data, per_pair=True)

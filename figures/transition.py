@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import xarray as xr
 from matplotlib.figure import Figure
@@ -10,15 +11,19 @@ from matplotlib.figure import Figure
 from cliff import plots
 from cliff.network.runs import side_by_side
 from cliff.store import provenance
+from cliff.trajectory import transition_of
+from figures import WORDS, span
 from figures.ensembles import Case, case, train_all
 
 CAPTION = """
-Six seeds (0 to 5) of the two-layer transformer: N = 8, L = 32, K = 512, D = 63, noise 0.1, B = 1,
-all sequences novel, learning rate 0.1, batch 128, 6,000 steps. The prediction moves into the
-context (cla) while accuracy stays near 1/N = 0.125; then, between t = 368 and 416, the loss falls
-from 0.9 to 0.1 log N within 29 to 34 units of time while the previous-token head (ila1) and the
-match head (tila2) form together. Below: attention of seed 0 before and after, mean over 512
-sequences. Command: python -m figures transition --recompute.
+{seeds} seeds of the two-layer transformer, a line each: N = {n_pairs}, L = {n_labels}, K =
+{n_classes}, D = {dim}, noise {noise}, B = {burstiness}, all sequences novel, learning rate {lr},
+batch {batch}, {steps:,} steps. (a) Loss and accuracies, (b) progress measures: the prediction
+moves into the context (cla) while accuracy stays near 1/N = {chance:.3f}; then, at t = {t} (half
+of log N), the loss falls from 0.9 to 0.1 log N within {width} units of time while the
+previous-token head (ila1) and the match head (tila2) form together. (c to f) Attention of seed 0
+before and after, mean over {eval_size} sequences. Command: python -m figures transition
+--recompute.
 """
 
 
@@ -38,6 +43,18 @@ def compute(fast: bool = False) -> xr.Dataset:
     joined = side_by_side(runs, seeds)
     small = joined.map(lambda values: values.astype("f4") if values.dtype == "f8" else values)
     return small.assign_attrs(provenance(json.loads(joined.attrs["parameters"]), seeds))
+
+
+def numbers(data: xr.Dataset) -> dict[str, Any]:
+    made = json.loads(data.attrs["parameters"])
+    n_pairs = made["task"]["n_pairs"]
+    falls = [transition_of(data.t, row, n_pairs) for row in data.loss.transpose("seed", "step")]
+    return {
+        **made, **made["task"],
+        "seeds": WORDS[data.sizes["seed"]].capitalize(), "chance": 1 / n_pairs,
+        "steps": data.step.values.max(), "t": span(one.t_transition for one in falls),
+        "width": span(one.width for one in falls),
+    }  # fmt: skip
 
 
 def draw(data: xr.Dataset) -> Figure:

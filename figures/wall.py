@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
+from matplotlib.legend_handler import HandlerTuple
 
 from cliff import plots
-from cliff.comparison import fall
+from cliff.trajectory import transition_of
+from figures import WORDS
 from figures.ensembles import Case, case, gather, train_all, until_the_fall
 from figures.prediction import fitted_law
 
 CAPTION = """
-Who learns in context, and when: share of six seeds (0 to 5) whose loss falls below 0.5 log N, and
-the time at which it does, for the transformer, the minimal head, and the flow on the landscape
-from starts drawn with a spread of 0.02 and the mobilities of the prediction figure. K = 512, D =
-63, noise 0.1, B = 1, all novel, learning rate 0.1, up to t = 1000 at L = N and t = 2000 beyond.
-With two labels a pair or more, all fall. At L = N the origin is a saddle: of six transformers two
-fall at N = 2, and none at N = 4 and 8; of six heads five, two and none; of six flows six, three
-and none. That none learns at N = L = 8 and few at N = L = 2 is as published for the full network;
-the few at N = L = 4 are not reproduced within 10,000 steps. Command: python -m figures wall
---recompute.
+Who learns in context, and when: (a to c) share of six seeds (0 to 5) whose loss falls below 0.5
+log N, and (d to f) the time at which it does, for the transformer, the minimal head, and the flow
+on the landscape from starts drawn with a spread of {spread} and the mobilities of the prediction
+figure. K = 512, D = 63, noise 0.1, B = 1, all novel, learning rate {lr}, up to t = 1000 at L = N
+and t = 2000 beyond. With two labels a pair or more, {beyond} fall. At L = N the origin is a
+saddle: of {seeds} transformers {transformer} fall at N = 2, 4 and 8; of {seeds} heads {head}; of
+{seeds} flows {landscape}. That none of the networks learns at N = L = 8 and few transformers at N
+= L = 2 is as published for the full network; the few at N = L = 4 are not reproduced within
+10,000 steps. Command: python -m figures wall --recompute.
 """
 
 PAIRS, LABELS_PER_PAIR, SEEDS = (2, 4, 8), (1, 2, 4, 8), 6
@@ -53,19 +58,15 @@ def cases(fast: bool = False) -> list[Case]:
 def compute(fast: bool = False) -> xr.Dataset:
     chosen = cases(fast)
     table = gather(
-        chosen, train_all("wall", chosen, fast), ("loss", "accuracy", "icl"),
-        ("n_pairs", "n_labels", "seed"),
-    )  # fmt: skip
+        chosen, train_all("wall", chosen, fast), ("loss",), ("n_pairs", "n_labels", "seed")
+    )
     rows = [
         (one.network, one.run.task.n_pairs, one.run.task.n_labels, one.run.seed) for one in chosen
     ]
-    times, best = [], []
-    for (_, n, _, _), t, loss, icl in zip(
-        rows, table.t.values, table.loss.values, table.icl.values, strict=True
-    ):
+    times = []
+    for (_, n, _, _), t, loss in zip(rows, table.t.values, table.loss.values, strict=True):
         kept = np.isfinite(loss)
-        times.append(fall(t[kept], loss[kept], n).t_transition)
-        best.append(icl[kept].max())
+        times.append(transition_of(t[kept], loss[kept], n).t_transition)
     law, rng = fitted_law(), np.random.default_rng(0)
     for n in PAIRS:
         for ratio in LABELS_PER_PAIR:
@@ -74,13 +75,9 @@ def compute(fast: bool = False) -> xr.Dataset:
                 flow = law.flow(n, n * ratio, 1000.0 if ratio == 1 else 2000.0, start)
                 rows.append((LANDSCAPE, n, n * ratio, seed))
                 times.append(flow.transition().t_transition)
-                best.append(float(flow.model.measures(flow.theta[-1])["accuracy"]))
     columns = [list(column) for column in zip(*rows, strict=True)]
     return xr.Dataset(
-        {
-            "t_transition": ("run", times, {"units": "gradient-flow time"}),
-            "accuracy": ("run", best, {"units": "1", "long_name": "best accuracy in context"}),
-        },
+        {"t_transition": ("run", times, {"units": "gradient-flow time"})},
         coords={
             name: ("run", column)
             for name, column in zip(
@@ -91,9 +88,29 @@ def compute(fast: bool = False) -> xr.Dataset:
     )
 
 
+def numbers(data: xr.Dataset) -> dict[str, Any]:
+    falls = np.isfinite(data.t_transition.values)
+    on_wall = data.n_labels.values == data.n_pairs.values
+
+    def at_wall(network: str) -> str:
+        chosen = on_wall & (data.network.values == network)
+        counts = [WORDS[int(falls[chosen & (data.n_pairs.values == n)].sum())] for n in PAIRS]
+        return "{}, {} and {}".format(*counts)
+
+    return {
+        "spread": START_SPREAD,
+        "lr": json.loads(data.attrs["parameters"])["lr"],
+        "seeds": WORDS[len(np.unique(data.seed.values))],
+        "beyond": "all" if falls[~on_wall].all() else f"{100 * falls[~on_wall].mean():.0f} %",
+        "transformer": at_wall("transformer"),
+        "head": at_wall("minimal head"),
+        "landscape": at_wall(LANDSCAPE),
+    }
+
+
 def draw(data: xr.Dataset) -> Figure:
     networks = list(dict.fromkeys(data.network.values.tolist()))
-    figure, axes = plots.new_figure(11.0, 6.5, 2, len(networks))
+    figure, axes = plots.new_figure(plots.WIDTH, 4.4, 2, len(networks))
     colours = dict(zip(PAIRS, (plots.BLUE, plots.ORANGE, plots.GREEN), strict=True))
     for column, network in zip(axes.T, networks, strict=True):
         for offset, (n, marker) in enumerate(zip(PAIRS, "os^", strict=True)):
@@ -109,14 +126,21 @@ def draw(data: xr.Dataset) -> Figure:
             ]
             where = np.arange(len(LABELS_PER_PAIR)) + 0.15 * (offset - 1)
             column[0].bar(where, shares, 0.14, color=colours[n], label=f"$N$ = {n}")
-            column[1].semilogy(place, time, marker, color=colours[n], ms=5, mfc="none")
+            column[1].semilogy(
+                place, time, marker, color=colours[n], mfc="none", label=f"$N$ = {n}"
+            )
         for ax in column:
             ax.set_xticks(range(len(LABELS_PER_PAIR)), [f"{value}" for value in LABELS_PER_PAIR])
             ax.set_xlim(-0.5, len(LABELS_PER_PAIR) - 0.5)
         column[0].set(title=network, ylim=(0, 1.05))
-        column[1].set(xlabel="labels per pair, $L/N$", ylim=(20, 3000))
+        column[1].set(xlabel="labels per pair, $L/N$", ylim=(15, 3000))
     axes[0, 0].set_ylabel("share of runs that fall")
     axes[1, 0].set_ylabel("transition time $t$")
-    handles = axes[0, 0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=3, frameon=False)
+    both = zip(*(ax.get_legend_handles_labels()[0] for ax in axes[:, 0]), strict=True)
+    names = axes[0, 0].get_legend_handles_labels()[1]
+    figure.legend(
+        list(both), names, loc="outside lower center", ncols=3,
+        handler_map={tuple: HandlerTuple(ndivide=None)},
+    )  # fmt: skip
+    plots.letter_panels(axes.flat)
     return figure

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from cliff.checks import ArgumentError
-from cliff.cli.common import Bar, Json, Output, Plot, Quiet, check_outputs, print_json, say
+from cliff.cli.common import (
+    Bar,
+    ComputationFailed,
+    Json,
+    Output,
+    Plot,
+    Quiet,
+    check_outputs,
+    print_json,
+    say,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
 
-N_FLOWS = 150
-"""About as many flows as the fit integrates."""
+T = TypeVar("T")
 
 
 def compare(
@@ -38,49 +49,61 @@ def compare(
 ) -> int:
     """Match mobilities to a trained network, flow with them, and print the misfit.
 
-    Mobilities are what the landscape does not know: how fast each logit answers its gradient. They
-    are matched on RUN and then predict the transition times of the --test runs.
+    Mobilities say how fast each logit answers its gradient, which the landscape leaves open. They
+    are matched on RUN and then predict the transition times of the --test runs, of the same network
+    at other N and L. An example: cliff compare training.nc --test other.nc --plot compare.png
     """
     check_outputs(output, plot)
-    from cliff.comparison import compare as hold_together
-    from cliff.comparison import law_of
+    from cliff import comparison
+    from cliff.mobility_law import MOST_FLOWS
     from cliff.store import open_dataset, save
 
-    trained = _open(run, "run", "run")
-    tests = [_open(path, "run", "test") for path in test or ()]
-    used = None if law is None else law_of(_open(law, "comparison", "law"))
+    used = None
+    if law is not None:
+        used = comparison.law_of(_open(law, "comparison", "law"))
+    trained, tests = _open(run, "run", "run"), [_open(path, "run", "test") for path in test or ()]
+    network = None if used is None else used.network
+    curves = _blame("run", run, comparison.comparable, trained, network)
+    for path, dataset in zip(test or (), tests, strict=True):
+        _blame("test", path, comparison.comparable, dataset, curves[0].network)
     _warn_of_other_data(trained, quiet)
-    with Bar("fitting trajectories", N_FLOWS, quiet) as bar:
+    with Bar("fitting trajectories", MOST_FLOWS, quiet) as bar:
         done = 0
 
         def progress(count: int) -> None:
             nonlocal done
-            done = min(done + count, N_FLOWS)
+            done = min(done + count, MOST_FLOWS)
             bar.update(done)
             bar.stop.raise_if_made()
 
-        result = hold_together(trained, tests, used, fit=fit, progress=progress)
+        result = _blame(
+            "run", run, comparison.compare, trained, tests, used, fit=fit, progress=progress
+        )
     if output is not None:
         save(result, output)
         result = open_dataset(output, "comparison")
     if plot is not None:
-        draw(result, plot)
+        from cliff import plots
+
+        plots.save(plots.draw(result), plot)
     summary = summarise(result)
     if as_json:
         print_json(summary)
     else:
         _print(summary)
-    for path in (output, plot):
-        if path is not None:
-            say(f"wrote {path}", quiet)
+    for written in (output, plot):
+        if written is not None:
+            say(f"wrote {written}", quiet)
+    _fail_without_fall(summary, run, test or ())
     return 0
 
 
-def draw(result: xr.Dataset, path: Path) -> None:
-    """Draw the picture of a comparison."""
-    from cliff.plots import comparison_figure, save
-
-    save(comparison_figure(result), path)
+def _blame(option: str, path: Path, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Call a function; tell its complaint about a dataset as one about the file that holds it."""
+    try:
+        return function(*args, **kwargs)
+    except ArgumentError as error:
+        raise ArgumentError(option, str(path), f"{error.value} {error.requirement}") from None
 
 
 def _open(path: Path, kind: str, argument: str) -> xr.Dataset:
@@ -89,7 +112,27 @@ def _open(path: Path, kind: str, argument: str) -> xr.Dataset:
     try:
         return open_dataset(path, kind)
     except ArgumentError as error:
-        raise ArgumentError(argument, error.value, error.requirement) from None
+        raise ArgumentError(argument, str(path), error.requirement) from None
+
+
+def _fail_without_fall(summary: dict[str, Any], run: Path, tests: Sequence[Path]) -> None:
+    """Exit code 1 if a run never fell, or the flow did not get to an end."""
+    never = "never fell to 0.5 log N"
+    seeds = [
+        f"seed {seed}"
+        for seed, t in zip(summary["seeds"], summary["network"]["t_transition"], strict=True)
+        if math.isnan(t)
+    ]
+    found = [f"{run}: {', '.join(seeds)} {never}"] if seeds else []
+    if math.isnan(summary["flow"]["t_transition"]):
+        found.append(f"{run}: the flow {never} ({summary['flow']['status']})")
+    for path, entry in zip(tests, summary["tests"], strict=True):
+        if math.isnan(entry["measured"]):
+            found.append(f"{path}: no seed ever fell to 0.5 log N")
+        if math.isnan(entry["predicted"]):
+            found.append(f"{path}: the flow {never} ({entry['status']})")
+    if found:
+        raise ComputationFailed("; ".join(found))
 
 
 def _warn_of_other_data(run: xr.Dataset, quiet: bool) -> None:
@@ -107,11 +150,14 @@ def summarise(result: xr.Dataset) -> dict[str, Any]:
     """The numbers of a comparison, as plain values."""
     import numpy as np
 
+    from cliff.trajectory import Status
+
     slow, loss = result.slow.values == 1, result.loss.values
     ends = [float(row[np.isfinite(row)][-1]) for row in loss]
     floors = [float(row[np.isfinite(row)][-1]) for row in result.loss_slope.values]
     measured, predicted = result.measured.values, result.predicted.values
-    error = predicted / measured - 1
+    calibrated = result.calibrated.values == 1
+    error = np.where(calibrated, np.nan, predicted / measured - 1)
     usable = np.isfinite(error)
     summary: dict[str, Any] = {
         "model": result.attrs["model"],
@@ -120,7 +166,8 @@ def summarise(result: xr.Dataset) -> dict[str, Any]:
         "seeds": result.seed.values.tolist(),
         "mobilities": {
             str(entry.constant.item()): {
-                name: float(entry[name]) for name in ("matched", "matched_error", "fitted", "used")
+                **{k: float(entry[k]) for k in ("matched", "matched_error", "fitted", "used")},
+                "identified": bool(entry.identified),
             }
             for entry in (result.isel(constant=i) for i in range(result.sizes["constant"]))
         },
@@ -134,7 +181,8 @@ def summarise(result: xr.Dataset) -> dict[str, Any]:
             for name in ("t_transition", "width", "abruptness")
         },
         "flow": {
-            name: float(result[f"flow_{name}"]) for name in ("t_transition", "width", "abruptness")
+            **{k: float(result[f"flow_{k}"]) for k in ("t_transition", "width", "abruptness")},
+            "status": result.attrs["flow_status"],
         },
         "slow_phase_loss_misfit": {
             name: float(np.abs(result[f"loss_{name}"].values - loss)[slow].mean())
@@ -149,13 +197,15 @@ def summarise(result: xr.Dataset) -> dict[str, Any]:
                 "measured": float(measured[i]),
                 "predicted": float(predicted[i]),
                 "error": float(error[i]),
+                "calibrated": bool(calibrated[i]),
+                "status": str(list(Status)[int(result.predicted_status[i])]),
             }
             for i in range(len(measured))
         ],
     }
     if usable.sum() > 0:
         summary["median_error"] = float(np.median(np.abs(error[usable])))
-    if usable.sum() > 2:
+    if len(set(measured[usable])) > 2 and len(set(predicted[usable])) > 1:
         from scipy.stats import spearmanr
 
         summary["rank_correlation"] = float(spearmanr(measured[usable], predicted[usable])[0])
@@ -185,11 +235,14 @@ def _print(summary: dict[str, Any]) -> None:
     print(f"{summary['model']}, N = {summary['n_pairs']}, L = {summary['n_labels']}, seeds {seeds}")
     print("\nmobility constant   matched            used       fitted to trajectories")
     for name, entry in summary["mobilities"].items():
+        if not entry["identified"]:
+            print(f"  {name:<16}  not identified (at its bound)")
+            continue
         matched = f"{entry['matched']:.4g} ± {entry['matched_error']:.2g}"
         print(
             f"  {name:<16}  {matched:<18} {_number(entry['used']):<10} {_number(entry['fitted'])}"
         )
-    print(f"the matched ones were multiplied by {_number(summary['clock'])}, to fall together")
+    print(f"used = matched × {_number(summary['clock'])}, so that the flow falls when networks do")
     print("\nshare of the squared velocity in the slow phase that they leave unexplained")
     print(_pairs(summary["velocity_unexplained"]))
     print("\n                   network" + " " * 22 + "flow")
@@ -207,9 +260,11 @@ def _print(summary: dict[str, Any]) -> None:
     if summary["tests"]:
         print("\npredicted with these mobilities\n   N    L   measured  predicted    error")
         for entry in summary["tests"]:
+            error = "none" if math.isnan(entry["error"]) else f"{100 * entry['error']:+7.1f} %"
             print(
                 f"{entry['n_pairs']:4d} {entry['n_labels']:4d} {_number(entry['measured']):>10} "
-                f"{_number(entry['predicted']):>10} {100 * entry['error']:+7.1f} %"
+                f"{_number(entry['predicted']):>10} "
+                f"{'clock set here' if entry['calibrated'] else error:>10}"
             )
     if "median_error" in summary:
         print(f"median error {100 * summary['median_error']:.1f} %")

@@ -137,8 +137,10 @@ def flow(
     else:
         _print_table(trajectory)
     if plot is not None:
+        from cliff import plots
+
         _announce_drawing(trajectory, quiet)
-        draw(trajectory, plot)
+        plots.save(plots.draw(trajectory), plot)
         say(f"wrote {plot}", quiet or as_json)
     bar.stop.raise_if_made()
     if trajectory.status is not Status.DONE:
@@ -228,15 +230,3 @@ def _announce_drawing(trajectory: Trajectory, quiet: bool) -> None:
     seconds = 121**2 * (time.perf_counter() - began)
     if seconds > 20.0:
         say(f"drawing takes some {seconds:.0f} s on one core ...", quiet)
-
-
-def draw(trajectory: Trajectory, path: Any) -> None:
-    """Draw one trajectory in four panels."""
-    import numpy as np
-
-    from cliff import plots
-    from cliff.analysis import slice_around
-
-    part = slice_around(trajectory)
-    smooth = trajectory.sampled(np.linspace(0.0, trajectory.path.t[-1], 600))
-    plots.save(plots.flow_figure(smooth, smooth.measures(), part), path)

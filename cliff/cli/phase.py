@@ -8,8 +8,7 @@ import warnings
 from collections.abc import Collection, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -27,7 +26,6 @@ from cliff.cli.common import (
     announce_compiling,
     check_outputs,
     label_bias_of,
-    one_of,
     print_json,
     say,
 )
@@ -55,8 +53,8 @@ def phase(
         typer.Option("--y", metavar="NAME=START:STOP:COUNT[:log]", help="Vertical axis."),
     ] = None,
     metric: Annotated[
-        str,
-        one_of(("t_transition", "width", "abruptness", "loss", "basin"), help="What to map."),
+        Literal["t_transition", "width", "abruptness", "loss", "basin"],
+        typer.Option(help="What to map."),
     ] = "t_transition",
     pairs: Pairs = 8,
     labels: Labels = 32,
@@ -183,7 +181,9 @@ def phase(
     if (dataset["outcome"] == DONE).any():
         _report(dataset, metric, as_json)
         if plot is not None:
-            draw(dataset, plot)
+            from cliff import plots
+
+            plots.save(plots.draw(dataset), plot)
         for path in (output, plot):
             if path is not None and not as_json:
                 say(f"wrote {path}", quiet)
@@ -313,17 +313,6 @@ def connected(scheduler: str | None) -> Iterator[Executor | None]:
         ) from None
     with client:
         yield client.get_executor()
-
-
-def draw(dataset: xr.Dataset, path: Path) -> None:
-    """Draw a phase diagram, with saddle and sample paths on a basin map over two starts."""
-    from cliff import plots
-    from cliff.analysis import basin_paths
-    from cliff.metrics import FlowMetric
-
-    is_basin = FlowMetric.from_dataset(dataset).metric == "basin"
-    paths, saddles = basin_paths(dataset) if is_basin else ([], [])
-    plots.save(plots.phase_figure(dataset, paths, saddles), path)
 
 
 def _counts(dataset: xr.Dataset) -> dict[str, int]:

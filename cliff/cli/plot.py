@@ -16,33 +16,23 @@ def plot(
     picture: Annotated[Path, typer.Argument(help="The picture to draw (png, pdf or svg).")],
     quiet: Quiet = False,
 ) -> int:
-    """Draw the picture of a saved result."""
-    check_outputs(None, picture)
-    from cliff.store import load, open_dataset
+    """Draw the picture of a saved result: a flow, a phase diagram, a training or a comparison.
 
-    kind = open_dataset(file).attrs["cliff_kind"]
-    if kind == "trajectory":
-        from cliff.cli.flow import draw as draw_trajectory
+    An example: cliff plot training.nc training.pdf
+    """
+    try:
+        check_outputs(None, picture)
+    except ArgumentError as error:
+        raise ArgumentError("picture", str(picture), error.requirement) from None
+    from cliff import plots
+    from cliff.store import load
 
-        draw_trajectory(load(file), picture)
-    elif kind == "sweep":
-        from cliff.cli.phase import draw as draw_phase
-
-        try:
-            draw_phase(load(file), picture)
-        except ArgumentError as error:
-            if error.argument != "dataset":
-                raise
-            raise ArgumentError("path", str(file), error.requirement) from None
-    elif kind == "run":
-        from cliff.cli.train import draw as draw_run
-
-        draw_run(load(file), picture)
-    elif kind == "comparison":
-        from cliff.cli.compare import draw as draw_comparison
-
-        draw_comparison(load(file), picture)
-    else:
-        raise ArgumentError("path", str(file), f"holds a {kind}, which has no picture")
+    try:
+        figure = plots.draw(load(file))
+    except ArgumentError as error:
+        words = {"path": "", "dataset": "", "result": f"holds a {error.value}, which "}
+        told = words.get(error.argument, f"{error.argument} ") + error.requirement
+        raise ArgumentError("file", str(file), told) from None
+    plots.save(figure, picture)
     say(f"wrote {picture}", quiet)
     return 0

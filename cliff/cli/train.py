@@ -182,16 +182,11 @@ def train(
         save(result, output)
         say(f"wrote {output}", quiet)
     if plot is not None:
-        draw(result, plot)
+        from cliff import plots
+
+        plots.save(plots.draw(result), plot)
         say(f"wrote {plot}", quiet)
     _tell(result, as_json)
-
-
-def draw(result: xr.Dataset, path: Path) -> None:
-    """Draw the picture of a run, or of several side by side."""
-    from cliff.plots import save, training_figure
-
-    save(training_figure(result), path)
 
 
 def _seeds(text: str) -> list[int]:

@@ -1,0 +1,352 @@
+"""Phase diagrams: a metric of the flow over one or two parameters, and basin maps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import BoundaryNorm, ListedColormap, LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from cliff.metrics import FEWER_LABELS, METRICS
+from cliff.nested_logit import PARAMETERS
+from cliff.plots.flow import VALLEY_COLOURS
+from cliff.plots.style import (
+    BLUE,
+    GREY,
+    PURPLE,
+    RED,
+    ROLES,
+    SYMBOLS,
+    WIDTH,
+    Array,
+    legend_below,
+    new_figure,
+    plain_log_ticks,
+    styled,
+)
+from cliff.sweeps import DONE, MISSING
+from cliff.trajectory import Status
+from cliff.valleys import name_of
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+AXIS_LABELS = {
+    "pairs": "pairs in the context, $N$",
+    "labels": "labels, $L$",
+    "labels_per_pair": "labels per pair, $L/N$",
+    **{name: f"{SYMBOLS[name]} at the start ({ROLES[name]})" for name in SYMBOLS},
+    **{f"mobility_{name}": f"mobility of {SYMBOLS[name]} ({ROLES[name]})" for name in SYMBOLS},
+}
+METRIC_LABELS = {
+    "t_transition": "transition time (gradient flow)",
+    "width": "width of the fall (gradient-flow time)",
+    "abruptness": "abruptness, transition time / width",
+    "loss": "loss at the end (nats)",
+    "basin": "valley at the end",
+}
+NEVER, MISSING_CELL = "never reached", "not computed"
+STATE_COLOURS = {FEWER_LABELS: "white", NEVER: "#D9D9D9", MISSING_CELL: "#FBE3EC"}
+FAILURE_COLOURS = (PURPLE, "black", "#8C510A")
+"""Colours of failures by name, such as flows that hit the step limit."""
+
+
+def metric_of(dataset: xr.Dataset) -> str:
+    """The metric that a phase diagram's dataset holds."""
+    return next(str(name) for name in METRICS if name in dataset)
+
+
+def cell_states(dataset: xr.Dataset) -> dict[str, NDArray[np.bool_]]:
+    """Cells without a value, by the reason that a legend gives.
+
+    Returns
+    -------
+    dict of ndarray of bool
+        In the shape of the metric. Only reasons that some cell has.
+    """
+    outcome = dataset["outcome"].values
+    names = json.loads(dataset.attrs["outcomes"])
+    found = {name: outcome == code for code, name in enumerate(names) if code > DONE}
+    found[MISSING_CELL] = outcome == MISSING
+    done = outcome == DONE
+    if "status" in dataset:  # files of version 0.1 keep the values of flows that stopped early
+        for code, status in enumerate(Status):
+            if status is not Status.DONE:
+                stopped = done & (dataset["status"].values == code)
+                found[str(status)] = found.get(str(status), False) | stopped
+                done &= ~stopped
+    metric = metric_of(dataset)
+    if metric != "basin":
+        found[NEVER] = done & ~np.isfinite(dataset[metric].values.astype(float))
+    return {name: cells for name, cells in found.items() if cells.any()}
+
+
+def phase_map(
+    dataset: xr.Dataset, ax: Axes, *, per_pair: bool = False, contours: bool = False
+) -> QuadMesh:
+    """A metric over two parameters in colours; cells without a value as the legend says.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        A sweep of `cliff.metrics.FlowMetric`.
+    ax : Axes
+    per_pair : bool
+        Draw a sweep over pairs and labels over L/N instead of L.
+    contours : bool
+        Draw labelled contours of a metric on a logarithmic scale.
+
+    Returns
+    -------
+    QuadMesh
+        The coloured mesh.
+    """
+    metric, states = metric_of(dataset), cell_states(dataset)
+    x, y = _axes(dataset, metric)
+    values = np.ma.masked_invalid(dataset[metric].values.astype(float))
+    for cells in states.values():
+        values[cells] = np.ma.masked
+    known = values.compressed()
+    wide = known.size and known.min() > 0.0 and known.max() > 20.0 * known.min()
+    edges = _edges(dataset, x, y, per_pair)
+    if per_pair:
+        del states[FEWER_LABELS]  # below the axis
+        y = "labels_per_pair"
+    mesh = ax.pcolormesh(
+        *edges, values, cmap="viridis_r" if metric == "loss" else "viridis",
+        norm=LogNorm() if wide else None, rasterized=True,
+    )  # fmt: skip
+    handles = _mark_states(states, edges, ax)
+    if per_pair:
+        ax.set_facecolor(STATE_COLOURS[MISSING_CELL])
+        label = f"{MISSING_CELL} ($L$ > {dataset.labels.values.max()})"
+        handles.append(Patch(fc=STATE_COLOURS[MISSING_CELL], ec=GREY, label=label))
+        ratio = dataset["labels"].values[:, None] / dataset["pairs"].values
+        ax.set(xscale="log", yscale="log", xlim=edges[0][0, [0, -1]], ylim=(0.97, ratio.max()))
+        for axis in (ax.xaxis, ax.yaxis):
+            plain_log_ticks(axis)
+        handles.append(ax.axhline(1.0, color=RED, lw=2.5, label="wall $L$ = $N$"))
+        ax.set(xlabel=AXIS_LABELS[x], ylabel=AXIS_LABELS[y])
+    else:
+        handles += _mark_wall(dataset, x, y, ax)
+        _finish_phase_axes(dataset, x, y, ax)
+    if contours and wide:
+        across = dataset[x].values
+        up = ratio if per_pair else dataset[y].values
+        at = np.broadcast_to(across, values.shape) if per_pair else across
+        levels = _decades(known.min(), known.max())
+        bright = known.min() ** 0.4 * known.max() ** 0.6  # where the colours are
+        lines = ax.contour(
+            at, up, values, levels=levels, linewidths=0.8,
+            colors=["black" if level > bright else "white" for level in levels],
+        )  # fmt: skip
+        ax.clabel(lines, fmt=lambda value: f"{value:g}", fontsize=7)
+    if handles:
+        legend_below(handles, ax, 2)
+    return mesh
+
+
+def _axes(dataset: xr.Dataset, metric: str) -> tuple[str, str]:
+    """Names of the horizontal and the vertical axis."""
+    y, x = (str(name) for name in dataset[metric].dims)
+    return x, y
+
+
+def _decades(low: float, high: float) -> Array:
+    """1, 3, 10, 30, … between two numbers."""
+    powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    levels = np.sort(np.concatenate([powers, 3.0 * powers]))
+    return levels[(levels > low) & (levels < high)]
+
+
+def _edges(dataset: xr.Dataset, x: str, y: str, per_pair: bool) -> tuple[Array, Array]:
+    """Corners of the cells, half way between the values of a grid that is at least 1 wide."""
+    across, up = (_midpoints(np.asarray(dataset[name].values, dtype=float)) for name in (x, y))
+    grid = np.meshgrid(across, up)
+    return (grid[0], grid[1] / grid[0]) if per_pair else (grid[0], grid[1])
+
+
+def _midpoints(values: Array) -> Array:
+    """Edges of cells around values: geometric means on an axis that is drawn logarithmically."""
+    if len(values) == 1:
+        return values + np.array([-0.5, 0.5])
+    warp, back = (np.log, np.exp) if _logarithmic(values) else (np.asarray, np.asarray)
+    places = warp(values)
+    middle = 0.5 * (places[1:] + places[:-1])
+    ends = 1.5 * places[[0, -1]] - 0.5 * places[[1, -2]]
+    return np.asarray(back(np.concatenate([ends[:1], middle, ends[1:]])))
+
+
+def _logarithmic(values: Array) -> bool:
+    """Whether an axis is drawn logarithmically: wide, and sampled more densely where it is low."""
+    if len(values) < 3 or values.min() <= 0.0 or values.max() <= 8.0 * values.min():
+        return False
+    steps = np.abs(np.diff(values))
+    return bool(steps.max() > 2.0 * steps.min())
+
+
+def _mark_states(
+    states: dict[str, NDArray[np.bool_]], edges: tuple[Array, Array], ax: Axes
+) -> list[Any]:
+    """Colour cells without a value; return legend entries for them."""
+    failures = [name for name in states if name not in STATE_COLOURS]
+    colours = STATE_COLOURS | {
+        name: FAILURE_COLOURS[i % len(FAILURE_COLOURS)] for i, name in enumerate(failures)
+    }
+    for name, cells in states.items():
+        blank = np.ma.masked_where(~cells, np.zeros(cells.shape))
+        ax.pcolormesh(*edges, blank, cmap=ListedColormap([colours[name]]), rasterized=True)
+    return [Patch(facecolor=colours[name], edgecolor=GREY, label=name) for name in states]
+
+
+def _mark_wall(dataset: xr.Dataset, x: str, y: str, ax: Axes) -> list[Line2D]:
+    """The line L = N on a map over pairs and labels."""
+    if {x, y} != {"pairs", "labels"}:
+        return []
+    low = max(dataset[x].values.min(), dataset[y].values.min())
+    high = min(dataset[x].values.max(), dataset[y].values.max())
+    if low >= high:
+        return []
+    return ax.plot([low, high], [low, high], color=RED, lw=2, label="wall $L$ = $N$")
+
+
+def _finish_phase_axes(dataset: xr.Dataset, x: str, y: str, ax: Axes) -> None:
+    for name, set_scale, axis in ((x, ax.set_xscale, ax.xaxis), (y, ax.set_yscale, ax.yaxis)):
+        if _logarithmic(np.asarray(dataset[name].values, dtype=float)):
+            set_scale("log")
+            plain_log_ticks(axis)
+    ax.set(xlabel=AXIS_LABELS[x], ylabel=AXIS_LABELS[y])
+
+
+def basin_map(
+    dataset: xr.Dataset,
+    ax: Axes,
+    paths: Sequence[Array] = (),
+    points: Sequence[tuple[float, float]] = (),
+) -> QuadMesh:
+    """The valley that the flow ends in, over two parameters.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        A sweep of the metric "basin".
+    ax : Axes
+    paths : sequence of ndarray, shape (n, 2)
+        Sample paths to draw in; see `cliff.analysis.basin_paths`.
+    points : sequence of (x, y)
+        Saddles to mark.
+    """
+    x, y = _axes(dataset, "basin")
+    states, edges = cell_states(dataset), _edges(dataset, x, y, False)
+    labels = np.ma.masked_array(dataset["basin"].values)
+    for cells in states.values():
+        labels[cells] = np.ma.masked
+    mesh = ax.pcolormesh(
+        *edges,
+        labels,
+        cmap=ListedColormap(list(VALLEY_COLOURS.values())),
+        norm=BoundaryNorm(np.arange(len(VALLEY_COLOURS) + 1) - 1.5, len(VALLEY_COLOURS)),
+        rasterized=True,
+        alpha=0.85,
+    )
+    handles: list[Any] = [
+        Patch(facecolor=VALLEY_COLOURS[code], edgecolor=GREY, label=name_of(code))
+        for code in np.unique(labels.compressed()).tolist()
+    ]
+    handles += _mark_states(states, edges, ax)
+    limits = ax.get_xlim(), ax.get_ylim()
+    for path in paths:
+        ax.plot(*path.T, color="black", lw=0.9)
+        ax.plot(*path[0], ".", color="black", ms=5)
+    if len(paths):
+        handles.append(Line2D([], [], color="black", lw=0.9, marker=".", label="path from a start"))
+    saddle: dict[str, Any] = {"ls": "", "marker": "X", "color": "white", "mec": "black", "ms": 7}
+    for point in points:
+        ax.plot(*point, **saddle)
+    if points:
+        handles.append(Line2D([], [], label="saddle", **saddle))
+    ax.set(xlim=limits[0], ylim=limits[1])
+    _finish_phase_axes(dataset, x, y, ax)
+    legend_below(handles, ax, 2)
+    return mesh
+
+
+@styled
+def phase_figure(
+    dataset: xr.Dataset,
+    paths: Sequence[Array] = (),
+    points: Sequence[tuple[float, float]] = (),
+) -> Figure:
+    """A phase diagram with its colours explained, and what is held fixed in the title."""
+    metric = metric_of(dataset)
+    figure, axes = new_figure(0.75 * WIDTH, 4.4)
+    ax = axes[0, 0]
+    if dataset[metric].ndim == 1:
+        phase_line(dataset, ax)
+    elif metric == "basin":
+        basin_map(dataset, ax, paths, points)
+    else:
+        figure.colorbar(phase_map(dataset, ax), ax=ax, label=METRIC_LABELS[metric])
+    ax.set_title(settings_title(dataset))
+    return figure
+
+
+def settings_title(dataset: xr.Dataset) -> str:
+    """What a sweep held fixed: N, L, positions, end, starts, and mobilities that are not 1."""
+    settings, dims = json.loads(dataset.attrs["parameters"])["settings"], dataset.dims
+    held = {"pairs": "$N$", "labels": "$L$"}
+    if "labels_per_pair" in dims:
+        del held["labels"]
+    first = [f"{mark} = {settings[key]}" for key, mark in held.items() if key not in dims]
+    first += [f"{settings['positions']} positions", f"to $t$ = {settings['t_end']:g}"]
+    second = []
+    for name, start, rate in zip(
+        PARAMETERS, settings["theta0"], settings["mobility"], strict=False
+    ):
+        if name not in dims:
+            second.append(f"{SYMBOLS[name]} = {start:g}")
+        if rate != 1.0 and f"mobility_{name}" not in dims:
+            second.append(f"mobility of {SYMBOLS[name]} {rate:g}")
+    starts = ["start " + ", ".join(second)] if second else []
+    return "\n".join([", ".join(first), *starts])
+
+
+def phase_line(dataset: xr.Dataset, ax: Axes) -> list[Line2D]:
+    """A metric over one parameter; cells without a value are marked at the bottom."""
+    metric = metric_of(dataset)
+    x = str(dataset[metric].dims[0])
+    states = cell_states(dataset)
+    values = dataset[metric].values.astype(float)
+    for cells in states.values():
+        values[cells] = np.nan
+    across = np.asarray(dataset[x].values, dtype=float)
+    lines = ax.plot(across, values, "o-", color=BLUE, ms=4)
+    for grid, set_scale, axis in (
+        (across, ax.set_xscale, ax.xaxis),
+        (values, ax.set_yscale, ax.yaxis),
+    ):
+        known = grid[np.isfinite(grid)]
+        if known.size and known.min() > 0.0 and known.max() > 20.0 * known.min():
+            set_scale("log")
+            plain_log_ticks(axis)
+    if metric == "basin":
+        ax.set_yticks(list(VALLEY_COLOURS), [name_of(label) for label in VALLEY_COLOURS])
+    marks = []
+    for marker, (name, cells) in zip("x+1234v^", states.items(), strict=False):
+        # at the bottom of the axes, whatever the scale
+        where, height = across[cells], np.full(cells.sum(), 0.02)
+        marks += ax.plot(
+            where, height, marker, color=GREY, ms=5, label=name, transform=ax.get_xaxis_transform()
+        )
+    ax.set(xlabel=AXIS_LABELS[x], ylabel=METRIC_LABELS[metric])
+    if marks:
+        legend_below(marks, ax, 2)
+    return lines
