@@ -1,64 +1,8 @@
-"""Normal numbers in float32, and the random bits that they are made of."""
+"""Normal numbers in float32 from random bits."""
 
 import numpy as np
-from llvmlite import ir
-from numba.extending import intrinsic
 
 from cliff.kernels import compiled
-
-BLOCK = 1024
-"""Words of random bits that are drawn at a time, few enough for the first cache: 8 KiB."""
-
-
-@intrinsic
-def _opaque(typing_context, number):
-    """The number itself, of which the compiler knows nothing any more: an empty instruction."""
-
-    def lower(context, builder, signature, arguments):
-        kind = context.get_value_type(signature.args[0])
-        return builder.asm(ir.FunctionType(kind, [kind]), "", "=r,0", arguments, side_effect=False)
-
-    return number(number), lower
-
-
-@compiled
-def draw(state, words):
-    """Take the next words from an SFC64 generator, as `numpy.random.SFC64` makes them.
-
-    Inside a compiled loop this is twice as fast as through NumPy's pointer to a function.
-
-    Parameters
-    ----------
-    state : ndarray of uint64, shape (4,)
-        Of the generator; moved on.
-    words : ndarray of uint64, shape (n,)
-        Overwritten.
-
-    References
-    ----------
-    Doty-Humphrey, PractRand, version 0.94.
-    """
-    a, b, c, count = state
-    for i in range(words.size):
-        # or else eight rounds are multiplied out, sum by sum, into twice as many instructions
-        word = _opaque(a + b + count)
-        count += np.uint64(1)
-        a = b ^ (b >> np.uint64(11))
-        b = c + (c << np.uint64(3))
-        c = (c << np.uint64(24) | c >> np.uint64(40)) + word
-        words[i] = word
-    state[0], state[1], state[2], state[3] = a, b, c, count
-
-
-@compiled
-def add_drawn_normals(state, scale, first, second):
-    """Add normal numbers, as `add_normals` makes them of the words that `draw` takes."""
-    words = np.empty(min(BLOCK, first.size), np.uint64)
-    for begin in range(0, first.size, BLOCK):
-        end = min(begin + BLOCK, first.size)
-        drawn = words[: end - begin]
-        draw(state, drawn)
-        add_normals(drawn.view(np.uint32), scale, first[begin:end], second[begin:end])
 
 
 @compiled
