@@ -8,11 +8,9 @@ dimension of a content, W = P + D the width of a token, L the labels.
 import numpy as np
 
 from cliff.kernels import compiled
-from cliff.kernels.exponential import exp
-from cliff.kernels.product import COLUMNS, ROWS, multiply_causal
 
-PADDING = COLUMNS
-"""Contents are padded with zeros to a multiple of this many numbers, for vector registers."""
+PADDING = 16
+"""Contents are padded with zeros to a multiple of this, so that loops over them fill registers."""
 
 
 @compiled
@@ -84,32 +82,27 @@ def weighted_sum(weights, rows, count, out):
 
 @compiled
 def softmax(scores):
-    """Softmax over the last axis, shifted by the maximum; a new array."""
+    """Softmax over the last axis; a new array."""
     out = scores.copy()
-    _softmax_rows(out.reshape(-1, scores.shape[-1]))
+    rows = out.reshape(-1, scores.shape[-1])
+    for i in range(len(rows)):
+        softmax_row(rows[i])
     return out
 
 
 @compiled
-def _softmax_rows(scores):
-    """Softmax of each row, in place; the exponentials of all rows in one loop, which is long."""
-    n_rows, count = scores.shape
-    for i in range(n_rows):
-        largest = scores[i, 0]
-        for j in range(1, count):
-            largest = scores[i, j] if scores[i, j] > largest else largest
-        for j in range(count):
-            scores[i, j] -= largest
-    flat = scores.reshape(-1)
-    for j in range(flat.size):
-        flat[j] = exp(flat[j])
-    for i in range(n_rows):
-        total = scores.dtype.type(0)
-        for j in range(count):
-            total += scores[i, j]
-        scale = scores.dtype.type(1) / total
-        for j in range(count):
-            scores[i, j] *= scale
+def softmax_row(scores):
+    """Softmax of a vector in place, shifted by the maximum so that nothing overflows."""
+    largest = scores[0]
+    for j in range(1, scores.size):
+        largest = scores[j] if scores[j] > largest else largest
+    total = scores.dtype.type(0)
+    for j in range(scores.size):
+        scores[j] = np.exp(scores[j] - largest)
+        total += scores[j]
+    scale = scores.dtype.type(1) / total
+    for j in range(scores.size):
+        scores[j] *= scale
 
 
 @compiled
@@ -147,7 +140,7 @@ def cross_entropy(logits, answer, count):
         largest = logits[b].max()
         total = logits.dtype.type(0)
         for k in range(n_labels):
-            slope[b, k] = exp(logits[b, k] - largest)
+            slope[b, k] = np.exp(logits[b, k] - largest)
             total += slope[b, k]
         loss += np.log(total) + largest - logits[b, answer[b]]
         total *= count
@@ -302,8 +295,7 @@ def attend(by_position, by_item, by_label, labels, contents, start):
     """
     window, width = by_position.shape
     size, n_tokens, padded = contents.shape
-    minus_infinity = contents.dtype.type(-np.inf)
-    attention = np.full((size, n_tokens, n_tokens), minus_infinity)
+    attention = np.zeros((size, n_tokens, n_tokens), contents.dtype)
     content = np.zeros(padded, contents.dtype)
     for b in range(size):
         first = start[b]
@@ -318,7 +310,7 @@ def attend(by_position, by_item, by_label, labels, contents, start):
             place_part, content_part = by_place[first:], by_content[first:]
             for j in range(i + 1):
                 row[j] += place_part[j] + content_part[j]
-    _softmax_rows(attention.reshape(-1, n_tokens))
+            softmax_row(row[: i + 1])
     return attention
 
 
@@ -355,8 +347,7 @@ def attend_backward(attention, left, right, last, labels, contents, start, windo
     by_item = np.zeros((size, n_tokens // 2 + 1, width), contents.dtype)
     by_label = np.zeros((n_labels, width), contents.dtype)
     slopes = np.zeros((n_tokens, n_tokens), contents.dtype)  # what no token sees stays zero
-    mixed = np.empty((n_tokens + ROWS, padded), contents.dtype)
-    packed = np.empty((n_tokens, COLUMNS), contents.dtype)
+    mixed = np.empty((n_tokens, padded), contents.dtype)
     nothing = np.zeros(n_tokens, contents.dtype)
     for b in range(size):
         first = start[b]
@@ -370,7 +361,7 @@ def attend_backward(attention, left, right, last, labels, contents, start, windo
                 mean += row[j] * slope[j]
             for j in range(i + 1):
                 slope[j] = row[j] * (slope[j] - mean)
-        multiply_causal(slopes, contents[b], mixed, packed)
+        np.dot(slopes, contents[b], mixed)
         for i in range(n_tokens):
             slope, content = slopes[i], mixed[i]
             by_place = by_position[first + i]
