@@ -17,7 +17,7 @@ from numba import config
 from cliff.checks import ArgumentError
 from cliff.network import reference
 from cliff.network.layers import PATTERNS, Parameters
-from cliff.network.measures import attention_maps, evaluate, evaluation_sets, measures
+from cliff.network.measures import QUESTIONS, attention_maps, evaluate, evaluation_sets, measures
 from cliff.network.minimal import MinimalHead
 from cliff.network.training import train
 from cliff.network.transformer import Transformer
@@ -567,12 +567,18 @@ def two_threads():
 @pytest.mark.parametrize("model", MODELS)
 def test_blas_has_one_thread_in_a_step_and_what_it_had_afterwards(model, two_threads, monkeypatch):
     net, batch, seen = make(model), batch_of(), []
-    for name in ("_differentiate", "_features", "_weights", "_complete"):
+    for name in ("_differentiate", "_features", "_weights", "_complete", "attention_logits"):
         method = getattr(net, name)
         monkeypatch.setattr(
             net, name, lambda *a, go=method: (seen.extend(blas_threads().values()), go(*a))[1]
         )
-    for work in (net.loss_and_gradient, net.forward, net.features):
+    works = [net.loss_and_gradient, net.forward, net.features]
+    works.append(lambda batch: evaluate(net, dict.fromkeys(QUESTIONS, batch)))
+    if model == "transformer":
+        monkeypatch.setattr(reference, "attend", lambda *a, go=reference.attend: (
+            seen.extend(blas_threads().values()), go(*a))[1])  # fmt: skip
+        works.append(net.trace)
+    for work in works:
         seen.clear()
         work(batch)
         assert set(seen) == {1}

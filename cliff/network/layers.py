@@ -25,7 +25,7 @@ N_HIDDEN = 3
 """Hidden layers of the classifier."""
 
 PATTERNS = {1: ("previous", "uniform", "zero"), 2: ("match", "uniform", "zero")}
-"""Patterns that the attention of each layer can be held at."""
+"""Patterns that the attention of each layer can be clamped to."""
 
 
 @of_arrays
@@ -48,7 +48,7 @@ class Output(NamedTuple):
 
 
 class Held(NamedTuple):
-    """Attention of clamped heads for a batch, as in `Output`; empty where a head is free."""
+    """Attention of the clamped heads, shaped as in `Output`; empty where a head is not clamped."""
 
     attention1: Array
     attention2: Array
@@ -146,8 +146,8 @@ class Network(ABC):
     parameters, gradients : Parameters
         Arrays by name; `gradients` holds the result of the latest `loss_and_gradient`.
     clamp : dict of int to str
-        Head (layer 1 or 2) to the pattern that its attention is held at, one of `PATTERNS`. No
-        gradient flows through a clamped head's scores.
+        Layer (1 or 2) of each clamped head to its pattern, one of `PATTERNS`. Its attention is
+        fixed, so that no gradient flows through its scores.
     frozen : set of str
         Names of the parameters that training does not change.
 
@@ -196,7 +196,7 @@ class Network(ABC):
 
     def _fill(self, name: str, rng: Generator, scale: float) -> None:
         parameter = self.parameters[name]
-        # float64 whatever the dtype, so that both start from the same numbers
+        # drawn in float64, so that networks of either dtype start from the same numbers
         parameter[...] = scale * rng.standard_normal(parameter.shape)
 
     @property
@@ -245,15 +245,14 @@ class Network(ABC):
 
     @abstractmethod
     def label_directions(self) -> Array:
-        """How full attention on each label changes the features, shape (L, n_features)."""
+        """Change of the features by full attention to each label in layer 2, (L, n_features)."""
 
+    @one_blas_thread()
     def features(self, batch: Batch) -> Array:
         """Features that the classifier reads, shape (B, n_features)."""
-        with one_blas_thread():
-            weights = self._weights()
-            return np.concatenate(
-                [self._features(weights, part, self._held(part))[0] for part in self._parts(batch)]
-            )
+        weights = self._weights()
+        parts = [self._features(weights, part, self._held(part))[0] for part in self._parts(batch)]
+        return np.concatenate(parts)
 
     def settings(self) -> dict[str, Any]:
         """Everything that determines the untrained network, apart from its task."""
@@ -264,20 +263,20 @@ class Network(ABC):
             "dtype": self.dtype.name,
         }
 
+    @one_blas_thread()
     def forward(self, batch: Batch) -> Output:
         """Logits and attention for a batch."""
-        with one_blas_thread():
-            weights = self._weights()
-            first, second = (partial(self._output, weights, part) for part in self._parts(batch))
-            other = aside(second)
-            parts = zip(first(), other(), strict=True)
-            return Output(*(np.concatenate(arrays) for arrays in parts))
+        weights = self._weights()
+        first, second = (partial(self._output, weights, part) for part in self._parts(batch))
+        other = aside(second)
+        return Output(*(np.concatenate(arrays) for arrays in zip(first(), other(), strict=True)))
 
     def _output(self, weights: Any, batch: Batch) -> Output:
         features, kept = self._features(weights, batch, self._held(batch))
         attention1 = np.broadcast_to(kept.attention1, (len(features), *kept.attention1.shape[-2:]))
         return Output(classify(features, weights)[0], attention1, kept.attention2)
 
+    @one_blas_thread()
     def loss_and_gradient(
         self, batch: Batch, meanwhile: Callable[[], object] | None = None
     ) -> float:
@@ -299,23 +298,21 @@ class Network(ABC):
         -------
         float
         """
-        gradients = (self.gradients, self._other_gradients)
-        with one_blas_thread():
-            weights = self._weights()
-            first, second = (
-                partial(
-                    self._differentiate,
-                    weights, part, self._held(part), self._slopes(slopes), len(batch.answer),
-                )
-                for part, slopes in zip(self._parts(batch), gradients, strict=True)
-            )  # fmt: skip
-            other = aside(second)
-            loss = first()
-            if meanwhile is not None:
-                meanwhile()
-            loss += other()
-            kernels.add(self.gradients.vector, self._other_gradients.vector)
-            self._complete()
+        weights, gradients = self._weights(), (self.gradients, self._other_gradients)
+        first, second = (
+            partial(
+                self._differentiate,
+                weights, part, self._held(part), self._slopes(slopes), len(batch.answer),
+            )
+            for part, slopes in zip(self._parts(batch), gradients, strict=True)
+        )  # fmt: skip
+        other = aside(second)
+        loss = first()
+        if meanwhile is not None:
+            meanwhile()
+        loss += other()
+        kernels.add(self.gradients.vector, self._other_gradients.vector)
+        self._complete()
         return loss
 
     def _parts(self, batch: Batch) -> tuple[Batch, Batch]:
@@ -387,7 +384,7 @@ class Network(ABC):
         return self.task.memory(size) + self.dtype.itemsize * size * (numbers + 2 * n_labels)
 
     def set_clamp(self, layer: int, pattern: str | None) -> None:
-        """Hold a head's attention at a pattern, or release it with None.
+        """Clamp a head's attention to a pattern, or release it with None.
 
         Parameters
         ----------
@@ -412,7 +409,7 @@ class Network(ABC):
             self.clamp[layer] = choice("pattern", pattern, PATTERNS[layer])
 
     def freeze(self, *names: str) -> None:
-        """Keep training from changing parameters.
+        """Exclude parameters from training.
 
         Raises
         ------

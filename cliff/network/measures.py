@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from cliff.kernels.network import cross_entropy, softmax
 from cliff.network.layers import Network, Output
 from cliff.network.logits import effective_logits
+from cliff.parallel import one_blas_thread
 from cliff.task import EVALUATION, Batch, Question, Task, stream
 
 QUESTIONS: tuple[Question, ...] = ("train", "icl", "icl_swapped", "iwl")
@@ -66,6 +67,7 @@ def accuracy(output: Output, batch: Batch) -> float:
     return float((output.logits.argmax(axis=1) == batch.answer).mean())
 
 
+@one_blas_thread()
 def evaluate(net: Network, sets: Mapping[Question, Batch]) -> dict[str, float]:
     """All measures on held-out sequences, and the effective logits.
 

@@ -10,6 +10,7 @@ from numpy.random import Generator
 from cliff.kernels import transformer as kernels
 from cliff.network import reference
 from cliff.network.layers import Array, Network, Parameters
+from cliff.parallel import one_blas_thread
 from cliff.task import Batch, of_arrays
 
 
@@ -107,6 +108,7 @@ class Transformer(Network):
         """The tokens as the network reads them, shape (size, T, W)."""
         return reference.tokens(batch, self.label_vectors, self.task.window)
 
+    @one_blas_thread()
     def trace(self, batch: Batch) -> Trace:
         """Attention and residual stream of all tokens, by the plain passes of `reference`."""
         weights = self.parameters
