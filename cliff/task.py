@@ -13,9 +13,10 @@ References
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import os
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import numpy as np
 from numpy.random import SFC64, Generator, SeedSequence
@@ -28,12 +29,16 @@ Float32 = NDArray[np.float32]
 Indices = NDArray[np.intp]
 Question = Literal["train", "icl", "icl_swapped", "iwl"]
 
-# Streams that grow from one seed without touching each other.
+# Purposes of the random numbers under one seed, each of which has a stream of its own.
 WORLD, INITIAL, DATA, EVALUATION = range(4)
 
 
+BLOCK = 12288
+"""Random words drawn at a time: 96 KiB, which the allocator reuses and does not map anew."""
+
+
 def stream(seed: int, purpose: int) -> Generator:
-    """Generator of one purpose (WORLD, INITIAL, DATA or EVALUATION) under a seed."""
+    """Random generator for one purpose (WORLD, INITIAL, DATA or EVALUATION) under a seed."""
     return Generator(SFC64(SeedSequence(seed, spawn_key=(purpose,))))
 
 
@@ -45,22 +50,52 @@ def normals(rng: Generator, shape: tuple[int, ...], scale: float) -> Float32:
 def add_normals(rng: Generator, array: Float32, scale: float) -> Float32:
     """Add independent normal numbers to a contiguous array, in place and returned."""
     flat = array.reshape(-1)
-    pairs = np.append(flat, np.float32(0)) if flat.size % 2 else flat  # no word makes one alone
+    pairs = np.append(flat, np.float32(0)) if flat.size % 2 else flat  # a word makes two numbers
     first, second = pairs.reshape(2, -1)
-    source = rng.bit_generator
-    if isinstance(source, SFC64):
-        with source.lock:
-            state = source.state
-            kernels.add_drawn_normals(state["state"]["state"], np.float32(scale), first, second)
-            source.state = state
-    else:
-        words = rng.integers(0, 2**64 - 1, len(first), dtype=np.uint64, endpoint=True)
-        kernels.add_normals(words.view(np.uint32), np.float32(scale), first, second)
+    for begin in range(0, len(first), BLOCK):
+        block = slice(begin, begin + BLOCK)
+        count = len(first[block])
+        words = rng.integers(0, 2**64 - 1, count, dtype=np.uint64, endpoint=True).view(np.uint32)
+        kernels.add_normals(words, np.float32(scale), first[block], second[block])
     if pairs is not flat:
         flat[:] = pairs[:-1]
     return array
 
 
+def check_memory(argument: str, value: object, n_bytes: int) -> None:
+    """Raise ArgumentError if an argument asks for more memory than the machine has."""
+    if not hasattr(os, "sysconf"):  # Windows
+        return
+    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if n_bytes > available:
+        takes, has = n_bytes / 1e9, available / 1e9
+        raise ArgumentError(
+            argument, value, f"takes about {takes:.3g} GB of memory, and this machine has {has:.3g}"
+        )
+
+
+Arrays = TypeVar("Arrays", bound=tuple[Any, ...])
+
+
+def of_arrays(cls: type[Arrays]) -> type[Arrays]:
+    """Let a named tuple of arrays be compared as a whole, and show shapes in place of entries."""
+
+    def equal(self: Arrays, other: object) -> bool:
+        return type(self) is type(other) and all(
+            np.array_equal(one, two, equal_nan=True) for one, two in zip(self, other, strict=True)
+        )
+
+    def show(self: Any) -> str:
+        shapes = (f"{name}: {array.shape}" for name, array in self._asdict().items())
+        return f"{cls.__name__}({', '.join(shapes)})"
+
+    methods = {"__eq__": equal, "__ne__": lambda *pair: not equal(*pair), "__repr__": show}
+    for name, method in methods.items():
+        setattr(cls, name, method)
+    return cls
+
+
+@of_arrays
 class Batch(NamedTuple):
     """Sequences, in any order.
 
@@ -117,9 +152,10 @@ class _Classes:
         return self.in_line[np.where(place == own, (own + 1) % len(self.in_line), place)]
 
     def draw_distinct(self, rng: Generator, n_rows: int, n_columns: int) -> Indices:
-        """Classes with distinct labels in each row; the first one is distributed as in `draw`.
+        """Classes with distinct labels in each row.
 
-        The others follow as in successive draws that pass over the labels already taken.
+        The first class of a row is distributed as in `draw`, the next ones as in successive draws
+        that are repeated while they give a label already taken.
         """
         label = race(rng, self.label_mass, n_rows, n_columns)
         first, end = self.label_edges[label], self.label_edges[label + 1]
@@ -129,9 +165,10 @@ class _Classes:
 
 
 def race(rng: Generator, rates: NDArray[Any], n_rows: int, n_columns: int) -> Indices:
-    """Draw without replacement, in proportion to `rates`: `n_columns` indices in each row.
+    """Draw `n_columns` indices for each row without replacement, with probabilities ∝ `rates`.
 
-    The runners' times are exponential, and their order of arrival is that of successive draws.
+    Each index gets an exponential waiting time; the order of these is distributed as successive
+    draws without replacement.
     """
     times = rng.standard_exponential((n_rows, len(rates))) / rates
     return np.argsort(times, axis=1)[:, :n_columns]
@@ -146,13 +183,18 @@ class Task:
     and class k carries the label k mod L.
 
     A *bursty* sequence holds N/B classes with distinct labels, B times each, in random order, and
-    its target is another item of one of them. That class is distributed as (1 + k)^-zipf_exponent;
-    the other classes follow as in successive draws that pass over the labels already taken. In a
-    sequence that is not bursty, the N classes of the context and the target's are independent.
-    A *novel* sequence is a bursty one whose classes are fresh, with fresh centres, so that only the
-    context tells their labels; each label is equally likely. With `n_novel` the sequences of a
-    batch share that many fresh classes, and the labels are dealt out to these in an order that is
-    drawn for each batch: no label twice before all have been given once.
+    its target is another item of one of them. The target's class is distributed as
+    (1 + k)^-zipf_exponent, and the further classes as in successive draws that are repeated while
+    they give a label already taken. In a sequence that is not bursty, the N classes of the context
+    and the target's class are independent. A *novel* sequence is a bursty one whose classes are
+    fresh, with fresh centres, so that only the context tells their labels; each label is equally
+    likely. With `n_novel` the sequences of a batch share that many fresh classes; their labels
+    follow a random order of all labels, drawn for each batch and repeated after L classes.
+
+    By default all training sequences are novel: the pure in-context task, in which the loss cannot
+    be lowered from the weights and which the nested logits describe. The classes then matter for
+    the evaluation alone (see `without_effect`). The paper's competition between in-context and
+    in-weights learning needs known classes, p_novel < 1; its first experiments have p_novel = 0.
 
     Parameters
     ----------
@@ -161,24 +203,24 @@ class Task:
     n_labels : int
         Labels L.
     n_classes : int
-        Classes K, at least L.
+        Known classes K, at least L.
     dim : int
         Dimension D of items and label vectors.
     noise : float
-        Spread of the items of a class, eps, at most 1e6. The mean overlap of an item with its
+        Spread ε of the items of a class, at most 1e6. The mean overlap of an item with its
         centre is 1 / sqrt(1 + noise^2), of two items of a class 1 / (1 + noise^2).
     zipf_exponent : float
-        Exponent of the class frequencies, at most 10; 0 makes all classes equally frequent.
+        Exponent α of the class frequencies, at most 10; 0 makes all classes equally frequent.
     burstiness : int
         Occurrences B of each class in a bursty context, a divisor of N. With B = 0 no known
         sequence is bursty, whatever `p_bursty`, and B = 1 in the novel ones.
     p_bursty : float
-        Share of the bursty sequences among those that are not novel.
+        Share p_B of bursty sequences among the sequences of known classes.
     p_novel : float
-        Share of the novel sequences.
+        Share p_C of novel sequences.
     n_novel : int, optional
-        Number of fresh classes that the novel sequences of one batch share, at least N/B: they
-        have min(n_novel, L) labels among them. Every sequence has its own classes by default.
+        Number of fresh classes that the novel sequences of one batch share, at least N/B. Every
+        sequence has its own classes by default.
     window : int
         Number P of positions. A sequence occupies 2N + 1 consecutive ones, which start anywhere.
     seed : int
@@ -187,7 +229,8 @@ class Task:
     Raises
     ------
     ArgumentError
-        If a parameter is out of range, N is not a multiple of B, N/B > L, L > K or 2N + 1 > P.
+        If a parameter is out of range, N is not a multiple of B, N/B > L, L > K, 2N + 1 > P, or
+        the centres do not fit into the machine's memory.
 
     Examples
     --------
@@ -252,6 +295,18 @@ class Task:
                 self.window,
                 f"must be at least {self.n_tokens}, the tokens of a sequence",
             )
+        name = "n_classes" if self.n_classes > self.dim else "dim"
+        check_memory(name, getattr(self, name), self.n_classes * (8 * self.dim + 64))
+        check_memory("n_pairs", self.n_pairs, self.memory(1))
+
+    def __repr__(self) -> str:
+        always = ("n_pairs", "n_labels")
+        values = [(each.name, getattr(self, each.name), each.default) for each in fields(self)]
+        shown = [f"{k}={v!r}" for k, v, default in values if k in always or v != default]
+        return f"Task({', '.join(shown)})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), tuple(self.settings().values())  # without the arrays that follow from it
 
     @property
     def copies(self) -> int:
@@ -270,12 +325,54 @@ class Task:
 
     @property
     def width(self) -> int:
-        """Length of a token: one-hot position, then content."""
+        """Length of a token, W = P + D: one-hot position, then content."""
         return self.window + self.dim
 
     def settings(self) -> dict[str, Any]:
         """All parameters by name."""
         return asdict(self)
+
+    def without_effect(self, *questions: Question) -> list[str]:
+        """Names of the parameters on which no sequence drawn for these questions depends.
+
+        Parameters
+        ----------
+        *questions : str
+            As in `sample`; all of them by default.
+
+        Examples
+        --------
+        With novel classes only, the known classes do not matter for training, and the share of
+        bursty sequences among the known ones for nothing at all:
+
+        >>> Task(p_novel=1).without_effect("train")
+        ['n_classes', 'zipf_exponent', 'p_bursty']
+        >>> Task(p_novel=1).without_effect()
+        ['p_bursty']
+        """
+        always = {"n_pairs", "n_labels", "dim", "noise", "window", "seed"}
+        known = {"n_classes", "zipf_exponent"}
+        train = {"p_novel"}
+        if self.p_novel > 0:
+            train |= {"n_novel", "burstiness"}
+        if self.p_novel < 1:
+            train |= known
+            train |= {"p_bursty"} if self.burstiness else set()
+            train |= {"burstiness"} if self.p_bursty else set()
+        used: dict[Question, set[str]] = {
+            "train": train,
+            "icl": {"burstiness"},
+            "icl_swapped": {"burstiness", *known},
+            "iwl": known,
+        }
+        some = always.union(*(used[question] for question in questions or get_args(Question)))
+        return [each.name for each in fields(self) if each.name not in some]
+
+    def memory(self, size: int) -> int:
+        """Bytes that drawing `size` sequences takes, to within a factor of two."""
+        contents = self.n_pairs + 1 + self.n_distinct
+        each = 4 * self.dim * contents + 16 * self.n_labels + 40 * self.n_pairs
+        return size * each + 4 * self.dim * (self.n_novel or 0)
 
     @cached_property
     def _world(self) -> tuple[Float32, Float32]:
@@ -326,9 +423,11 @@ class Task:
         Raises
         ------
         ArgumentError
-            If the size is below one, or the question is none of these.
+            If the size is below one or more than fits into the machine's memory, or the question
+            is none of these.
         """
         size = integer("size", size, 1)
+        check_memory("size", size, self.memory(size))
         choice("question", question, get_args(Question))
         if question == "icl":
             return self._novel(rng, size, None)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from cliff import MinimalHead, Task, Transformer
-from cliff.network.layers import Output, classify
+from cliff.kernels.classifier import classify
+from cliff.network.layers import Output
 from cliff.network.logits import LOGITS, RESIDUALS, _chord, effective_logits
 from cliff.task import DATA, stream
 

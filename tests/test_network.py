@@ -1,16 +1,27 @@
-"""Both networks: gradients, symmetries, and a plain restatement of the forward pass."""
+"""Both networks: values and gradients against the reference, symmetries, copies."""
 
+import copy
+import multiprocessing
+import os
+import pickle
 import threading
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import threadpoolctl
 from numba import config
 
 from cliff.checks import ArgumentError
-from cliff.network.layers import PATTERNS
-from cliff.network.measures import attention_maps, evaluate, evaluation_sets, measures
+from cliff.network import reference
+from cliff.network.layers import PATTERNS, Parameters
+from cliff.network.measures import QUESTIONS, attention_maps, evaluate, evaluation_sets, measures
 from cliff.network.minimal import MinimalHead
+from cliff.network.training import train
 from cliff.network.transformer import Transformer
+from cliff.parallel import one_blas_thread
 from cliff.task import DATA, Task, stream
 
 SMALL = Task(
@@ -35,64 +46,105 @@ def features_and_kept(net, batch):
     return net._features(net._weights(), batch, net._held(batch))
 
 
-def softmax(scores):
-    weights = np.exp(scores - scores.max())
-    return weights / weights.sum()
+def by_reference(net, batch, parameters=None):
+    """Logits, loss and gradient of the model in plain NumPy."""
+    tokens = reference.tokens(batch, net.label_vectors, net.task.window)
+    theta = dict(net.parameters) if parameters is None else parameters
+    if net.model == "transformer":
+        return reference.transformer(theta, tokens, batch.answer)
+    return reference.minimal_head(theta, tokens[:, :, net.task.window :], batch.answer)
 
 
-def plain_forward(net, batch):
-    """The forward pass of the paper, one sequence and one token at a time."""
-    task, weights = net.task, net.parameters
-    everything = []
-    for items, labels, start in zip(batch.items, batch.labels, batch.start, strict=True):
-        contents = []
-        for n in range(task.n_pairs):
-            contents += [items[n].astype(np.float64), task.label_vectors[labels[n]]]
-        contents = np.array([*contents, items[-1]], dtype=np.float64)
-        n_tokens = len(contents)
-        if net.model == "transformer":
-            stream_ = [np.concatenate([np.eye(task.window)[start + i], contents[i]])
-                       for i in range(n_tokens)]  # fmt: skip
-            for layer in "12":
-                query, key, value = (weights[name + layer] for name in "QKV")
-                updated = []
-                for i in range(n_tokens):
-                    scores = [(query @ stream_[i]) @ (key @ stream_[j]) for j in range(i + 1)]
-                    attention = softmax(np.array(scores))
-                    seen = sum(p * (value @ stream_[j]) for j, p in enumerate(attention))
-                    updated.append(stream_[i] + seen)
-                stream_ = updated
-            hidden = stream_[-1]
-        else:
-            buffers = []
-            for i in range(n_tokens):
-                scores = [float(weights["beta1"]) * (j == i - 1) for j in range(i + 1)]
-                buffers.append(softmax(np.array(scores)) @ contents[: i + 1])
-            scores = [
-                float(weights["alpha"]) * (buffers[j] @ contents[-1])
-                + float(weights["beta2"]) * (j % 2 == 1)
-                for j in range(n_tokens)
-            ]
-            attended = softmax(np.array(scores)) @ contents
-            hidden = np.concatenate([contents[-1], attended])
-        for layer in "123":
-            hidden = np.maximum(weights["W" + layer] @ hidden + weights["b" + layer], 0)
-        everything.append(weights["readout"] @ hidden)
-    return np.array(everything)
+def away_from_the_start(net):
+    """Parameters that start at zero would hide mistakes."""
+    rng = np.random.default_rng(4)
+    for name in ("b1", "b2", "b3"):
+        net.parameters[name][:] = 0.2 * rng.standard_normal(net.width)
+    if net.model == "minimal":
+        net.parameters["beta2"][...] = 0.4
+    return net
+
+
+def numerical_gradient(loss, parameters):
+    """Central differences of a function of nothing, by parameters that are changed in place."""
+    found = {name: np.zeros_like(parameter) for name, parameter in parameters.items()}
+    for name, parameter in parameters.items():
+        for index in np.ndindex(parameter.shape):
+            kept, values = parameter[index].copy(), []
+            for change in (1e-5, -1e-5):
+                parameter[index] = kept + change
+                values.append(loss())
+            parameter[index] = kept
+            found[name][index] = (values[0] - values[1]) / 2e-5
+    return found
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_gradients_of_the_reference_equal_central_differences(model):
+    net, batch = away_from_the_start(make(model, width=9)), batch_of()
+    _, _, gradient = by_reference(net, batch)
+    numerical = numerical_gradient(lambda: by_reference(net, batch)[1], net.parameters)
+    assert gradient.keys() == numerical.keys()
+    for name, expected in numerical.items():
+        size = np.abs(expected).max()
+        assert size > 0
+        assert np.abs(gradient[name] - expected).max() <= 1e-6 * size, name
+
+
+def test_the_reference_writes_the_sequence_out():
+    batch = batch_of()
+    tokens = reference.tokens(batch, SMALL.label_vectors, SMALL.window)
+    for b in range(len(batch.answer)):
+        for i in range(SMALL.n_tokens):
+            place = np.eye(SMALL.window)[batch.start[b] + i]
+            slot = i // 2
+            content = SMALL.label_vectors[batch.labels[b, slot]] if i % 2 else batch.items[b, slot]
+            np.testing.assert_array_equal(tokens[b, i], [*place, *content])
+
+
+def test_the_reference_attends_causally_as_the_formula_says():
+    """One token after another: v_i = u_i + V sum of p_ij u_j over j <= i."""
+    net = make("transformer")
+    u, theta = net.tokens(batch_of()), net.parameters
+    v, p = reference.attend(u, theta, "1")
+    for b, i in np.ndindex(u.shape[:2]):
+        scores = [(theta["Q1"] @ u[b, i]) @ (theta["K1"] @ u[b, j]) for j in range(i + 1)]
+        weights = np.exp(scores) / np.exp(scores).sum()
+        np.testing.assert_allclose(p[b, i], [*weights, *np.zeros(u.shape[1] - i - 1)], atol=1e-13)
+        seen = sum(weight * (theta["V1"] @ u[b, j]) for j, weight in enumerate(weights))
+        np.testing.assert_allclose(v[b, i], u[b, i] + seen, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 1e-5)])
-def test_forward_equals_the_plain_one(model, dtype, tolerance):
-    net, batch = make(model, dtype=dtype), batch_of()
-    for name in ("b1", "b2", "b3"):
-        net.parameters[name][:] = np.linspace(-0.3, 0.3, net.width)
-    if model == "minimal":
-        net.parameters["beta2"][...] = 0.4
-    expected = plain_forward(net, batch)
-    logits = net.forward(batch).logits
-    assert logits.dtype == dtype
-    np.testing.assert_allclose(logits, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+@pytest.mark.parametrize("task", [SMALL, Task()], ids=["small", "default"])
+def test_passes_equal_the_reference(model, dtype, tolerance, task):
+    net, batch = away_from_the_start(make(model, task, dtype)), batch_of(task, 31)
+    exact = {name: parameter.astype(np.float64) for name, parameter in net.parameters.items()}
+    double = make(model, task, np.float64)  # for label vectors in its dtype
+    logits, loss, gradient = by_reference(double, batch, exact)
+    found = net.forward(batch).logits
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, logits, rtol=0, atol=tolerance * np.abs(logits).max())
+    assert net.loss_and_gradient(batch) == pytest.approx(loss, rel=tolerance)
+    assert net.gradients.keys() == gradient.keys()
+    for name, expected in gradient.items():
+        assert net.gradients[name].dtype == dtype
+        error = np.abs(net.gradients[name] - expected).max()
+        assert error <= tolerance * np.abs(expected).max(), name
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_training_equals_the_reference(model):
+    net = away_from_the_start(make(model, width=9))
+    theta, rng = {name: value.copy() for name, value in net.parameters.items()}, stream(5, DATA)
+    for _ in range(30):
+        _, _, gradient = by_reference(net, SMALL.sample(rng, 16), theta)
+        theta = reference.descend(theta, gradient, 0.1, 1e-3)
+    train(net, SMALL, 30, lr=0.1, batch=16, weight_decay=1e-3, seed=5, eval_size=4)
+    for name, expected in theta.items():
+        error = np.abs(net.parameters[name] - expected).max()
+        assert error <= 1e-11 * max(np.abs(expected).max(), 1), name
 
 
 CLAMPS = [{}, *({layer: pattern} for layer in (1, 2) for pattern in PATTERNS[layer])]
@@ -101,27 +153,16 @@ CLAMPS = [{}, *({layer: pattern} for layer in (1, 2) for pattern in PATTERNS[lay
 @pytest.mark.parametrize("clamp", CLAMPS, ids=str)
 @pytest.mark.parametrize("model", MODELS)
 def test_gradients_equal_central_differences(model, clamp):
-    net, batch = make(model, width=9), batch_of()
-    rng = np.random.default_rng(4)
-    for name in ("b1", "b2", "b3"):
-        net.parameters[name][:] = 0.2 * rng.standard_normal(9)
+    net, batch = away_from_the_start(make(model, width=9)), batch_of()
     for layer, pattern in clamp.items():
         net.set_clamp(layer, pattern)
     net.loss_and_gradient(batch)
     gradients = {name: gradient.copy() for name, gradient in net.gradients.items()}
     still = []
-    for name, parameter in net.parameters.items():
-        numerical = np.zeros_like(parameter)
-        for index in np.ndindex(parameter.shape):
-            kept = parameter[index].copy()
-            loss = []
-            for change in (1e-5, -1e-5):
-                parameter[index] = kept + change
-                loss.append(net.loss_and_gradient(batch))
-            parameter[index] = kept
-            numerical[index] = (loss[0] - loss[1]) / 2e-5
-        size = np.abs(numerical).max()
-        assert np.abs(gradients[name] - numerical).max() <= 1e-6 * size + 1e-12, name
+    numerical = numerical_gradient(lambda: net.loss_and_gradient(batch), net.parameters)
+    for name, expected in numerical.items():
+        size = np.abs(expected).max()
+        assert np.abs(gradients[name] - expected).max() <= 1e-6 * size + 1e-12, name
         if size == 0:
             still.append(name)
     if not clamp:
@@ -147,18 +188,6 @@ def test_float32_stays_float32(model):
     features, kept = features_and_kept(net, batch)
     arrays = (*net.forward(batch), features, *kept)
     assert {array.dtype for array in arrays} == {np.dtype(np.float32)}
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_float32_gradient_is_close_to_the_exact_one(model):
-    task = Task()
-    single, double = (make(model, task, dtype) for dtype in (np.float32, np.float64))
-    double.parameters.vector[:] = single.parameters.vector
-    batch = batch_of(task, 128)
-    assert single.loss_and_gradient(batch) == pytest.approx(double.loss_and_gradient(batch), 1e-5)
-    for name, gradient in single.gradients.items():
-        exact = double.gradients[name]
-        assert np.abs(gradient - exact).max() <= 1e-5 * np.abs(exact).max(), name
 
 
 @pytest.mark.parametrize("size", [1, 2, 7])
@@ -250,7 +279,7 @@ def test_trace_agrees_with_the_path_that_computes_the_target_only(clamp):
         net.set_clamp(layer, pattern)
     trace, output = net.trace(batch), net.forward(batch)
     features, _ = features_and_kept(net, batch)
-    np.testing.assert_array_equal(trace.attention1, output.attention1)
+    np.testing.assert_allclose(trace.attention1, output.attention1, rtol=0, atol=1e-12)
     np.testing.assert_allclose(trace.attention2[:, -1], output.attention2, rtol=0, atol=1e-12)
     np.testing.assert_allclose(trace.stream[:, -1], features, rtol=0, atol=1e-12)
 
@@ -344,10 +373,11 @@ def test_label_bias_of_the_minimal_head():
 def test_measures_equal_plain_loops():
     net, batch = make("transformer"), batch_of(size=40)
     output = net.forward(batch)
-    values = {name: [] for name in ("accuracy", "ila1", "tila2", "tla2", "cla")}
+    values = {name: [] for name in ("accuracy", "p_correct", "ila1", "tila2", "tla2", "cla")}
     for b in range(40):
         labels, answer = batch.labels[b], batch.answer[b]
-        probability = softmax(output.logits[b])
+        probability = np.exp(output.logits[b]) / np.exp(output.logits[b]).sum()
+        values["p_correct"].append(probability[answer])
         values["accuracy"].append(probability.argmax() == answer)
         values["ila1"] += [output.attention1[b, 2 * n + 1, 2 * n] for n in range(4)]
         to_labels = [output.attention2[b, 2 * n + 1] for n in range(4)]
@@ -375,3 +405,203 @@ def test_attention_maps_average_over_slots():
     for n in range(3):
         rows = output.attention2[batch.labels[:, n] == batch.answer]
         np.testing.assert_allclose(maps["attention2"][n], rows.mean(axis=0))
+
+
+@pytest.fixture(params=MODELS)
+def trained(request):
+    """A network in the middle of its training, with everything about it changed."""
+    net = make(request.param, dtype=np.float32, seed=2, width=9)
+    train(net, SMALL, 5, lr=0.1, batch=8, eval_size=4)
+    net.set_clamp(1, "uniform")
+    net.freeze("b2")
+    return net
+
+
+def copies(net):
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        far = pool.submit(copy.copy, net).result()
+    return {
+        "copy": net.copy(),
+        "shallow": copy.copy(net),
+        "deep": copy.deepcopy(net),
+        "pickle": pickle.loads(pickle.dumps(net)),
+        "process": far,
+    }
+
+
+def train_on(net):
+    train(net, SMALL, 20, lr=0.1, batch=8, seed=7, eval_size=4)
+    return net
+
+
+def test_copies_train_as_the_original_does(trained):
+    start = trained.parameters.vector.copy()
+    others = copies(trained)
+    train_on(trained)
+    for name, other in others.items():
+        assert np.array_equal(other.parameters.vector, start), name  # still at the branch
+        assert (other.clamp, other.frozen) == (trained.clamp, trained.frozen)
+        train_on(other)
+        assert np.array_equal(other.parameters.vector, trained.parameters.vector), name
+        assert other.gradients == trained.gradients
+    assert np.abs(trained.parameters.vector - start).max() > 1e-3
+
+
+def test_copies_are_equal_and_independent(trained):
+    for name, other in copies(trained).items():
+        assert other == trained, name
+        for array in other.parameters.values():
+            assert np.shares_memory(array, other.parameters.vector)
+            assert not np.shares_memory(array, trained.parameters.vector)
+        other.parameters["readout"][0, 0] += 1
+        assert other.parameters.vector[-5 * 9] == other.parameters["readout"][0, 0]
+        assert other != trained
+    for change in (
+        lambda net: net.set_clamp(2, "zero"),
+        lambda net: net.freeze("b1"),
+        lambda net: setattr(net, "task", replace(SMALL, noise=0.2)),
+    ):
+        other = trained.copy()
+        change(other)
+        assert other != trained
+    assert make("minimal") != make("transformer")
+    trained.parameters.vector[:] = np.nan  # a network that diverged equals itself too
+    assert trained == trained.copy()
+
+
+def test_parameters_are_compared_by_name_shape_type_and_entry():
+    one = Parameters({"a": (2, 3), "b": ()}, np.float64)
+    assert one == copy.copy(one)
+    assert not np.shares_memory(copy.copy(one).vector, one.vector)
+    for shapes, dtype in (
+        ({"a": (3, 2), "b": ()}, "f8"),
+        ({"b": (), "a": (2, 3)}, "f8"),
+        ({"a": (2, 3), "b": ()}, "f4"),
+    ):
+        assert one != Parameters(shapes, dtype)
+    assert one != dict(one)
+    assert repr(one) == "Parameters(7 of float64: a=(2, 3), b=())"
+
+
+def test_outputs_and_traces_are_compared_as_a_whole():
+    net, batch = make("transformer"), batch_of()
+    for result in (net.forward, net.trace):
+        assert result(batch) == result(batch)
+        assert result(batch) == pickle.loads(pickle.dumps(result(batch)))
+        assert result(batch) != result(batch_of(seed=1))
+    assert repr(net.forward(batch)).startswith("Output(logits: (6, 5), attention1: (6, 9, 9)")
+
+
+def test_reprs_say_what_matters():
+    net = Transformer(SMALL, 3, width=9)
+    expected = f"Transformer({SMALL!r}, seed=3, width=9, 2,814 parameters in float32)"
+    assert repr(net) == expected
+    net.set_clamp(1, "zero")
+    net.freeze("Q1")
+    assert repr(net) == f"{expected[:-1]}, clamp={{1: 'zero'}}, frozen={{'Q1'}})"
+    head = repr(make("minimal", width=9))
+    assert "seed=1, width=9, beta1=0.5, alpha=1.2, beta2=0, " in head
+
+
+@pytest.mark.parametrize(
+    ("changes", "width", "argument"),
+    [
+        ({}, 10**8, "width"),
+        ({"window": 10**8}, 128, "window"),
+        ({"dim": 10**6}, 128, "dim"),
+        ({"n_labels": 10**7, "n_classes": 10**7, "dim": 8}, 10**6, "n_labels"),
+    ],
+)
+def test_networks_beyond_the_memory_are_refused(changes, width, argument, monkeypatch):
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 10**6, "SC_PAGE_SIZE": 8192}.get)
+    with pytest.raises(ArgumentError, match=r"GB of memory, and this machine has 8\.19") as caught:
+        Transformer(Task(**changes), width=width)
+    assert caught.value.argument == argument
+
+
+def memory_taken(net, size):
+    """Growth of the resident set in a training step, in bytes, watched from another thread."""
+
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def watch():
+        while not done.wait(0.001):
+            sizes.append(resident())
+
+    rng = stream(0, DATA)
+    net.loss_and_gradient(net.task.sample(rng, 10))
+    sizes, done = [resident()], threading.Event()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    net.loss_and_gradient(net.task.sample(rng, size), lambda: net.task.sample(rng, size))
+    done.set()
+    watcher.join()
+    return max(sizes) - sizes[0]
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
+@pytest.mark.parametrize("model", MODELS)
+def test_memory_is_about_what_a_step_takes(model):
+    net = make(model, Task(), np.float32)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        found = pool.submit(memory_taken, net, 20_000).result()
+    assert 0.5 < found / net.memory(20_000) < 2
+
+
+def blas_threads():
+    return {lib["filepath"]: lib["num_threads"] for lib in threadpoolctl.threadpool_info()
+            if lib["user_api"] == "blas"}  # fmt: skip
+
+
+@pytest.fixture
+def two_threads():
+    """BLAS with two threads, also on a machine with one core."""
+    import scipy.linalg.cython_blas  # noqa: F401, the one that numba calls
+
+    with threadpoolctl.threadpool_limits(2, "blas"):
+        yield
+        assert set(blas_threads().values()) == {2}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_blas_has_one_thread_in_a_step_and_what_it_had_afterwards(model, two_threads, monkeypatch):
+    net, batch, seen = make(model), batch_of(), []
+    for name in ("_differentiate", "_features", "_weights", "_complete", "attention_logits"):
+        method = getattr(net, name)
+        monkeypatch.setattr(
+            net, name, lambda *a, go=method: (seen.extend(blas_threads().values()), go(*a))[1]
+        )
+    works = [net.loss_and_gradient, net.forward, net.features]
+    works.append(lambda batch: evaluate(net, dict.fromkeys(QUESTIONS, batch)))
+    if model == "transformer":
+        monkeypatch.setattr(reference, "attend", lambda *a, go=reference.attend: (
+            seen.extend(blas_threads().values()), go(*a))[1])  # fmt: skip
+        works.append(net.trace)
+    for work in works:
+        seen.clear()
+        work(batch)
+        assert set(seen) == {1}
+        assert set(blas_threads().values()) == {2}
+
+
+def test_blas_gets_its_threads_back_after_an_exception(two_threads):
+    def fail():
+        assert set(blas_threads().values()) == {1}
+        raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError):
+        make("minimal").loss_and_gradient(batch_of(), fail)
+    assert set(blas_threads().values()) == {2}
+
+
+def test_blas_is_limited_until_the_last_of_several_threads_is_done(two_threads):
+    """Each of them enters and leaves in turn, the first one last and the first one first."""
+    for first_to_leave in (0, 1):
+        limits = [one_blas_thread(), one_blas_thread()]
+        for limit in limits:
+            limit.__enter__()
+        limits.pop(first_to_leave).__exit__(None, None, None)
+        assert set(blas_threads().values()) == {1}
+        limits.pop().__exit__(None, None, None)
+        assert set(blas_threads().values()) == {2}

@@ -4,8 +4,14 @@ All seeds are fixed: a p-value below 1e-3 would be a mistake in the sampler, not
 controls show that the tests have the power to see one.
 """
 
+import copy
 import dataclasses
 import hashlib
+import multiprocessing
+import operator
+import pickle
+import tracemalloc
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
@@ -15,8 +21,7 @@ from scipy import stats
 
 from cliff.checks import ArgumentError
 from cliff.kernels import normals as kernels
-from cliff.kernels.normals import BLOCK
-from cliff.task import DATA, EVALUATION, Task, add_normals, normals, stream
+from cliff.task import BLOCK, DATA, EVALUATION, Task, add_normals, normals, stream
 
 SIZE = 4000
 
@@ -278,18 +283,36 @@ def test_in_weights_contexts_hold_the_right_label_as_often_as_stated():
     assert stats.binomtest(held, 4 * SIZE, stated + 0.02).pvalue < 1e-6  # control
 
 
-def test_default_batches_stay_what_they_are():
+MIXED = Task(
+    n_pairs=4, n_labels=8, n_classes=24, dim=7, window=13,
+    burstiness=2, zipf_exponent=1.0, p_bursty=0.5, p_novel=0.5,
+)  # fmt: skip
+"""All kinds of sequences, and an odd number of normal numbers in a batch of odd size."""
+
+
+@pytest.mark.parametrize(
+    ("task", "expected", "items"),
+    [
+        (Task(), "bdd1c80eb826fea8", 12.550988937859731),
+        (MIXED, "57c0c7224cc6004b", -13.964641466839652),
+        (dataclasses.replace(MIXED, n_novel=10, noise=0.5), "5e8697f21bcf805d", -16.94111899874489),
+        (dataclasses.replace(MIXED, burstiness=0, noise=0), "d88f78df7036a940", 30.825859917086117),
+    ],
+    ids=["default", "mixed", "shared", "independent"],
+)
+def test_batches_stay_what_they_are(task, expected, items):
     """Trainings are resumed, and compared with older ones: the streams must not move."""
-    rng = stream(0, DATA)
-    batch = Task().sample(rng, 64)
-    digest = hashlib.sha256()
-    for column in (batch.labels, batch.answer, batch.start):
-        digest.update(column.astype("<i8").tobytes())
+    rng, digest, total = stream(0, DATA), hashlib.sha256(), 0.0
+    for question in ("train", "icl", "icl_swapped", "iwl"):
+        batch = task.sample(rng, 65, question)
+        for column in (batch.labels, batch.answer, batch.start):
+            digest.update(column.astype("<i8").tobytes())
+        weights = np.cos(np.arange(batch.items.size)).reshape(batch.items.shape)
+        total += (weights * batch.items).sum()
     digest.update(rng.bytes(32))  # and the generator goes on from where it did
-    assert digest.hexdigest() == "18554bc7f5c3baf14ed828d5edf906ddcaa5454b002068ef3455da6a0e73107d"
+    assert digest.hexdigest()[:16] == expected
     # the items follow from the same words; their last bits may depend on the processor
-    weights = np.cos(np.arange(batch.items.size)).reshape(batch.items.shape)
-    assert (weights * batch.items).sum() == pytest.approx(-11.349303748128147, abs=1e-5)
+    assert total == pytest.approx(items, abs=1e-5)
 
 
 def test_window_starts_anywhere_with_equal_probability():
@@ -359,21 +382,6 @@ def test_normals_fill_arrays_of_any_size(count, source):
     np.testing.assert_allclose(added - 8, found, 0, 1e-6)
 
 
-@pytest.mark.parametrize("n_before", [0, 1, 5])
-def test_words_are_those_of_numpy(n_before):
-    """Also after odd draws, and with half a word left over from 32 bits."""
-    rng, other = stream(17, DATA), stream(17, DATA)
-    for each in (rng, other):
-        each.integers(0, 2**31, n_before, dtype=np.uint32)
-    state = rng.bit_generator.state
-    words = np.empty(1000, np.uint64)
-    kernels.draw(state["state"]["state"], words)
-    rng.bit_generator.state = state
-    assert (words == other.bit_generator.random_raw(1000)).all()
-    assert repr(rng.bit_generator.state) == repr(other.bit_generator.state)
-    assert rng.random() == other.random()
-
-
 @pytest.mark.parametrize(
     ("changes", "argument"),
     [
@@ -396,6 +404,9 @@ def test_words_are_those_of_numpy(n_before):
         ({"n_novel": 7}, "n_novel"),
         ({"window": 16}, "window"),
         ({"seed": -1}, "seed"),
+        ({"n_classes": 10**12}, "n_classes"),
+        ({"dim": 10**12}, "dim"),
+        ({"n_pairs": 10**12, "burstiness": 10**12, "window": 10**13}, "n_pairs"),
     ],
 )
 def test_bad_settings_name_the_argument(changes, argument):
@@ -408,7 +419,13 @@ def test_bad_settings_name_the_argument(changes, argument):
 
 @pytest.mark.parametrize(
     ("arguments", "argument"),
-    [((0,), "size"), ((2.5,), "size"), ((-1, "iwl"), "size"), ((5, "other"), "question")],
+    [
+        ((0,), "size"),
+        ((2.5,), "size"),
+        ((-1, "iwl"), "size"),
+        ((10**11,), "size"),
+        ((5, "other"), "question"),
+    ],
 )
 def test_bad_questions_name_the_argument(arguments, argument):
     with pytest.raises(ArgumentError) as caught:
@@ -447,7 +464,98 @@ def test_any_mix_gives_sound_batches(
         assert batch.start.max() + 2 * n_pairs + 1 <= 40
 
 
+def test_too_much_memory_is_refused_with_what_it_would_take():
+    with pytest.raises(ArgumentError, match=r"takes about [\d.e+]+ GB of memory, and this machine"):
+        Task().sample(stream(0, DATA), 10**11)
+    with pytest.raises(ArgumentError, match=r"n_classes=1000000000000: takes about 5\.68e\+05 GB"):
+        Task(n_classes=10**12)
+
+
+@pytest.mark.parametrize("task", [Task(), dataclasses.replace(MIXED, n_novel=4000)])
+def test_memory_is_about_what_drawing_takes(task):
+    task.sample(stream(0, DATA), 10)
+    tracemalloc.start()
+    task.sample(stream(0, DATA), 2000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 0.5 < peak / task.memory(2000) < 2
+
+
+@pytest.mark.parametrize("question", ["train", "icl", "icl_swapped", "iwl"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"p_novel": 1.0},
+        {"p_novel": 0.0},
+        {"p_novel": 0.0, "p_bursty": 0.0},
+        {"burstiness": 0},
+        {"n_novel": 9},
+        {"p_novel": 1.0, "n_novel": 9},
+    ],
+    ids=str,
+)
+def test_parameters_without_effect_are_those_that_change_nothing(changes, question):
+    task = dataclasses.replace(MIXED, **changes)
+
+    def drawn(task):
+        batch = task.sample(stream(21, DATA), 200, question)
+        return [*map(np.ndarray.tolist, batch), task.label_vectors[batch.labels].tolist()]
+
+    other = {
+        "n_pairs": 2, "n_labels": 9, "n_classes": 25, "dim": 6, "noise": 0.2, "zipf_exponent": 2.0,
+        "burstiness": 4, "p_bursty": 0.9, "p_novel": 0.25, "n_novel": 7, "window": 14, "seed": 1,
+    }  # fmt: skip
+    before = drawn(task)
+    same = [name for name, value in other.items()
+            if drawn(dataclasses.replace(task, **{name: value})) == before]  # fmt: skip
+    assert task.without_effect(question) == same
+
+
+def test_parameters_without_effect_on_several_questions():
+    assert Task().without_effect("train") == ["n_classes", "zipf_exponent", "p_bursty"]
+    assert Task().without_effect("icl", "iwl") == ["p_bursty", "p_novel", "n_novel"]
+    assert Task().without_effect() == ["p_bursty"]
+    assert Task(p_novel=0.5).without_effect() == []
+
+
 def test_tasks_are_values():
     assert Task() == Task()
     assert dataclasses.replace(Task(), p_novel=0.0) != Task()
     assert Task(**Task(n_pairs=4).settings()) == Task(n_pairs=4)
+
+
+def test_tasks_survive_copies_and_other_processes():
+    task = dataclasses.replace(MIXED, seed=3)
+    batch = task.sample(stream(0, DATA), 20)  # which makes centres and frequencies
+    assert len(pickle.dumps(task)) < 500  # and these are not taken along
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        far = pool.submit(copy.copy, task).result()
+        far_batch = pool.submit(task.sample, stream(0, DATA), 20).result()
+    assert far_batch == batch
+    for other in (copy.copy(task), copy.deepcopy(task), pickle.loads(pickle.dumps(task)), far):
+        assert other == task
+        assert hash(other) == hash(task)
+        assert other.sample(stream(0, DATA), 20) == batch
+
+
+def test_batches_are_equal_if_all_their_arrays_are():
+    batch, other = (small().sample(stream(0, DATA), 5) for _ in range(2))
+    assert batch == other
+    assert not operator.ne(batch, other)
+    assert batch == copy.deepcopy(batch) == pickle.loads(pickle.dumps(batch))
+    for name, column in batch._asdict().items():
+        changed = column.copy()
+        changed.flat[-1] += 1
+        assert operator.ne(batch, batch._replace(**{name: changed}))
+        assert not operator.eq(batch, batch._replace(**{name: changed}))
+    assert batch != tuple(batch)
+
+
+def test_reprs_are_short_and_say_what_matters():
+    assert repr(Task()) == "Task(n_pairs=8, n_labels=32)"
+    assert repr(MIXED).startswith("Task(n_pairs=4, n_labels=8, n_classes=24, dim=7, zipf_exponent=")
+    for task in (Task(), MIXED, dataclasses.replace(MIXED, n_novel=5, seed=2)):
+        assert eval(repr(task)) == task
+    batch = small().sample(stream(0, DATA), 5)
+    assert repr(batch) == "Batch(items: (5, 5, 8), labels: (5, 4), answer: (5,), start: (5,))"

@@ -1,18 +1,17 @@
-"""Compiled loops of the networks, where NumPy would move too many bytes.
+"""Compiled loops of the networks, for everything that is not a product of two large matrices.
 
-All real arrays of one call share a dtype, float32 or float64; nothing is promoted in between. In
-shapes, B is the size of the batch, N the pairs, T = 2N + 1 the tokens, P the window, D the
-dimension of a content, W = P + D the width of a token, L the labels.
+NumPy would write and read large intermediate arrays here. All real arrays of one call share a
+dtype, float32 or float64, which the results have too. In shapes, B is the size of the batch, N the
+pairs, T = 2N + 1 the tokens, P the window, D the dimension of a content, W = P + D the width of a
+token, L the labels.
 """
 
 import numpy as np
 
 from cliff.kernels import compiled
-from cliff.kernels.exponential import exp
-from cliff.kernels.product import COLUMNS, ROWS, multiply_causal
 
-PADDING = COLUMNS
-"""Contents are padded with zeros to a multiple of this many numbers, for vector registers."""
+PADDING = 16
+"""Contents are padded with zeros to a multiple of this, so that loops over them fill registers."""
 
 
 @compiled
@@ -84,37 +83,35 @@ def weighted_sum(weights, rows, count, out):
 
 @compiled
 def softmax(scores):
-    """Softmax over the last axis, shifted by the maximum; a new array."""
+    """Softmax over the last axis; a new array."""
     out = scores.copy()
-    _softmax_rows(out.reshape(-1, scores.shape[-1]))
+    rows = out.reshape(-1, scores.shape[-1])
+    for i in range(len(rows)):
+        softmax_row(rows[i])
     return out
 
 
 @compiled
-def _softmax_rows(scores):
-    """Softmax of each row, in place; the exponentials of all rows in one loop, which is long."""
-    n_rows, count = scores.shape
-    for i in range(n_rows):
-        largest = scores[i, 0]
-        for j in range(1, count):
-            largest = scores[i, j] if scores[i, j] > largest else largest
-        for j in range(count):
-            scores[i, j] -= largest
-    flat = scores.reshape(-1)
-    for j in range(flat.size):
-        flat[j] = exp(flat[j])
-    for i in range(n_rows):
-        total = scores.dtype.type(0)
-        for j in range(count):
-            total += scores[i, j]
-        scale = scores.dtype.type(1) / total
-        for j in range(count):
-            scores[i, j] *= scale
+def softmax_row(scores):
+    """Softmax of a vector in place, shifted by the maximum so that nothing overflows."""
+    largest = scores[0]
+    for j in range(1, scores.size):
+        largest = scores[j] if scores[j] > largest else largest
+    total = scores.dtype.type(0)
+    for j in range(scores.size):
+        scores[j] = np.exp(scores[j] - largest)
+        total += scores[j]
+    scale = scores.dtype.type(1) / total
+    for j in range(scores.size):
+        scores[j] *= scale
 
 
 @compiled
 def softmax_backward(weights, slope):
-    """Gradient with respect to the scores, given their softmax and its gradient; 2-D."""
+    """Gradient with respect to scores, from their softmax and the gradient with respect to it.
+
+    All three are of shape (n, m), with a softmax for each row.
+    """
     out = np.empty_like(weights)
     for row in range(len(weights)):
         mean = weights.dtype.type(0)
@@ -127,7 +124,7 @@ def softmax_backward(weights, slope):
 
 @compiled
 def cross_entropy(logits, answer, count):
-    """Summed cross-entropy over `count`, in nats, and its gradient with respect to the logits.
+    """Cross-entropy summed over the batch and divided by `count`, in nats, and its gradient.
 
     Parameters
     ----------
@@ -139,6 +136,7 @@ def cross_entropy(logits, answer, count):
     -------
     loss : float
     slope : ndarray, shape (B, L)
+        Gradient with respect to the logits.
     """
     size, n_labels = logits.shape
     slope = np.empty_like(logits)
@@ -147,7 +145,7 @@ def cross_entropy(logits, answer, count):
         largest = logits[b].max()
         total = logits.dtype.type(0)
         for k in range(n_labels):
-            slope[b, k] = exp(logits[b, k] - largest)
+            slope[b, k] = np.exp(logits[b, k] - largest)
             total += slope[b, k]
         loss += np.log(total) + largest - logits[b, answer[b]]
         total *= count
@@ -159,7 +157,7 @@ def cross_entropy(logits, answer, count):
 
 @compiled
 def rectify(hidden, bias):
-    """Add a bias for each column and cut off what is negative, in place and returned."""
+    """max(0, hidden + bias) with a bias for each column, in place and returned."""
     zero = hidden.dtype.type(0)
     for b in range(len(hidden)):
         for unit in range(bias.size):
@@ -170,12 +168,17 @@ def rectify(hidden, bias):
 
 @compiled
 def rectify_backward(slope, rectified, bias_slope):
-    """Gradients of `rectify`: with respect to its input, in place and returned, and to the bias.
+    """Gradients of `rectify` with respect to its input and the bias.
 
     Parameters
     ----------
-    slope, rectified : ndarray, shape (B, n)
-    bias_slope : ndarray, shape (n,), overwritten
+    slope : ndarray, shape (B, n)
+        Gradient with respect to the output; overwritten with the one with respect to the input,
+        and returned.
+    rectified : ndarray, shape (B, n)
+        Output of `rectify`.
+    bias_slope : ndarray, shape (n,)
+        Overwritten with the gradient with respect to the bias.
     """
     zero = slope.dtype.type(0)
     bias_slope[:] = 0
@@ -198,7 +201,7 @@ def apply(matrices, vectors):
 
 @compiled
 def apply_transposed(matrices, vectors):
-    """Adjoint of `apply`: (B, T, n), (B, T) -> (B, n)."""
+    """Each sequence's transposed matrix times its vector: (B, T, n), (B, T) -> (B, n)."""
     size, n_tokens, n_columns = matrices.shape
     out = np.empty((size, n_columns), matrices.dtype)
     for b in range(size):
@@ -281,8 +284,8 @@ def mixtures(weights, contents, start, window, dim):
 def attend(by_position, by_item, by_label, labels, contents, start):
     """Attention of every token to itself and the tokens before it.
 
-    The score of token i on token j is y_i . x_j, where y_i, the query seen from the tokens' side,
-    is the sum of a row that depends on the position and one that depends on the content.
+    The score of token i on token j is y_i . x_j with y_i = K1ᵀ Q1 x_i, which is the sum of a part
+    that depends on the position of token i and one that depends on its content.
 
     Parameters
     ----------
@@ -302,8 +305,7 @@ def attend(by_position, by_item, by_label, labels, contents, start):
     """
     window, width = by_position.shape
     size, n_tokens, padded = contents.shape
-    minus_infinity = contents.dtype.type(-np.inf)
-    attention = np.full((size, n_tokens, n_tokens), minus_infinity)
+    attention = np.zeros((size, n_tokens, n_tokens), contents.dtype)
     content = np.zeros(padded, contents.dtype)
     for b in range(size):
         first = start[b]
@@ -318,7 +320,7 @@ def attend(by_position, by_item, by_label, labels, contents, start):
             place_part, content_part = by_place[first:], by_content[first:]
             for j in range(i + 1):
                 row[j] += place_part[j] + content_part[j]
-    _softmax_rows(attention.reshape(-1, n_tokens))
+            softmax_row(row[: i + 1])
     return attention
 
 
@@ -326,9 +328,8 @@ def attend(by_position, by_item, by_label, labels, contents, start):
 def attend_backward(attention, left, right, last, labels, contents, start, window, dim, n_labels):
     """Gradient with respect to the y of `attend`.
 
-    The gradient with respect to the attention of token i to token j comes in the form in which the
-    second layer makes it: left[0][i] right[0][j] + left[1][i] right[1][j], plus last[j] where i is
-    the target.
+    The gradient with respect to the attention of token i to token j is
+    left[0][i] right[0][j] + left[1][i] right[1][j], plus last[j] if i is the target.
 
     Parameters
     ----------
@@ -354,9 +355,8 @@ def attend_backward(attention, left, right, last, labels, contents, start, windo
     by_position = np.zeros((window, width), contents.dtype)
     by_item = np.zeros((size, n_tokens // 2 + 1, width), contents.dtype)
     by_label = np.zeros((n_labels, width), contents.dtype)
-    slopes = np.zeros((n_tokens, n_tokens), contents.dtype)  # what no token sees stays zero
-    mixed = np.empty((n_tokens + ROWS, padded), contents.dtype)
-    packed = np.empty((n_tokens, COLUMNS), contents.dtype)
+    slopes = np.zeros((n_tokens, n_tokens), contents.dtype)  # above the diagonal it stays zero
+    mixed = np.empty((n_tokens, padded), contents.dtype)
     nothing = np.zeros(n_tokens, contents.dtype)
     for b in range(size):
         first = start[b]
@@ -370,7 +370,7 @@ def attend_backward(attention, left, right, last, labels, contents, start, windo
                 mean += row[j] * slope[j]
             for j in range(i + 1):
                 slope[j] = row[j] * (slope[j] - mean)
-        multiply_causal(slopes, contents[b], mixed, packed)
+        np.dot(slopes, contents[b], mixed)
         for i in range(n_tokens):
             slope, content = slopes[i], mixed[i]
             by_place = by_position[first + i]

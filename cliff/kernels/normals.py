@@ -1,74 +1,19 @@
-"""Normal numbers in float32, and the random bits that they are made of."""
+"""Normal numbers in float32 from random bits."""
 
 import numpy as np
-from llvmlite import ir
-from numba.extending import intrinsic
 
 from cliff.kernels import compiled
-
-BLOCK = 1024
-"""Words of random bits that are drawn at a time, few enough for the first cache: 8 KiB."""
-
-
-@intrinsic
-def _opaque(typing_context, number):
-    """The number itself, of which the compiler knows nothing any more: an empty instruction."""
-
-    def lower(context, builder, signature, arguments):
-        kind = context.get_value_type(signature.args[0])
-        return builder.asm(ir.FunctionType(kind, [kind]), "", "=r,0", arguments, side_effect=False)
-
-    return number(number), lower
-
-
-@compiled
-def draw(state, words):
-    """Take the next words from an SFC64 generator, as `numpy.random.SFC64` makes them.
-
-    Inside a compiled loop this is twice as fast as through NumPy's pointer to a function.
-
-    Parameters
-    ----------
-    state : ndarray of uint64, shape (4,)
-        Of the generator; moved on.
-    words : ndarray of uint64, shape (n,)
-        Overwritten.
-
-    References
-    ----------
-    Doty-Humphrey, PractRand, version 0.94.
-    """
-    a, b, c, count = state
-    for i in range(words.size):
-        # or else eight rounds are multiplied out, sum by sum, into twice as many instructions
-        word = _opaque(a + b + count)
-        count += np.uint64(1)
-        a = b ^ (b >> np.uint64(11))
-        b = c + (c << np.uint64(3))
-        c = (c << np.uint64(24) | c >> np.uint64(40)) + word
-        words[i] = word
-    state[0], state[1], state[2], state[3] = a, b, c, count
-
-
-@compiled
-def add_drawn_normals(state, scale, first, second):
-    """Add normal numbers, as `add_normals` makes them of the words that `draw` takes."""
-    words = np.empty(min(BLOCK, first.size), np.uint64)
-    for begin in range(0, first.size, BLOCK):
-        end = min(begin + BLOCK, first.size)
-        drawn = words[: end - begin]
-        draw(state, drawn)
-        add_normals(drawn.view(np.uint32), scale, first[begin:end], second[begin:end])
 
 
 @compiled
 def add_normals(words, scale, first, second):
-    """Add normal numbers, made of random bits by the Box-Muller transform.
+    """Add independent normal numbers, computed from random bits by the Box-Muller transform.
 
-    Two words make two numbers: the second one the radius, the first one the direction, as an angle
-    within an eighth turn of the axis, a reflection about the diagonal and two signs. The logarithm
-    is Cephes' polynomial, sine and cosine are Taylor's; all are as good as float32 allows, and the
-    numbers reach 6.6 standard deviations.
+    Two words of 32 bits give two numbers. The second word gives the radius, the first word the
+    direction: an angle below π/4, a reflection about the diagonal and two signs. The logarithm is a
+    polynomial from the Cephes library, sine and cosine are Taylor polynomials, with errors of a few
+    units in the last place of float32. The largest possible number is 6.6 standard deviations.
+    NumPy's own float32 normals take five times as long.
 
     Parameters
     ----------
@@ -77,7 +22,7 @@ def add_normals(words, scale, first, second):
     scale : float32
         Standard deviation.
     first, second : ndarray of float32, shape (n,)
-        What the two numbers of each pair are added to.
+        The first and the second number of each pair are added to these.
     """
     real = np.float32
     for i in range(words.size // 2):
@@ -114,6 +59,6 @@ def add_normals(words, scale, first, second):
 
 @compiled
 def _with_sign(number, bits):
-    """The number with its sign turned if the highest bit is set."""
+    """The number, negated if the highest one of the bits is set."""
     image = np.float32(number).view(np.uint32) ^ (bits & np.uint32(0x80000000))
     return np.uint32(image).view(np.float32)

@@ -1,23 +1,22 @@
-"""What the networks share: parameters in one vector, the classifier, the loss, clamped heads."""
+"""What both networks share: parameters in one vector, the classifier, the loss, clamped heads."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import DTypeLike, NDArray
 
 from cliff.checks import ArgumentError, choice, integer
-from cliff.kernels import compiled
 from cliff.kernels import network as kernels
-from cliff.kernels.network import rectify, rectify_backward
-from cliff.kernels.product import multiply, product
-from cliff.parallel import aside
-from cliff.task import INITIAL, Batch, Indices, Task, stream
+from cliff.kernels.classifier import classify
+from cliff.parallel import aside, one_blas_thread
+from cliff.task import INITIAL, Batch, Task, check_memory, of_arrays, stream
 
 Array = NDArray[Any]
 """float32 or float64, the same throughout a network."""
@@ -26,16 +25,17 @@ N_HIDDEN = 3
 """Hidden layers of the classifier."""
 
 PATTERNS = {1: ("previous", "uniform", "zero"), 2: ("match", "uniform", "zero")}
-"""Patterns that the attention of each layer can be held at."""
+"""Patterns that the attention of each layer can be clamped to."""
 
 
+@of_arrays
 class Output(NamedTuple):
-    """What a network makes of a batch.
+    """Output of a network for a batch.
 
     Attributes
     ----------
     logits : ndarray, shape (size, L)
-        Of the target's label.
+        Logits of the target's label.
     attention1 : ndarray, shape (size, T, T)
         Attention of each token in the first layer; rows sum to one.
     attention2 : ndarray, shape (size, T)
@@ -48,7 +48,7 @@ class Output(NamedTuple):
 
 
 class Held(NamedTuple):
-    """Attention of clamped heads for a batch, as in `Output`; empty where a head is free."""
+    """Attention of the clamped heads, shaped as in `Output`; empty where a head is not clamped."""
 
     attention1: Array
     attention2: Array
@@ -57,10 +57,15 @@ class Held(NamedTuple):
 class Parameters(Mapping[str, Array]):
     """Named arrays that are views into one vector.
 
+    Copies and unpickled ones are independent of the original, and their arrays are views into
+    their own vector.
+
     Parameters
     ----------
     shapes : mapping of str to tuple of int
     dtype : dtype
+    vector : ndarray, shape (n,), optional
+        Entries to start from; zeros by default.
 
     Attributes
     ----------
@@ -68,9 +73,13 @@ class Parameters(Mapping[str, Array]):
         All entries, in the order of the names.
     """
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike) -> None:
+    def __init__(
+        self, shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike, vector: Array | None = None
+    ) -> None:
         sizes = [int(np.prod(shape)) for shape in shapes.values()]
         self.vector = np.zeros(sum(sizes), dtype)
+        if vector is not None:
+            self.vector[:] = vector
         pieces = np.split(self.vector, np.cumsum(sizes)[:-1])
         self._views = {
             name: piece.reshape(shape)
@@ -86,13 +95,40 @@ class Parameters(Mapping[str, Array]):
     def __len__(self) -> int:
         return len(self._views)
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each array by name."""
+        return {name: view.shape for name, view in self.items()}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # a view that is pickled or copied by itself becomes an array of its own
+        return type(self), (self.shapes, self.vector.dtype, self.vector)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Parameters)
+            and list(self.shapes.items()) == list(other.shapes.items())
+            and self.vector.dtype == other.vector.dtype
+            and np.array_equal(self.vector, other.vector, equal_nan=True)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name}={shape}" for name, shape in self.shapes.items())
+        return f"Parameters({self.vector.size:,} of {self.vector.dtype}: {shapes})"
+
 
 class Network(ABC):
     """Two attention layers that gather features of the target, and a classifier that reads them.
 
+    Networks are equal if they agree in everything that determines their further training: task,
+    settings, parameters, clamped heads and frozen parameters.
+
     The classifier is the paper's: three layers of rectified linear units (He initialisation, a bias
     for each unit that starts at 0), a linear readout, cross-entropy. All matrices act on column
-    vectors, z = W h, and are stored in that orientation.
+    vectors, z = W h, and are stored in that orientation. `cliff.network.reference` states both
+    networks plainly.
 
     Parameters
     ----------
@@ -108,15 +144,22 @@ class Network(ABC):
     Attributes
     ----------
     parameters, gradients : Parameters
-        Arrays by name; `gradients` holds those of the latest `loss_and_gradient`.
+        Arrays by name; `gradients` holds the result of the latest `loss_and_gradient`.
     clamp : dict of int to str
-        Head (layer 1 or 2) to the pattern that its attention is held at, one of `PATTERNS`. No
-        gradient flows through a clamped head's scores.
+        Layer (1 or 2) of each clamped head to its pattern, one of `PATTERNS`. Its attention is
+        fixed, so that no gradient flows through its scores.
     frozen : set of str
-        Parameters that training leaves as they are.
+        Names of the parameters that training does not change.
+
+    Raises
+    ------
+    ArgumentError
+        If an argument is out of range, or the parameters do not fit into the machine's memory.
     """
 
     model: str
+    _passes: Any
+    """Module of `cliff.kernels` with the compiled passes, `forward` and `differentiate`."""
 
     def __init__(
         self, task: Task, seed: int = 0, width: int = 128, dtype: DTypeLike = np.float32
@@ -127,13 +170,18 @@ class Network(ABC):
         self.task = task
         self.seed = integer("seed", seed, 0)
         self.width = integer("width", width, 1)
-        self.label_vectors = task.label_vectors.astype(self.dtype)
         n_features = self.n_features
         shapes = self._attention_shapes()
         for layer in range(1, N_HIDDEN + 1):
             shapes[f"W{layer}"] = (width, n_features if layer == 1 else width)
             shapes[f"b{layer}"] = (width,)
         shapes["readout"] = (task.n_labels, width)
+        # parameters, two gradients, and as much again to draw them
+        n_bytes = sum(4 * self.dtype.itemsize * int(np.prod(shape)) for shape in shapes.values())
+        sizes = {"width": width, "window": task.window, "dim": task.dim, "n_labels": task.n_labels}
+        largest = max(sizes, key=lambda name: sizes[name])
+        check_memory(largest, sizes[largest], n_bytes)
+        self.label_vectors = task.label_vectors.astype(self.dtype)
         self.parameters = Parameters(shapes, self.dtype)
         self.gradients = Parameters(shapes, self.dtype)
         self.clamp: dict[int, str] = {}
@@ -148,7 +196,7 @@ class Network(ABC):
 
     def _fill(self, name: str, rng: Generator, scale: float) -> None:
         parameter = self.parameters[name]
-        # float64 whatever the dtype, so that both start from the same numbers
+        # drawn in float64, so that networks of either dtype start from the same numbers
         parameter[...] = scale * rng.standard_normal(parameter.shape)
 
     @property
@@ -170,23 +218,26 @@ class Network(ABC):
 
     @abstractmethod
     def _slopes(self, gradients: Parameters) -> Any:
-        """Where the passes write the gradients with respect to `_weights`."""
+        """Arrays that the passes write the gradients with respect to `_weights` to."""
 
-    @abstractmethod
     def _features(self, weights: Any, batch: Batch, held: Held) -> tuple[Array, Any]:
-        """Features, (B, n_features), and what the way back needs, of part of a batch."""
+        """Features, (B, n_features), and intermediate results, for part of a batch."""
+        features: tuple[Array, Any] = self._passes.forward(weights, self.label_vectors, batch, held)
+        return features
 
-    @abstractmethod
     def _differentiate(
         self, weights: Any, batch: Batch, held: Held, slopes: Any, size: int
     ) -> float:
         """Cross-entropy summed over part of a batch and divided by `size`; write its gradient.
 
-        In one compiled call, since threads that ask for the interpreter's lock wait for each other.
+        One compiled call, because threads that return to the interpreter wait for its lock.
         """
+        return float(
+            self._passes.differentiate(weights, self.label_vectors, batch, held, slopes, size)
+        )
 
-    def _complete(self) -> None:  # noqa: B027, most have nothing to do
-        """Bring `gradients` from the terms of `_slopes` to those of the parameters."""
+    def _complete(self) -> None:  # noqa: B027, nothing to do where `_weights` are the parameters
+        """Turn gradients with respect to `_weights` into gradients with respect to parameters."""
 
     @abstractmethod
     def attention_logits(self) -> tuple[float, float]:
@@ -194,16 +245,17 @@ class Network(ABC):
 
     @abstractmethod
     def label_directions(self) -> Array:
-        """How full attention on each label changes the features, shape (L, n_features)."""
+        """Change of the features by full attention to each label in layer 2, (L, n_features)."""
 
+    @one_blas_thread()
     def features(self, batch: Batch) -> Array:
-        """What the classifier reads, shape (B, n_features)."""
+        """Features that the classifier reads, shape (B, n_features)."""
         weights = self._weights()
         parts = [self._features(weights, part, self._held(part))[0] for part in self._parts(batch)]
         return np.concatenate(parts)
 
     def settings(self) -> dict[str, Any]:
-        """What determines the network before training, apart from its task."""
+        """Everything that determines the untrained network, apart from its task."""
         return {
             "model": self.model,
             "net_seed": self.seed,
@@ -211,6 +263,7 @@ class Network(ABC):
             "dtype": self.dtype.name,
         }
 
+    @one_blas_thread()
     def forward(self, batch: Batch) -> Output:
         """Logits and attention for a batch."""
         weights = self._weights()
@@ -223,21 +276,23 @@ class Network(ABC):
         attention1 = np.broadcast_to(kept.attention1, (len(features), *kept.attention1.shape[-2:]))
         return Output(classify(features, weights)[0], attention1, kept.attention2)
 
+    @one_blas_thread()
     def loss_and_gradient(
         self, batch: Batch, meanwhile: Callable[[], object] | None = None
     ) -> float:
         """Mean cross-entropy over a batch, in nats; its gradient goes to `gradients`.
 
-        The batch is cut into two parts, whose gradients are added. They are worked on side by side
-        where numba may have two threads (``NUMBA_NUM_THREADS``), and in turn where it may not: the
-        result is the same, bit for bit.
+        The batch is cut into two parts, whose gradients are added. With two threads
+        (``NUMBA_NUM_THREADS``) both are worked on at the same time, with one in turn. On one
+        machine, with the same libraries, the result is the same bit for bit. BLAS has one thread
+        meanwhile.
 
         Parameters
         ----------
         batch : Batch
         meanwhile : callable, optional
-            Called in this thread when it has done its part, as drawing the next batch. Not before:
-            it needs the interpreter's lock, which the second thread waits for to begin.
+            Called in this thread when it has done its part, for example to draw the next batch. Not
+            earlier, because the second thread needs the interpreter's lock to begin.
 
         Returns
         -------
@@ -261,9 +316,9 @@ class Network(ABC):
         return loss
 
     def _parts(self, batch: Batch) -> tuple[Batch, Batch]:
-        """Both parts in the network's dtype and in contiguous arrays, as the passes take them.
+        """Both parts as contiguous arrays of the network's dtype, which the passes require.
 
-        The first is the smaller one, since its thread draws the next batch as well.
+        The first part is the smaller one, because its thread also draws the next batch.
         """
         middle = -(-2 * len(batch.answer) // 5)
         first, second = (
@@ -282,8 +337,54 @@ class Network(ABC):
         none = {1: np.empty((0, 0, 0), self.dtype), 2: np.empty((0, 0), self.dtype)}
         return Held(*(self._clamped(k, batch) if k in self.clamp else none[k] for k in (1, 2)))
 
+    def copy(self) -> Self:
+        """An independent network that trains on exactly as this one would.
+
+        Examples
+        --------
+        Branch an experiment, for example at the context plateau:
+
+        >>> from cliff import Task, Transformer
+        >>> net = Transformer(Task(n_pairs=4, n_labels=8))
+        >>> branch = net.copy()
+        >>> branch.set_clamp(1, "uniform")
+        >>> net.clamp, branch.clamp
+        ({}, {1: 'uniform'})
+        """
+        return deepcopy(self)
+
+    def __copy__(self) -> Self:
+        return self.copy()  # two networks that share some arrays and not others would be of no use
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            type(self) is type(other)
+            and isinstance(other, Network)
+            and (self.task, self.settings()) == (other.task, other.settings())
+            and (self.clamp, self.frozen) == (other.clamp, other.frozen)
+            and self.parameters == other.parameters
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        numbers = [f"{k}={float(v):.4g}" for k, v in self.parameters.items() if v.ndim == 0]
+        held = [f"{name}={getattr(self, name)}" for name in ("clamp", "frozen")]
+        parts = [
+            repr(self.task), f"seed={self.seed}", f"width={self.width}", *numbers,
+            f"{self.parameters.vector.size:,} parameters in {self.dtype}",
+            *(entry for entry in held if getattr(self, entry.split("=")[0])),
+        ]  # fmt: skip
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+    def memory(self, size: int) -> int:
+        """Bytes that a training step on `size` sequences takes, to within a factor of two."""
+        n_tokens, n_labels = self.task.n_tokens, self.task.n_labels
+        numbers = n_tokens * (self.task.dim + n_tokens) + 6 * (self.n_features + self.width)
+        return self.task.memory(size) + self.dtype.itemsize * size * (numbers + 2 * n_labels)
+
     def set_clamp(self, layer: int, pattern: str | None) -> None:
-        """Hold a head's attention at a pattern, or let it go with None.
+        """Clamp a head's attention to a pattern, or release it with None.
 
         Parameters
         ----------
@@ -308,7 +409,7 @@ class Network(ABC):
             self.clamp[layer] = choice("pattern", pattern, PATTERNS[layer])
 
     def freeze(self, *names: str) -> None:
-        """Keep training from changing parameters.
+        """Exclude parameters from training.
 
         Raises
         ------
@@ -339,32 +440,3 @@ class Network(ABC):
         elif pattern == "uniform":
             row[:] = 1 / n_tokens
         return row
-
-
-@compiled
-def classify(features: Array, weights: Any) -> tuple[Array, tuple[Array, Array, Array]]:
-    """Logits, and what each hidden layer of the classifier makes of the features."""
-    layer1 = rectify(product(features, weights.W1.T), weights.b1)  # (B, width)
-    layer2 = rectify(product(layer1, weights.W2.T), weights.b2)  # (B, width)
-    layer3 = rectify(product(layer2, weights.W3.T), weights.b3)  # (B, width)
-    return product(layer3, weights.readout.T), (layer1, layer2, layer3)  # (B, L)
-
-
-@compiled
-def loss_and_slope(
-    features: Array, answer: Indices, size: int, weights: Any, slopes: Any
-) -> tuple[float, Array]:
-    """Cross-entropy summed over some sequences and divided by `size`, and its gradient.
-
-    That with respect to the features is returned; those of the classifier go to `slopes`.
-    """
-    logits, (layer1, layer2, layer3) = classify(features, weights)
-    loss, slope = kernels.cross_entropy(logits, answer, size)  # (B, L)
-    multiply(slope.T, layer3, slopes.readout)
-    slope = rectify_backward(product(slope, weights.readout), layer3, slopes.b3)  # (B, width)
-    multiply(slope.T, layer2, slopes.W3)
-    slope = rectify_backward(product(slope, weights.W3), layer2, slopes.b2)  # (B, width)
-    multiply(slope.T, layer1, slopes.W2)
-    slope = rectify_backward(product(slope, weights.W2), layer1, slopes.b1)  # (B, width)
-    multiply(slope.T, features, slopes.W1)
-    return loss, product(slope, weights.W1)  # (B, features)

@@ -1,7 +1,6 @@
-"""The landscape's coordinates read off a network.
+"""Effective logits: the landscape's coordinates beta1, alpha, xi and beta2, measured on a network.
 
-The landscape and the networks then speak of the same four numbers, beta1, alpha, xi and beta2, and
-each number comes with the share of what it should explain that it leaves unexplained.
+Each comes with a residual, the share of the variance that it should explain and does not.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ RESIDUALS = {
     "xi": "xi_residual",
     "beta2": "match_residual",
 }
-"""The residual that tells how far each logit can be trusted."""
+"""Residual of each effective logit, by name."""
 
 
 def effective_logits(net: Network, batch: Batch) -> dict[str, float]:
-    """Effective logits of a network, and what they leave unexplained on a batch.
+    """Effective logits of a network, and their residuals on a batch.
 
     Parameters
     ----------
@@ -37,27 +36,28 @@ def effective_logits(net: Network, batch: Batch) -> dict[str, float]:
     Returns
     -------
     dict of float
-        ``beta1``: score of layer 1 on the token before, less that on the other visible tokens, as
-        far as it depends on positions alone; mean over the positions of the window.
-        ``alpha``: how the score of the target in layer 2 grows with the overlap of its content and
-        what a token saw in layer 1, mean over the directions of content.
-        ``beta2``: what the labels' scores in layer 2 have beyond the items', alpha times the
-        overlaps apart; least squares over the batch.
-        ``xi``: slope of the label's own logit, less the mean of the others', as the features move
-        towards that label as layer 2 writes it; mean over the labels and the batch.
-        ``xi_chord``: the same as a chord, from no attention on the labels to the attention that
-        there is; least squares over the batch.
-        ``beta1_residual``, ``match_residual``, ``xi_residual``: share of the variance within the
-        rows of the scores of layer 1, the target's scores in layer 2, and the logits, that beta1,
-        alpha with beta2, and xi_chord leave unexplained. Near 0 where the landscape's picture
-        holds, near 1 in an untrained network, above 1 where the picture is wrong. NaN where there
-        is nothing to explain, as under a clamped head.
+        ``beta1``: part of the scores of layer 1 that depends on positions alone: its value for the
+        token before, minus its mean over the other visible tokens; mean over the window.
+        ``alpha``: derivative of the target's score in layer 2 with respect to the overlap of its
+        content with a token's buffer (the content that the token attends to in layer 1); mean over
+        the directions of content.
+        ``beta2``: score of the target in layer 2 on labels minus that on items, after alpha times
+        the overlaps is subtracted; least squares over the batch.
+        ``xi``: derivative of a label's logit, minus the mean of the other logits, with respect to
+        the attention of layer 2 to that label; mean over the labels and the batch.
+        ``xi_chord``: the same as a difference quotient, between no attention to the labels and the
+        actual one; least squares over the batch.
+        ``beta1_residual``, ``match_residual``, ``xi_residual``: share of the variance, within the
+        rows, that beta1 leaves unexplained in the scores of layer 1, alpha and beta2 in the scores
+        of the target in layer 2, and xi_chord in the logits. Near 0 where the landscape describes
+        the network, near 1 in an untrained network, above 1 where the description is wrong. NaN
+        where there is no variance, as under a clamped head.
 
     Notes
     -----
-    Assumptions: positions act through their distance alone; contents are isotropic, so that the
-    trace of the match operator stands for it; all labels are alike. For the minimal head beta1,
-    alpha and beta2 are its parameters and leave nothing unexplained but rounding.
+    Assumptions: scores depend on the distance of positions alone; contents are isotropic, so that
+    the match operator is its trace over D times the identity; all labels are equivalent. For the
+    minimal head beta1, alpha and beta2 are its parameters, and their residuals are rounding errors.
     """
     output = net.forward(batch)
     beta1, alpha = net.attention_logits()
@@ -76,12 +76,12 @@ def effective_logits(net: Network, batch: Batch) -> dict[str, float]:
 
 
 def _centred(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Less the mean of each row: what a softmax sees."""
+    """Minus the mean of each row, which a softmax does not depend on."""
     return values - values.mean(axis=-1, keepdims=True)
 
 
 def _log(attention: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Scores up to a constant a row; not finite where attention is clamped to nothing."""
+    """Scores, up to a constant for each row; not finite where attention is clamped to zero."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.log(attention.astype(np.float64))
 

@@ -1,7 +1,4 @@
-"""What is measured on a network: progress measures and the three accuracies.
-
-The names are those of the landscape's measures.
-"""
+"""Measures of a network: progress measures and accuracies, named as on the landscape."""
 
 from __future__ import annotations
 
@@ -13,6 +10,7 @@ from numpy.typing import NDArray
 from cliff.kernels.network import cross_entropy, softmax
 from cliff.network.layers import Network, Output
 from cliff.network.logits import effective_logits
+from cliff.parallel import one_blas_thread
 from cliff.task import EVALUATION, Batch, Question, Task, stream
 
 QUESTIONS: tuple[Question, ...] = ("train", "icl", "icl_swapped", "iwl")
@@ -31,21 +29,23 @@ def measures(output: Output, batch: Batch) -> dict[str, float]:
     Parameters
     ----------
     output : Output
-        What the network makes of the batch.
+        Of the network's `forward`.
     batch : Batch
 
     Returns
     -------
     dict of float
         ``loss``: cross-entropy in nats;
-        ``accuracy``: share of right predictions;
+        ``accuracy``: share of sequences whose most probable label is the correct one;
+        ``p_correct``: probability of the correct label;
         ``ila1``: attention in layer 1 of a label to the item before it, mean over labels;
-        ``tila2``: attention in layer 2 of the target to the labels that are right (0 in a sequence
-        that has none);
+        ``tila2``: attention in layer 2 of the target to its own label (0 in a sequence whose
+        context lacks it);
         ``tla2``: attention in layer 2 of the target to all labels;
         ``cla``: probability that the prediction puts on the labels present in the context.
     """
     loss, _ = cross_entropy(output.logits, batch.answer, len(batch.answer))
+    probability = softmax(output.logits)
     present = np.zeros(output.logits.shape, bool)
     np.put_along_axis(present, batch.labels, True, axis=1)
     label = np.arange(1, output.attention1.shape[1], 2)
@@ -54,18 +54,20 @@ def measures(output: Output, batch: Batch) -> dict[str, float]:
     return {
         "loss": loss,
         "accuracy": accuracy(output, batch),
+        "p_correct": float(probability[np.arange(len(probability)), batch.answer].mean()),
         "ila1": float(output.attention1[:, label, label - 1].mean()),
         "tila2": float((to_labels * right).sum(axis=1).mean()),
         "tla2": float(to_labels.sum(axis=1).mean()),
-        "cla": float((softmax(output.logits) * present).sum(axis=1).mean()),
+        "cla": float((probability * present).sum(axis=1).mean()),
     }
 
 
 def accuracy(output: Output, batch: Batch) -> float:
-    """Share of right predictions."""
+    """Share of sequences whose most probable label is the correct one."""
     return float((output.logits.argmax(axis=1) == batch.answer).mean())
 
 
+@one_blas_thread()
 def evaluate(net: Network, sets: Mapping[Question, Batch]) -> dict[str, float]:
     """All measures on held-out sequences, and the effective logits.
 
@@ -78,8 +80,8 @@ def evaluate(net: Network, sets: Mapping[Question, Batch]) -> dict[str, float]:
     Returns
     -------
     dict of float
-        `measures` on the training distribution; the accuracies ``icl``, ``icl_swapped`` and
-        ``iwl``; the `effective_logits` on the training distribution.
+        The `measures` and the `effective_logits` on the training distribution; the accuracies
+        ``icl``, ``icl_swapped`` and ``iwl`` on the three questions.
     """
     values = measures(net.forward(sets["train"]), sets["train"])
     for question in QUESTIONS[1:]:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import cliff.network.training as training
+from cliff.kernels import network as kernels
 from cliff.network.draws import Draws
 from cliff.network.transformer import Transformer
 from cliff.parallel import n_cores
@@ -46,7 +46,8 @@ def make_step(who):
 
     def step():
         net.loss_and_gradient(draws.take(TASK), draws.ahead)
-        training._descend(net, LR, 1e-6)
+        rate, decay = np.float32(LR), np.float32(1e-6)
+        kernels.descend(net.parameters.vector, net.gradients.vector, rate, decay)
 
     return step
 

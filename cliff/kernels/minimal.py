@@ -1,0 +1,114 @@
+"""The minimal head's passes; its attention depends on three numbers.
+
+`cliff.network.reference` states the same network plainly. For the letters in the shapes see
+`cliff.kernels.network`.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from cliff.kernels import compiled
+from cliff.kernels import network as loops
+from cliff.kernels.classifier import loss_and_slope
+
+
+class Weights(NamedTuple):
+    """The parameters, or the gradients with respect to them."""
+
+    beta1: np.ndarray
+    alpha: np.ndarray
+    beta2: np.ndarray
+    W1: np.ndarray
+    b1: np.ndarray
+    W2: np.ndarray
+    b2: np.ndarray
+    W3: np.ndarray
+    b3: np.ndarray
+    readout: np.ndarray
+
+
+class Kept(NamedTuple):
+    """Intermediate results of `forward`, named as there."""
+
+    contents: np.ndarray
+    attention1: np.ndarray
+    attention2: np.ndarray
+    overlap: np.ndarray
+    match: np.ndarray
+
+
+@compiled
+def forward(weights, label_vectors, batch, held):
+    """Features that the classifier reads, and the intermediate results that `differentiate` needs.
+
+    Parameters
+    ----------
+    weights : Weights
+    label_vectors : ndarray, shape (L, D)
+    batch : Batch
+    held : Held
+        Attention of the clamped heads.
+
+    Returns
+    -------
+    features : ndarray, shape (B, 2 D)
+    kept : Kept
+    """
+    contents = loops.lay_out(batch.items, batch.labels, label_vectors)  # (B, T, D padded)
+    size, n_tokens, _ = contents.shape
+    if len(held.attention1):
+        attention1 = held.attention1[0]  # (T, T), the same in all sequences
+    else:
+        scores1 = np.zeros((n_tokens, n_tokens), contents.dtype)  # (T, T)
+        for i in range(n_tokens):
+            scores1[i, i + 1 :] = -np.inf
+            if i:
+                scores1[i, i - 1] = weights.beta1[()]
+        attention1 = loops.softmax(scores1)  # (T, T)
+    target = contents[:, -1].copy()  # (B, D padded)
+    overlap = loops.apply(contents, target)  # (B, T), c_j . c_t
+    match = np.dot(overlap, attention1.T)  # (B, T), b_j . c_t
+    if len(held.attention2):
+        attention2 = held.attention2  # (B, T)
+    else:
+        scores2 = weights.alpha[()] * match  # (B, T)
+        scores2[:, 1::2] += weights.beta2[()]
+        attention2 = loops.softmax(scores2)  # (B, T)
+    attended = loops.apply_transposed(contents, attention2)  # (B, D padded)
+    dim = label_vectors.shape[1]
+    features = np.empty((size, 2 * dim), contents.dtype)  # (B, 2D)
+    features[:, :dim] = target[:, :dim]
+    features[:, dim:] = attended[:, :dim]
+    return features, Kept(contents, attention1, attention2, overlap, match)
+
+
+@compiled
+def differentiate(weights, label_vectors, batch, held, slopes, size):
+    """Cross-entropy summed over some sequences and divided by `size`.
+
+    Writes the gradient with respect to `weights` to `slopes`. Parameters as in `forward`.
+    """
+    features, kept = forward(weights, label_vectors, batch, held)
+    loss, slope = loss_and_slope(features, batch.answer, size, weights, slopes)
+
+    # d_x is the gradient with respect to x, in the shape of x
+    dim = slope.shape[1] // 2
+    d_attended = np.zeros((len(slope), kept.contents.shape[2]), slope.dtype)  # (B, D padded)
+    d_attended[:, :dim] = slope[:, dim:]
+    slopes.alpha[()] = 0
+    slopes.beta2[()] = 0
+    slopes.beta1[()] = 0
+    if len(held.attention2):
+        return loss
+    d_attention2 = loops.apply(kept.contents, d_attended)  # (B, T)
+    d_scores2 = loops.softmax_backward(kept.attention2, d_attention2)  # (B, T)
+    slopes.alpha[()] = (d_scores2 * kept.match).sum()
+    slopes.beta2[()] = d_scores2[:, 1::2].sum()
+    if len(held.attention1):
+        return loss
+    d_match = weights.alpha[()] * d_scores2  # (B, T)
+    d_attention1 = np.dot(d_match.T, kept.overlap)  # (T, T)
+    d_scores1 = loops.softmax_backward(kept.attention1, d_attention1)  # (T, T)
+    slopes.beta1[()] = np.trace(d_scores1[1:])
+    return loss
