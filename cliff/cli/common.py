@@ -6,7 +6,6 @@ import json
 import math
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 from cliff.checks import ArgumentError, shorten
+from cliff.cli.progress import StandardError
 
 # The option behind each argument of the library, for error messages.
 OPTION_OF = {
@@ -92,7 +92,7 @@ def describe(error: ArgumentError) -> str:
 def say(message: str, quiet: bool = False) -> None:
     """Print a message for people on standard error."""
     if not quiet:
-        print(message, file=sys.stderr, flush=True)
+        print(message, file=StandardError(), flush=True)
 
 
 def print_json(fields: Mapping[str, Any]) -> None:
