@@ -19,7 +19,7 @@ from cliff.task import Task
 
 SMALL = [
     "--pairs=2", "--labels=4", "--classes=8", "--dim=5", "--window=9", "--width=6", "--batch=8",
-    "--eval-every=10", "--eval-size=32", "--steps=20",
+    "--eval-every=10", "--eval-size=32", "--steps=20", "--p-novel=0.5",
 ]  # fmt: skip
 
 

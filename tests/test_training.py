@@ -5,6 +5,7 @@ import doctest
 import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import cliff.network.checkpoint as checkpoint_module
 import cliff.network.training as module
 from cliff.checks import ArgumentError
 from cliff.kernels import network as kernels
@@ -175,7 +177,7 @@ def test_a_divergence_at_an_evaluation_leaves_the_last_good_checkpoint(tmp_path)
             state.net.parameters.vector[:] = np.float32(1e30)  # finite: only the next loss is not
 
     path = tmp_path / "run.npz"
-    options = {**OPTIONS, "checkpoint": path, "checkpoint_every": 5, "resume": True}
+    options = {**OPTIONS, "checkpoint": path, "checkpoint_every": 5}
     net = network()
     net.loss_and_gradient = lambda *_: (net.gradients.vector.fill(0), 1.0)[1]
     run = train(net, TASK, 20, **options, callbacks=[diverge])
@@ -205,7 +207,7 @@ def test_goes_on_for_a_while_after_an_accuracy(tmp_path):
     assert whole.status.item() == "accuracy reached"
     path = tmp_path / "run.npz"
     for n_steps in (reached + 7, reached + 21, 1000, 1000):
-        pieces = train(network(), TASK, n_steps, **OPTIONS, **stop, checkpoint=path, resume=True)
+        pieces = train(network(), TASK, n_steps, **OPTIONS, **stop, checkpoint=path, resume=path.exists())
         assert pieces.status.item() == ("done" if n_steps < 1000 else "accuracy reached")
     assert_same_run(whole, pieces)
     assert_same_run(whole, train(network(), TASK, reached + 30, **OPTIONS, **stop))
@@ -220,21 +222,22 @@ def test_numbers_of_probes_may_be_of_any_kind(tmp_path):
     whole = train(network(), TASK, 20, **OPTIONS, probes=[probe])
     for n_steps in (14, 20):
         pieces = train(
-            network(), TASK, n_steps, **OPTIONS, probes=[probe], checkpoint=path, resume=True
-        )
+            network(), TASK, n_steps, **OPTIONS, probes=[probe], checkpoint=path,
+            resume=path.exists(),
+        )  # fmt: skip
     assert_same_run(whole, pieces)
 
 
 def test_probes_record_the_same_names_throughout(tmp_path):
     path = tmp_path / "run.npz"
-    arguments = {**OPTIONS, "checkpoint": path, "resume": True}
+    arguments = {**OPTIONS, "checkpoint": path}
     for taken in ("loss", "step", "beta1"):
         with pytest.raises(ArgumentError, match=f"probes={taken}: is recorded already"):
             train(network(), TASK, 20, **OPTIONS, probes=[lambda *_, name=taken: {name: 1.0}])
     train(network(), TASK, 10, **arguments, probes=[lambda *_: {"norm": 1.0}])
     for other in ([], [lambda *_: {"norm": 1.0, "more": 1.0}]):
-        with pytest.raises(ArgumentError, match="from the start of a run to its end"):
-            train(network(), TASK, 20, **arguments, probes=other)
+        with pytest.raises(ArgumentError, match="throughout a run"):
+            train(network(), TASK, 20, **arguments, resume=True, probes=other)
 
 
 def test_a_directory_that_goes_away_ends_the_run_as_an_error(tmp_path):
@@ -243,8 +246,7 @@ def test_a_directory_that_goes_away_ends_the_run_as_an_error(tmp_path):
 
     def remove(state):
         if state.step == 5:
-            (place / "run.npz").unlink()
-            place.rmdir()
+            shutil.rmtree(place)
 
     with pytest.raises(OSError, match=r"run\.npz: the directory .* does not exist"):
         train(network(), TASK, 20, **OPTIONS, checkpoint=place / "run.npz", callbacks=[remove])
@@ -305,8 +307,9 @@ def test_a_run_in_pieces_equals_a_run_in_one(tmp_path, make):
     for n_steps in (5, 12, 13, 40):
         net = make(TASK, 1)
         pieces = train(
-            net, TASK, n_steps, **OPTIONS, checkpoint=path, resume=True, callbacks=[intervene_late]
-        )
+            net, TASK, n_steps, **OPTIONS, checkpoint=path, resume=path.exists(),
+            callbacks=[intervene_late],
+        )  # fmt: skip
     assert np.array_equal(net.parameters.vector, whole_net.parameters.vector)
     assert_same_run(whole, pieces)
     rebuilt = load_network(path)
@@ -409,7 +412,7 @@ def test_an_interrupted_write_leaves_the_previous_checkpoint(checkpoint, monkeyp
         file.write(b"half of it")
         raise OSError("disk full")
 
-    monkeypatch.setattr(module.np, "savez", fail_halfway)
+    monkeypatch.setattr(checkpoint_module.np, "savez", fail_halfway)
     with pytest.raises(OSError, match="disk full"):
         train(network(), TASK, 40, **OPTIONS, checkpoint=checkpoint, resume=True)
     assert checkpoint.read_bytes() == before
@@ -455,7 +458,7 @@ def test_ctrl_c_at_the_end_is_not_lost(tmp_path, monkeypatch, moment):
 
 
 KILLED = """
-import sys
+import os, sys
 from cliff.network.training import train
 from cliff.network.transformer import Transformer
 from cliff.store import save_dataset
@@ -463,12 +466,12 @@ from cliff.task import Task
 task = Task(n_pairs=4, n_labels=8, n_classes=16)
 net = Transformer(task, seed=2)
 run = train(net, task, 400, lr=0.1, batch=32, eval_every=20, eval_size=32, checkpoint_every=3,
-            seed=4, checkpoint=sys.argv[1], resume=True)
+            seed=4, checkpoint=sys.argv[1], resume=os.path.exists(sys.argv[1]))
 save_dataset(run, sys.argv[2], "run")
 """
 
 
-def test_killed_at_ten_moments_and_resumed_it_is_the_same_run(tmp_path):
+def test_killed_at_random_moments_and_resumed_it_is_the_same_run(tmp_path):
     root = Path(__file__).parent.parent
     environment = {**os.environ, "PYTHONPATH": str(root), "OPENBLAS_NUM_THREADS": "1"}
 
@@ -480,9 +483,9 @@ def test_killed_at_ten_moments_and_resumed_it_is_the_same_run(tmp_path):
     rng = np.random.default_rng(int.from_bytes(os.urandom(4)))
     killed_at = []
     checkpoint = tmp_path / "killed.npz"
-    for _ in range(10):
+    for _ in range(4):
         process = start("killed")
-        wanted = (killed_at[-1] if killed_at else 0) + int(rng.integers(10, 36))
+        wanted = (killed_at[-1] if killed_at else 0) + int(rng.integers(20, 90))
         while process.poll() is None and step_of(checkpoint) < wanted:
             time.sleep(0.001)
         time.sleep(rng.uniform(0, 0.02))
@@ -586,14 +589,14 @@ def leave_the_world(state):
 
 
 def test_bad_checkpoints_are_refused_before_any_training(tmp_path):
-    runs = endless(tmp_path, (0, 1), resume=True)
     (tmp_path / "1.npz").write_text("hello")
+    runs = [*endless(tmp_path, [0]), *endless(tmp_path, [1], resume=True)]
     with pytest.raises(ArgumentError, match=r"1\.npz: is not a checkpoint"):
         run_all(runs, 1)
     train(network(), TASK, 5, **{**OPTIONS, "lr": 0.3}, checkpoint=tmp_path / "good.npz")
     (tmp_path / "good.npz").replace(tmp_path / "1.npz")
     with pytest.raises(ArgumentError, match=r"lr=0\.3"):
-        run_all([dataclasses.replace(run, network={"width": 6}) for run in runs], 1)
+        run_all(runs, 1)
     assert not (tmp_path / "0.npz").exists()
 
 

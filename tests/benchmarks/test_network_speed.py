@@ -46,7 +46,7 @@ def make_step(who):
 
     def step():
         net.loss_and_gradient(draws.take(TASK), draws.ahead)
-        training._descend(net, LR, 1e-6)
+        training.descend(net, LR, 1e-6)
 
     return step
 
