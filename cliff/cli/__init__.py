@@ -22,6 +22,7 @@ from cliff.cli.flow import flow
 from cliff.cli.phase import phase
 from cliff.cli.plot import plot
 from cliff.cli.train import train
+from cliff.interrupt import exit_code
 
 # typer brings its own copy of click, and names this class only through its children
 ParserError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -87,7 +88,10 @@ def _run(arguments: Sequence[str] | None) -> int:
     except Interrupted as error:
         # objects that Ctrl-C left half made, llvmlite's above all, may complain when they go
         sys.unraisablehook = lambda _: None
-        return _complain(str(error), 130)
+        cause = error.__cause__
+        return _complain(
+            str(error), exit_code(cause) if isinstance(cause, KeyboardInterrupt) else 130
+        )
 
 
 def _complain(message: str, code: int) -> int:

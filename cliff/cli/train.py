@@ -296,9 +296,9 @@ def _check_memory(runs: Sequence[Run], at_a_time: int, quiet: bool) -> None:
     task, width = runs[0].task, runs[0].network["width"]
     batch, eval_size = (runs[0].options[name] for name in ("batch", "eval_size"))
     each = {
-        ("dim", task.dim): task.dim * (task.n_labels + task.n_classes),
+        ("dim", task.dim): task.dim * (task.n_labels + task.n_classes + 24 * task.dim),
         ("width", width): 4 * width * (3 * width + 2 * task.dim + task.n_labels),
-        ("window", task.window): 24 * task.width**2,
+        ("window", task.window): 24 * task.window**2,
         ("batch", batch): batch * (task.n_pairs + 1) * (3 * task.dim + task.width),
         ("eval_size", eval_size): eval_size
         * (4 * (task.n_pairs + 1) * task.dim + task.n_tokens**2),
