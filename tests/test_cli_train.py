@@ -66,7 +66,7 @@ def test_plain_lines_of_progress_where_there_is_no_terminal(command, monkeypatch
     lines = [line for line in err.splitlines() if line.startswith("seed 3")]
     assert len(lines) == 3
     assert re.fullmatch(
-        r"seed 3  50%  0:\d\d left  step 10  loss \d\.\d\d  icl .*  ila1 .*  tila2 .*", lines[1]
+        r"seed 3  50%  0:00:\d\d left  step 10  loss \d\.\d\d  icl .*  ila1 .*  tila2 .*", lines[1]
     )
     assert out.count("\n") == 1
 

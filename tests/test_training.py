@@ -696,7 +696,7 @@ def test_results_come_in_the_order_of_the_runs(processes):
     assert sorted(number for number, _ in ended) == [0, 1, 2]
     assert all(results[number] is run for number, run in ended)
     assert results[2].ila1.values[-1] == 1
-    np.testing.assert_allclose(results[2].norm, runs[2]().norm, rtol=1e-6)
+    np.testing.assert_allclose(results[2].norm, runs[2].train()[0].norm, rtol=1e-6)
     assert run_all([]) == []
 
 

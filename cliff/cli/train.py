@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -175,34 +176,20 @@ def train(
     network: dict[str, Any] = {"width": width}
     if model is Model.MINIMAL:
         network["label_bias"] = label_bias_of(label_bias)
-    task: dict[str, Any] = {
-        "n_pairs": pairs,
-        "n_labels": labels,
-        "n_classes": max(512, labels) if classes is None else classes,
-        "dim": dim,
-        "noise": noise,
-        "zipf_exponent": zipf_exponent,
-        "burstiness": burstiness,
-        "p_bursty": p_bursty,
-        "p_novel": p_novel,
-        "n_novel": novel,
-        "window": window,
-    }
-    options = {
-        "lr": lr,
-        "batch": batch,
-        "weight_decay": weight_decay,
-        "eval_every": eval_every,
-        "eval_size": eval_size,
-        "eval_seed": eval_seed,
-        "stop_accuracy": stop_accuracy,
-        "stop_delay": stop_delay,
-        "checkpoint_every": checkpoint_every,
-    }
+    of_task = ("dim", "noise", "zipf_exponent", "burstiness", "p_bursty", "p_novel", "window")
+    task = Task(
+        n_pairs=pairs,
+        n_labels=labels,
+        n_classes=max(512, labels) if classes is None else classes,
+        n_novel=novel,
+        **{name: context.params[name] for name in of_task},
+    )
+    of_training = "lr batch weight_decay eval_every eval_size eval_seed stop_accuracy stop_delay"
+    options = {name: context.params[name] for name in [*of_training.split(), "checkpoint_every"]}
     runs = [
         Run(
             model.value,
-            Task(**task, seed=each if task_seed is None else task_seed),
+            replace(task, seed=each if task_seed is None else task_seed),
             each,
             steps,
             network,

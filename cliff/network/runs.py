@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -82,20 +83,13 @@ class Run:
         integer("width", self.network.get("width", 1), 1)
         self._options()
 
-    def __call__(self) -> xr.Dataset:
-        """Train in this process; raises KeyboardInterrupt as `train` does."""
-        run, stop = self.train()
-        stop.raise_if_made()
-        return run
-
     def train(
         self, report: Report | None = None, asked_to_stop: Callable[[], bool] = lambda: False
     ) -> tuple[xr.Dataset, StopRequest]:
         """Train as `run_training` does."""
-        each = None if report is None else lambda row: report(self.seed, row)
         return run_training(
-            self._network(), self.task, self._options(), self.callbacks, self.probes, each,
-            asked_to_stop,
+            self._network(), self.task, self._options(), self.callbacks, self.probes,
+            report and partial(report, self.seed), asked_to_stop,
         )  # fmt: skip
 
     def check_checkpoint(self) -> None:
@@ -201,32 +195,6 @@ def _merged(each: Sequence[Any]) -> Any:
     return each[0] if all(value == each[0] for value in each) else list(each)
 
 
-@dataclass
-class _Worker:
-    """A process, the parent's end of its pipe, and the run that it is training."""
-
-    process: BaseProcess
-    line: Connection
-    number: int = -1
-    begun: bool = False
-
-    @classmethod
-    def start(cls) -> _Worker:
-        context = get_context("spawn")
-        line, its_end = context.Pipe()
-        process = context.Process(target=_work, args=(its_end,), daemon=True)
-        process.start()
-        its_end.close()  # when the process dies, nobody holds this end, and the pipe ends
-        return cls(process, line)
-
-    def stop(self) -> None:
-        """Ask the process to end; kill it if it has not begun and there is nothing to write."""
-        if not self.begun:
-            self.process.kill()
-        with suppress(OSError):
-            self.line.send(None)
-
-
 def _train_in_processes(
     runs: Sequence[Run],
     at_a_time: int,
@@ -234,98 +202,92 @@ def _train_in_processes(
     keep: Callable[[int, xr.Dataset], None],
     stop: StopRequest,
 ) -> None:
+    context = get_context("spawn")
     waiting = deque(range(len(runs)))
-    workers: list[_Worker] = []
-    busy: dict[Any, _Worker] = {}
+    workers: dict[Any, BaseProcess] = {}  # by the parent's end of the pipe
+    busy: dict[Any, int] = {}
+    begun: set[Any] = set()
+    line: Any
 
-    def hand_out(worker: _Worker) -> None:
-        busy.pop(worker.line, None)
-        if waiting and not stop:
-            worker.number, worker.begun = waiting.popleft(), False
-            worker.line.send(runs[worker.number])
-            busy[worker.line] = worker
+    def hand_out(line: Any) -> None:
+        busy.pop(line, None)
+        begun.discard(line)
+        if waiting:
+            busy[line] = waiting.popleft()
+            line.send(runs[busy[line]])
 
-    def receive(timeout: float | None) -> None:
-        for line in wait(list(busy), timeout):
-            worker = busy[line]
-            try:
-                kind, content = worker.line.recv()
-            except (EOFError, OSError):
-                busy.pop(line)
-                if not stopped:
-                    worker.process.join()
-                    seed, code = runs[worker.number].seed, worker.process.exitcode
-                    message = f"the process that trained seed {seed} ended with {code}"
-                    raise ChildProcessError(message) from None
-                continue
-            worker.begun = True
-            if kind == "row" and report and not stopped:
-                report(runs[worker.number].seed, content)
-            elif kind == "error" and not stopped:
-                raise content
-            elif kind == "result":
-                keep(worker.number, content)
-            if kind in ("result", "error"):
-                hand_out(worker)
+    def end() -> None:
+        waiting.clear()
+        for line, process in workers.items():
+            if line in busy.keys() - begun:  # it may be compiling, and has nothing to write
+                process.kill()
+                del busy[line]
+            with suppress(OSError):
+                line.send(None)
 
-    stopped = False
     try:
         # the processes inherit that these signals are ignored, and hear of them from here alone
         with one_thread_each(), handled_by(signal.SIG_IGN):
-            workers += [_Worker.start() for _ in range(at_a_time)]
-        for worker in workers:
-            hand_out(worker)
-        while busy and not stop:
-            receive(0.1)
+            for _ in range(at_a_time):
+                line, its_end = context.Pipe()
+                workers[line] = child = context.Process(target=_work, args=(its_end,), daemon=True)
+                child.start()
+                its_end.close()  # when the process dies, nobody holds this end, and the pipe ends
+        for line in workers:
+            hand_out(line)
+        while busy:
+            if stop:
+                end()
+            for line in wait(list(busy), timeout=0.1):
+                number = busy[line]
+                try:
+                    kind, content = line.recv()
+                except (EOFError, OSError):
+                    workers[line].join()
+                    code = workers[line].exitcode
+                    message = f"the process that trained seed {runs[number].seed} ended with {code}"
+                    raise ChildProcessError(message) from None
+                begun.add(line)
+                if kind == "error":
+                    raise content
+                if kind == "result":
+                    keep(number, content)
+                    hand_out(line)
+                elif report:
+                    report(runs[number].seed, content)
+    except KeyboardInterrupt:  # a second signal
+        for process in workers.values():
+            process.kill()
+        raise
     finally:
-        stopped = True
-        waiting.clear()
-        for worker in workers:
-            worker.stop()
-        try:
-            while busy:
-                receive(None)
-        except KeyboardInterrupt:  # a second signal
-            for worker in workers:
-                worker.process.kill()
-            raise
-        for worker in workers:
-            worker.process.join()
-
-
-class _Parent:
-    """The parent process as a run sees it: where records go, and who may ask it to stop."""
-
-    def __init__(self, line: Connection) -> None:
-        self.line, self.told = line, False
-
-    def send(self, kind: str, content: object = None) -> None:
-        with suppress(OSError):  # the parent is gone, which `asked_to_stop` finds out
-            self.line.send((kind, content))
-
-    def report(self, _seed: int, row: Row) -> None:
-        self.send("row", row)
-
-    def asked_to_stop(self) -> bool:
-        if not self.told:
-            self.told = True
-            self.send("begun")
-        try:
-            return self.line.poll()
-        except OSError:
-            return True
+        end()
+        for line, process in workers.items():
+            with suppress(EOFError, OSError):
+                while True:  # what it still sends, so that it need not wait
+                    line.recv()
+            process.join()
 
 
 def _work(line: Connection) -> None:
     """Train the runs that come through the pipe, until the parent stops it or has gone."""
+
+    def send(kind: str, content: object) -> None:
+        with suppress(OSError):  # the parent has gone, which ends the run in order
+            line.send((kind, content))
+
+    def asked_to_stop() -> bool:
+        try:
+            return line.poll()
+        except OSError:
+            return True
+
     with handled_by(lambda *_: None), suppress(EOFError, OSError):
         while (run := line.recv()) is not None:
-            parent = _Parent(line)
             try:
-                line.send(("result", run.train(parent.report, parent.asked_to_stop)[0]))
+                send("result", run.train(lambda _, row: send("row", row), asked_to_stop)[0])
             except Exception as error:
                 error.add_note(traceback.format_exc())
-                line.send(("error", _picklable(error)))
+                send("error", _picklable(error))
 
 
 def _picklable(error: Exception) -> Exception:

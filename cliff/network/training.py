@@ -185,7 +185,7 @@ def train(
         numbers to record by name, always under the same names. They must be given again on
         resuming.
     report : callable, optional
-        Called with each new record.
+        Called with each new record and, on resuming, with the last record of the checkpoint.
 
     Returns
     -------
@@ -305,6 +305,8 @@ def run_training(
             state._step, state.task, before = saved.step, saved.task, dict(saved.before)
             rng.bit_generator.state = saved.generator
             measured()  # refuses probes that are not those of the checkpoint
+            if report:
+                report(rows[-1])
         draws = Draws(rng, options.batch)
         with deferred() as stop:
             while True:
