@@ -79,7 +79,9 @@ def deferred() -> Iterator[StopRequest]:
 
 
 @contextmanager
-def handled_by(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+def handled_by(
+    handler: Callable[[int, FrameType | None], object] | signal.Handlers,
+) -> Iterator[None]:
     """Call `handler` for the signals that are not ignored; in the main thread only."""
     if threading.current_thread() is not threading.main_thread():
         yield

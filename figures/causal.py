@@ -12,7 +12,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from cliff import plots
-from cliff.network.training import State, make_network, train
+from cliff.network.training import TrainingState, make_network, train
 from cliff.trajectory import transition_of
 from figures import WORDS, span
 from figures.ensembles import Case, case, gather, train_all, until_the_fall
@@ -33,19 +33,19 @@ figure. Command: python -m figures causal --recompute.
 CLASSIFIER = ("W1", "b1", "W2", "b2", "W3", "b3", "readout")
 
 
-def previous_token_attention(state: State) -> None:
+def previous_token_attention(state: TrainingState) -> None:
     """Every token attends to the one before it from the start."""
     if state.step == 0:
         state.net.set_clamp(1, "previous")
 
 
-def frozen_classifier(state: State) -> None:
+def frozen_classifier(state: TrainingState) -> None:
     """The classifier stays as it was drawn."""
     if state.step == 0:
         state.net.freeze(*CLASSIFIER)
 
 
-def trained_classifier(state: State) -> None:
+def trained_classifier(state: TrainingState) -> None:
     """The classifier comes from another seed's trained network, and stays so."""
     if state.step == 0:
         donor = make_network(state.net.model, state.task, state.net.seed + 100)
@@ -55,7 +55,7 @@ def trained_classifier(state: State) -> None:
         state.net.freeze(*CLASSIFIER)
 
 
-EXPERIMENTS: Mapping[str, Callable[[State], None] | None] = {
+EXPERIMENTS: Mapping[str, Callable[[TrainingState], None] | None] = {
     "untouched": None,
     "layer 1 held at the token before": previous_token_attention,
     "classifier frozen as drawn": frozen_classifier,

@@ -1,17 +1,12 @@
 """Training runs behind the figures: many at a time, each kept, so that a break costs little.
 
-Runs are trained by `cliff.sweep`, one process a core, and kept in figures/runs until they are
-gathered into a figure's data.
+Each finished run is kept in figures/runs until all are gathered into a figure's data.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,10 +14,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from cliff import Task, sweep
-from cliff.cli.common import Bar
-from cliff.network.runs import Run, one_thread_each
-from cliff.parallel import n_cores
+from cliff import Task
+from cliff.cli.progress import Progress
+from cliff.network.runs import Run, run_all
+from cliff.network.training import RunStatus
 from cliff.store import load, provenance, save
 from figures import HERE
 
@@ -31,14 +26,14 @@ RUNS = HERE / "runs"
 
 @dataclass(frozen=True)
 class Case:
-    """A training run and what sets it apart from the others of its ensemble."""
+    """A training run, and the labels that distinguish it within its ensemble."""
 
     run: Run
     labels: Mapping[str, Any]
 
     @property
     def network(self) -> str:
-        """The network in a word or two."""
+        """Name of the network in a legend."""
         words = {"": "transformer", "free": "minimal head"}
         bias = self.run.network.get("label_bias", "free" if self.run.model == "minimal" else "")
         return words.get(bias, "minimal head, no label bias")
@@ -78,51 +73,27 @@ def until_the_fall(one: Case) -> Case:
     return replace(one, run=replace(one.run, options=options))
 
 
-@dataclass(frozen=True)
-class _Train:
-    """Trains one case; what the sweep keeps are its numbers, the curves go to the case's file."""
-
-    cases: tuple[Case, ...]
-    folder: Path
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        return {"runs": [one.file for one in self.cases]}
-
-    def __call__(self, run: int) -> dict[str, float]:
-        one = self.cases[int(run)]
-        began = time.perf_counter()
-        file = self.folder / one.file
-        if not file.exists():
-            save(one.run(), file)
-        result = load(file)
-        last = result.isel(step=-1)
-        return {
-            "last_step": float(result.last_step),
-            "icl": float(last.icl),
-            "iwl": float(last.iwl),
-            "seconds": time.perf_counter() - began,
-        }
-
-
 def train_all(name: str, cases: Sequence[Case], fast: bool = False) -> list[xr.Dataset]:
-    """Train what is not there yet, and return all runs in the order of the cases.
+    """Train the cases that are not kept yet, and return all runs in the order of the cases.
 
-    Fast runs are not kept, and so few that processes would cost more than they save.
+    Fast runs are not kept, and are so few that processes would cost more than they save.
     """
-    with TemporaryDirectory() as temporary:
+    with TemporaryDirectory() as temporary, Progress(quiet=fast) as progress:
         folder = Path(temporary) if fast else RUNS
         folder.mkdir(exist_ok=True)
-        with (
-            one_thread_each(),
-            nullcontext() if fast else ProcessPoolExecutor(n_cores(), get_context("spawn")) as pool,
-            Bar(f"{name}: training", len(cases), quiet=fast) as bar,
-        ):
-            axes = {"run": np.arange(len(cases))}
-            train_one = _Train(tuple(cases), folder)
-            sweep(train_one, axes, pool, folder / f"{name}.sweep.nc", progress=bar.advance)
-            if bar.stopped:
-                raise KeyboardInterrupt
+        files = {folder / one.file: one.run for one in cases}
+        missing = [file for file in files if not file.exists()]
+        done = len(files) - len(missing)
+
+        def keep(number: int, run: xr.Dataset) -> None:
+            nonlocal done
+            if run.status != RunStatus.INTERRUPTED:
+                save(run, missing[number])
+                done += 1
+                progress.update(f"{name}: training", done, len(files))
+
+        progress.update(f"{name}: training", done, len(files))
+        run_all([files[file] for file in missing], 1 if fast else None, finished=keep)
         return [load(folder / one.file) for one in cases]
 
 

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +15,17 @@ import pytest
 import xarray as xr
 
 from cliff.cli import main
+from cliff.network.checkpoint import locked
 from cliff.network.training import train
 from cliff.network.transformer import Transformer
+from cliff.store import open_dataset
 from cliff.task import Task
+
+module = sys.modules["cliff.cli.train"]
 
 SMALL = [
     "--pairs=2", "--labels=4", "--classes=8", "--dim=5", "--window=9", "--width=6", "--batch=8",
-    "--eval-every=10", "--eval-size=32", "--steps=20",
+    "--eval-every=10", "--eval-size=32", "--steps=20", "--p-novel=0.5",
 ]  # fmt: skip
 
 
@@ -47,11 +53,22 @@ def test_json_is_all_that_standard_output_gets(command):
     assert summary["seed"] == 3
     assert summary["status"] == "done"
     assert summary["t"] == pytest.approx(1.0)
-    task = Task(2, 4, 8, 5, window=9, seed=3)
+    task = Task(2, 4, 8, 5, window=9, p_novel=0.5, seed=3)
     run = train(
         Transformer(task, 3, width=6), task, 20, 0.05, 8, seed=3, eval_every=10, eval_size=32
     )
     assert summary["loss"] == run.loss.values[-1]
+
+
+def test_plain_lines_of_progress_where_there_is_no_terminal(command, monkeypatch):
+    monkeypatch.setattr(module, "Progress", partial(module.Progress, every=0))
+    _, out, err = command("--seed=3")
+    lines = [line for line in err.splitlines() if line.startswith("seed 3")]
+    assert len(lines) == 3
+    assert re.fullmatch(
+        r"seed 3  50%  0:00:\d\d left  step 10  loss \d\.\d\d  icl .*  ila1 .*  tila2 .*", lines[1]
+    )
+    assert out.count("\n") == 1
 
 
 def test_quiet_is_silent_on_standard_error(command):
@@ -128,12 +145,102 @@ def test_resume_goes_on_where_it_stopped(command, tmp_path):
     assert code == 2
     assert "exists" in err
     assert command("--output", first, "--resume")[0] == 0
-    assert command("--output", second, "--resume")[0] == 0
+    assert command("--output", second)[0] == 0
     with xr.open_dataset(first) as pieces, xr.open_dataset(second) as whole:
         assert whole.identical(pieces.assign_attrs(whole.attrs))
     code, _, err = command("--output", first, "--resume", "--lr=0.3")
     assert code == 2
     assert "lr=0.1, and this run has 0.3" in err
+
+
+def test_resume_needs_a_checkpoint(command, tmp_path):
+    options = ["--seeds=0:2", "--processes=1", "--output", tmp_path / "run.nc"]
+    code, _, err = command("--seed=0", "--output", tmp_path / "run.nc", "--resume")
+    assert (code, err) == (
+        2,
+        f"cliff: --resume {tmp_path / 'run.checkpoint.npz'}: "
+        "nothing to resume from: there is no such file\n",
+    )
+    assert command(*options, "--resume")[0] == 2
+    assert not list(tmp_path.iterdir())
+    # a seed that had not begun starts from the beginning, and the command says so
+    assert command(*options)[0] == 0
+    (tmp_path / "run.1.checkpoint.npz").unlink()
+    code, _, err = command(*options, "--steps=30", "--resume")
+    assert code == 0
+    missing = tmp_path / "run.1.checkpoint.npz"
+    assert f"seed 1 starts from the beginning: there is no {missing}\n" in err
+    assert "seed 0 starts" not in err
+
+
+def test_two_commands_at_once_into_one_output_are_refused(command, tmp_path):
+    output = tmp_path / "run.nc"
+    with locked(output, "output"):
+        code, _, err = command("--output", output, "--checkpoint", tmp_path / "other.npz")
+    assert code == 2
+    assert err.endswith(
+        f"cliff: --output {output}: another training is writing to it: "
+        "wait for its end, or name another file\n"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["--seeds=0:2", "--seed=0"], "--seed 0"),
+        (["--processes=2"], "--processes 2"),
+        (["--label-bias=free"], "--label-bias free"),
+        (["--p-novel=1", "--classes=8"], "--classes 8"),
+        (["--p-novel=1", "--zipf-exponent=0"], "--zipf-exponent 0"),
+        (["--p-novel=1", "--p-bursty=1"], "--p-bursty 1"),
+        (["--burstiness=0", "--p-bursty=0.5"], "--p-bursty 0.5"),
+        (["--p-novel=0", "--novel=4"], "--novel 4"),
+        (["--stop-delay=0"], "--stop-delay 0"),
+        (["--checkpoint-every=5"], "--checkpoint-every 5"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(capsys, arguments, option):
+    with pytest.raises(SystemExit) as exit_:
+        main(["train", "--steps=0", "--eval-size=1", *arguments])
+    out, err = capsys.readouterr()
+    assert (exit_.value.code, out) == (2, "")
+    assert re.match(rf"cliff: {option}(\.0)?: (needs|stands|belongs)", err)
+    assert err.count("\n") == 1
+
+
+def test_more_labels_than_classes_by_default(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["train", "--steps=0", "--eval-size=1", "--labels=600", "--width=4", "--quiet"])
+    assert exit_.value.code == 0
+
+
+@pytest.mark.parametrize("option", ["--batch", "--eval-size", "--width", "--dim", "--window"])
+def test_what_does_not_fit_into_memory_is_refused_first(command, option):
+    code, out, err = command(f"{option}=100000000")
+    assert (code, out) == (2, "")
+    assert re.fullmatch(
+        rf"cliff: {option} 100000000: needs about [\d,]+ GB of memory; this machine has \d+\n", err
+    )
+
+
+def test_large_runs_say_what_they_need(command, monkeypatch):
+    monkeypatch.setattr(os, "sysconf", lambda _: 1e9)
+    monkeypatch.setattr(module, "_train", lambda *_: ({}, None))
+    _, _, err = command("--batch=10000000", "--steps=50")
+    assert "needs about 3 GB of memory and draws 5.0e+08 sequences a run\n" in err
+    assert "needs" not in command()[2]
+
+
+def test_help_has_choices_defaults_an_example_and_the_papers_symbols(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for part in (
+        "transformer|minimal", "Example: cliff train", "default: 512, or L", "Spread ε",
+        "Exponent α", "p_B", "p_C", "classes K", "Labels L", "pairs N", "Dimension D",
+    ):  # fmt: skip
+        assert part in text
 
 
 def test_infinite_loss_fails_and_keeps_the_curves(command, tmp_path):
@@ -151,7 +258,7 @@ def test_infinite_loss_fails_and_keeps_the_curves(command, tmp_path):
 
 def test_runs_that_differ_in_their_end(command):
     """One loss goes wrong at the first step, before the others are recorded again."""
-    code, out, _ = command("--seeds=0:2", "--lr=1e30", "--json", "--quiet")
+    code, out, _ = command("--seeds=0:2", "--processes=1", "--lr=1e30", "--json", "--quiet")
     assert code == 1
     for run in json.loads(out)["runs"]:
         assert (run["status"], run["steps"], run["loss"]) == ("not finite", 1, None)
@@ -183,7 +290,7 @@ def test_evaluation_seed_and_delay(command, tmp_path):
 
 def test_provenance_of_several_seeds(command, tmp_path):
     output = tmp_path / "run.nc"
-    assert command("--seeds=3,1", "--steps=0", "--output", output)[0] == 0
+    assert command("--seeds=3,1", "--processes=1", "--steps=0", "--output", output)[0] == 0
     with xr.open_dataset(output) as runs:
         parameters = json.loads(runs.attrs["parameters"])
     assert parameters["seed"] == parameters["net_seed"] == parameters["task"]["seed"] == [3, 1]
@@ -192,7 +299,8 @@ def test_provenance_of_several_seeds(command, tmp_path):
 def test_several_networks_on_one_task(command, tmp_path):
     for seed in (3, 1):
         (tmp_path / str(seed)).mkdir()
-    options = ["--seeds=3,1", "--task-seed=5", "--steps=0", "--output", tmp_path / "run.nc"]
+    options = ["--seeds=3,1", "--processes=1", "--task-seed=5", "--steps=0"]
+    options += ["--output", tmp_path / "run.nc"]
     assert command(*options, "--checkpoint", tmp_path / "{seed}/run.npz")[0] == 0
     with xr.open_dataset(tmp_path / "run.nc") as runs:
         parameters = json.loads(runs.attrs["parameters"])
@@ -225,7 +333,6 @@ def test_stops_at_an_accuracy(command):
         (["--novel=1"], "--novel"),
         (["--model=rnn"], "--model"),
         (["--width=0"], "--width"),
-        (["--label-bias=0"], "--label-bias"),
         (["--model=minimal", "--label-bias=none"], "--label-bias"),
         (["--steps=-1"], "--steps"),
         (["--lr=-1"], "--lr"),
@@ -242,12 +349,11 @@ def test_stops_at_an_accuracy(command):
         (["--seeds=0:100000000000"], "--seeds"),
         (["--noise=1e200"], "--noise"),
         (["--eval-seed=-1"], "--eval-seed"),
-        (["--stop-delay=10"], "--stop-delay"),
         (["--checkpoint=run.nc", "--output=run.nc"], "--output"),
         (["--checkpoint=./run.png", "--plot=run.png"], "--plot"),
         (["--output=run.png", "--plot=./run.png"], "--plot"),
         (["--seeds=0:2", "--checkpoint={seed}.nc", "--output=1.nc"], "--output"),
-        (["--processes=0"], "--processes"),
+        (["--seeds=0:2", "--processes=0"], "--processes"),
         (["--resume"], "--resume"),
         (["--seeds=0:2", "--checkpoint=run.npz"], "--checkpoint"),
         (["--checkpoint=/missing/run.npz"], "--checkpoint"),
@@ -293,6 +399,7 @@ def start(tmp_path):
     for process in started:
         process.kill()
         process.wait()
+        process.stderr.close()
 
 
 def step_of(path):
@@ -309,26 +416,76 @@ def test_an_error_without_words_is_named(command, monkeypatch):
     assert (code, err) == (1, "cliff: MemoryError\n")
 
 
-@pytest.mark.parametrize("send", [os.killpg, os.kill])  # to the terminal's group, or to it alone
-@pytest.mark.parametrize(
-    ("seeds", "expected"), [(["--seed=0"], 1), (["--seeds=0:3", "--processes=2"], 2)]
-)
-def test_ctrl_c_keeps_the_checkpoints(tmp_path, start, seeds, expected, send):
-    process = start("--checkpoint-every=50", *seeds)
+def wait_for(condition):
     deadline = time.monotonic() + 60
-    while sum(step_of(path) > 0 for path in tmp_path.glob("[0-9].npz")) < expected:
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    send(process.pid, signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("number", "send", "seeds"),
+    [
+        (signal.SIGINT, os.killpg, ["--seed=0"]),
+        (signal.SIGTERM, os.kill, ["--seed=0"]),
+        (signal.SIGINT, os.kill, ["--seeds=0:3", "--processes=2"]),
+        (signal.SIGINT, os.killpg, ["--seeds=0:3", "--processes=2"]),
+        (signal.SIGTERM, os.killpg, ["--seeds=0:3", "--processes=2"]),
+    ],
+)
+def test_a_signal_keeps_checkpoints_and_records(tmp_path, start, seeds, number, send):
+    """Sent to the group of processes, as a terminal and a batch system do, or to one process."""
+    expected = len(seeds)
+    output = tmp_path / "run.nc"
+    process = start("--checkpoint-every=50", *seeds, f"--output={output}")
+    wait_for(lambda: sum(step_of(path) > 50 for path in tmp_path.glob("[0-9].npz")) == expected)
+    send(process.pid, number)
     _, err = process.communicate(timeout=20)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
+    assert f"wrote {output}\n" in err
     assert err.endswith("cliff: interrupted, and kept: --resume goes on from here\n")
     assert "Traceback" not in err
-    files = sorted(tmp_path.iterdir())
-    assert [file.name for file in files] == ["0.npz", "1.npz"][:expected]
+    names = [f"{seed}.npz" for seed in range(expected)]
+    assert sorted(os.listdir(tmp_path)) == [*names, "run.nc"]
+    with open_dataset(output) as run:
+        assert run.status.values.tolist() == (
+            ["interrupted"] * 2 if expected == 2 else "interrupted"
+        )
+        assert (run.last_step > 50).all()
+        assert run.step[-1] <= run.last_step.max()
+    with pytest.raises(SystemExit) as exit_:
+        main(["plot", str(output), str(tmp_path / "run.png"), "--quiet"])
+    assert exit_.value.code == 0
 
 
-@pytest.mark.parametrize("delay", [0.05, 0.3, 0.8])
+def test_a_killed_parent_leaves_nobody_training(tmp_path, start):
+    process = start("--seeds=0:2", "--processes=2", "--checkpoint-every=50")
+    paths = [tmp_path / "0.npz", tmp_path / "1.npz"]
+    wait_for(lambda: all(path.exists() and step_of(path) > 50 for path in paths))
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(children) == 3  # the first is multiprocessing's own helper
+    process.kill()
+    process.wait()
+    wait_for(lambda: not any(alive(child) for child in children))
+    # they wrote their checkpoints, which come every 50 steps while all is well, and let go
+    assert not list(tmp_path.glob(".*"))
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_records_and_progress_go_on_when_nobody_reads_standard_error(tmp_path, start):
+    process = start("--steps=200", f"--output={tmp_path}/run.nc")
+    process.stderr.close()
+    assert process.wait(timeout=60) == 0
+    assert (tmp_path / "run.nc").is_file()
+
+
+@pytest.mark.parametrize("delay", [0.05, 0.6])
 def test_ctrl_c_while_the_processes_start(tmp_path, start, delay):
     process = start("--seeds=0:3", "--processes=2")
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
@@ -354,6 +511,7 @@ import time
 from contextlib import suppress
 
 from cliff.cli import main
+from cliff.network.checkpoint import locked
 from cliff.network.runs import Run, run_all
 from cliff.task import Task
 
@@ -367,7 +525,7 @@ class Half:
     def __init__(self):
         if sys.argv[1] == "announce_compiling":
             ctypes.CFUNCTYPE(None)(wait)()  # which swallows exceptions, as LLVM's callbacks do
-        if sys.argv[1] == "_show_and_train":
+        if sys.argv[1] == "_train":
             signal.signal(signal.SIGINT, signal.default_int_handler)  # as for a second Ctrl-C
         wait()
 
@@ -384,9 +542,9 @@ if __name__ == "__main__" and sys.argv[1] != "another process":
     setattr(sys.modules["cliff.cli.train"], sys.argv[1], lambda *_: Half())
     main(["train"])
 if __name__ == "__main__":
-    run = Run("minimal", Task(n_pairs=2, n_labels=4), 0, 1, callbacks=[Made()])
+    task = Task(n_pairs=2, n_labels=4)
     with suppress(KeyboardInterrupt):
-        run_all([run])
+        run_all([Run("minimal", task, seed, 1, callbacks=[Made()]) for seed in range(2)], 2)
 """
 
 
@@ -394,7 +552,7 @@ if __name__ == "__main__":
     ("where", "said", "expected"),
     [
         ("announce_compiling", "cliff: interrupted\n", 130),
-        ("_show_and_train", "cliff: interrupted\n", 130),
+        ("_train", "cliff: interrupted\n", 130),
         ("another process", "", 0),
     ],
 )

@@ -73,7 +73,7 @@ def test_threads_do_not_change_a_run(monkeypatch, tmp_path):
         options = {"eval_every": 4, "eval_size": 32, "batch": 24, "checkpoint": path}
         for n_steps in (7, 16):  # interrupted where a batch had been drawn ahead
             net = Transformer(TASK, 1, width=6)
-            train(net, TASK, n_steps, 0.1, callbacks=[curriculum], resume=True, **options)
+            train(net, TASK, n_steps, 0.1, callbacks=[curriculum], resume=path.exists(), **options)
         with np.load(path) as file:
             found.append((net.parameters.vector.tobytes(), str(file["header"])))
     assert found[0] == found[1]

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from cliff.cli import progress as module
-from cliff.cli.progress import Progress, clock
+from cliff.cli.progress import Progress
 
 
 class Clock:
@@ -59,8 +59,8 @@ def test_a_file_gets_a_plain_line_of_each_task_every_ten_seconds(watch, stream):
             progress.update("seed 1", step / 2, 200)
             watch.now += 4
     assert stderr.text.splitlines() == [
-        "seed 0  30%  0:28 left  step 60  loss 3.14",
-        "seed 1  15%  1:08 left",
+        "seed 0  30%  0:00:28 left  step 60  loss 3.14",
+        "seed 1  15%  0:01:08 left",
     ]
 
 
@@ -72,7 +72,7 @@ def test_the_time_left_of_resumed_work_is_that_of_the_rest(watch, stream):
         progress.update("run", 950, 1000)
         watch.now += 30
         progress.update("run", 1000, 1000)
-    assert stderr.text.splitlines() == ["run  95%  0:30 left", "run  100%"]
+    assert stderr.text.splitlines() == ["run  95%  0:00:30 left", "run  100%"]
 
 
 def test_short_work_and_quiet_work_are_silent(watch, stream):
@@ -98,11 +98,11 @@ def last_lines(text):
 @pytest.mark.parametrize(
     ("columns", "shown"),
     [
-        ("40", "seed 0  50%  0:02 left  loss 3.14"),
-        ("26", "seed 0  50%  0:02 left"),
+        ("40", "seed 0  50%  0:00:02 left  loss 3.14"),
+        ("28", "seed 0  50%  0:00:02 left"),
         ("7", "seed 0"),
-        ("80", "seed 0  50%  0:02 left  loss 3.14  a long word"),
-        ("0", "seed 0  50%  0:02 left  loss 3.14  a long word"),
+        ("80", "seed 0  50%  0:00:02 left  loss 3.14  a long word"),
+        ("0", "seed 0  50%  0:00:02 left  loss 3.14  a long word"),
     ],
 )
 def test_a_terminal_shows_as_many_whole_parts_as_fit(watch, stream, monkeypatch, columns, shown):
@@ -144,14 +144,7 @@ def test_huge_totals_and_none(watch, stream):
         watch.now += 1
         progress.update("flow", 1, 1e300)
         progress.update("nothing", 0, 0)
-    assert stderr.text.splitlines()[1:] == ["flow  0%  over 1000 days left", "nothing  100%"]
-
-
-def test_durations():
-    seconds = (0.4, 59, 60, 3599, 3600, 360_000, 1e9)
-    assert [clock(each) for each in seconds] == [
-        "0:00", "0:59", "1:00", "59:59", "1 h 00 min", "4 days", "over 1000 days",
-    ]  # fmt: skip
+    assert stderr.text.splitlines()[1:] == ["flow  0%  years left", "nothing  100%"]
 
 
 GONE = """

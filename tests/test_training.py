@@ -3,8 +3,10 @@
 import dataclasses
 import doctest
 import importlib
+import inspect
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,13 +16,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import cliff.network.checkpoint as checkpoint_module
 import cliff.network.training as module
 from cliff.checks import ArgumentError
+from cliff.interrupt import Terminated
 from cliff.kernels import network as kernels
 from cliff.network.measures import evaluate, evaluation_sets
 from cliff.network.minimal import MinimalHead
-from cliff.network.runs import Run, run_all, side_by_side
-from cliff.network.training import load_network, train
+from cliff.network.options import TrainingOptions
+from cliff.network.runs import Run, _picklable, run_all, side_by_side
+from cliff.network.training import RunStatus, load_network, run_training, train
 from cliff.network.transformer import Transformer
 from cliff.store import load, open_dataset, save_dataset
 from cliff.task import DATA, Task, stream
@@ -175,7 +180,7 @@ def test_a_divergence_at_an_evaluation_leaves_the_last_good_checkpoint(tmp_path)
             state.net.parameters.vector[:] = np.float32(1e30)  # finite: only the next loss is not
 
     path = tmp_path / "run.npz"
-    options = {**OPTIONS, "checkpoint": path, "checkpoint_every": 5, "resume": True}
+    options = {**OPTIONS, "checkpoint": path, "checkpoint_every": 5}
     net = network()
     net.loss_and_gradient = lambda *_: (net.gradients.vector.fill(0), 1.0)[1]
     run = train(net, TASK, 20, **options, callbacks=[diverge])
@@ -205,7 +210,9 @@ def test_goes_on_for_a_while_after_an_accuracy(tmp_path):
     assert whole.status.item() == "accuracy reached"
     path = tmp_path / "run.npz"
     for n_steps in (reached + 7, reached + 21, 1000, 1000):
-        pieces = train(network(), TASK, n_steps, **OPTIONS, **stop, checkpoint=path, resume=True)
+        pieces = train(
+            network(), TASK, n_steps, **OPTIONS, **stop, checkpoint=path, resume=path.exists()
+        )
         assert pieces.status.item() == ("done" if n_steps < 1000 else "accuracy reached")
     assert_same_run(whole, pieces)
     assert_same_run(whole, train(network(), TASK, reached + 30, **OPTIONS, **stop))
@@ -220,21 +227,150 @@ def test_numbers_of_probes_may_be_of_any_kind(tmp_path):
     whole = train(network(), TASK, 20, **OPTIONS, probes=[probe])
     for n_steps in (14, 20):
         pieces = train(
-            network(), TASK, n_steps, **OPTIONS, probes=[probe], checkpoint=path, resume=True
-        )
+            network(), TASK, n_steps, **OPTIONS, probes=[probe], checkpoint=path,
+            resume=path.exists(),
+        )  # fmt: skip
     assert_same_run(whole, pieces)
 
 
 def test_probes_record_the_same_names_throughout(tmp_path):
     path = tmp_path / "run.npz"
-    arguments = {**OPTIONS, "checkpoint": path, "resume": True}
-    for taken in ("loss", "step", "beta1"):
-        with pytest.raises(ArgumentError, match=f"probes={taken}: is recorded already"):
-            train(network(), TASK, 20, **OPTIONS, probes=[lambda *_, name=taken: {name: 1.0}])
+    arguments = {**OPTIONS, "checkpoint": path}
     train(network(), TASK, 10, **arguments, probes=[lambda *_: {"norm": 1.0}])
     for other in ([], [lambda *_: {"norm": 1.0, "more": 1.0}]):
-        with pytest.raises(ArgumentError, match="from the start of a run to its end"):
-            train(network(), TASK, 20, **arguments, probes=other)
+        with pytest.raises(ArgumentError, match="throughout a run"):
+            train(network(), TASK, 20, **arguments, resume=True, probes=other)
+
+
+TAKEN = (
+    "step", "t", "loss", "accuracy", "icl", "ila1", "beta1", "xi_chord", "match_residual", "seed",
+    "moment", "status", "last_step", "attention1", "token", "seen_token", "slot",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*TAKEN, "twice", "a/b", "", " "])
+def test_names_that_a_file_cannot_hold_are_refused_before_the_first_step(name):
+    def probe(*_):
+        return {name: 1.0}
+
+    net = network()
+    with pytest.raises(
+        ArgumentError, match=r"is recorded already|cannot name a variable"
+    ) as caught:
+        train(net, TASK, 20, **OPTIONS, probes=[probe] * (1 + (name == "twice")))
+    assert (caught.value.argument, caught.value.value) == ("probes", name)
+    assert np.array_equal(net.parameters.vector, network().parameters.vector)
+
+
+@pytest.mark.parametrize(
+    ("result", "match"),
+    [
+        (lambda: 1 / 0, "probes=broken: raised ZeroDivisionError: division by zero"),
+        (lambda: 3.0, "probes=broken: raised AttributeError"),
+        (lambda: {"name": "text"}, "probes=broken: raised ValueError"),
+        (lambda: {"name": np.zeros(3)}, "probes=broken: raised TypeError"),
+    ],
+)
+def test_a_broken_probe_is_named(result, match):
+    def broken(*_):
+        return result()
+
+    with pytest.raises(ArgumentError, match=match) as caught:
+        train(network(), TASK, 20, **OPTIONS, probes=[broken])
+    assert caught.value.__cause__ is not None
+
+
+def test_resuming_with_other_probes_is_refused_before_the_first_step(tmp_path):
+    path = tmp_path / "run.npz"
+    train(network(), TASK, 11, **OPTIONS, checkpoint=path, probes=[norm_probe])
+    steps = []
+    with pytest.raises(ArgumentError, match="probes=norm: must be recorded throughout a run"):
+        train(
+            network(), TASK, 40, **OPTIONS, checkpoint=path, resume=True,
+            callbacks=[lambda state: steps.append(state.step)],
+        )  # fmt: skip
+    assert not steps
+
+
+@pytest.mark.parametrize("name", ["step", "rows", "net"])
+def test_callbacks_cannot_move_what_the_run_counts_on(name):
+    def meddle(state):
+        setattr(state, name, getattr(state, name))
+
+    with pytest.raises(AttributeError, match=name):
+        train(network(), TASK, 20, **OPTIONS, callbacks=[meddle])
+
+
+def test_callbacks_write_into_the_networks_arrays_and_do_not_replace_them():
+    def replace(state):
+        state.net.parameters = network(seed=5).parameters
+
+    with pytest.raises(ArgumentError, match=r"net\.parameters: must write into"):
+        train(network(), TASK, 20, **OPTIONS, callbacks=[replace])
+
+
+def test_two_runs_at_once_into_one_checkpoint_are_refused(tmp_path):
+    path = tmp_path / "run.npz"
+    caught = []
+
+    def second(state):
+        if state.step == 7:
+            with pytest.raises(ArgumentError, match="another training is writing to it") as error:
+                train(network(), TASK, 20, **OPTIONS, checkpoint=path, resume=True)
+            caught.append(error)
+
+    train(network(), TASK, 20, **OPTIONS, checkpoint=path, callbacks=[second])
+    assert len(caught) == 1
+    assert list(tmp_path.iterdir()) == [path]
+    # what a killed run leaves behind locks nothing
+    (tmp_path / ".run.npz.lock").touch()
+    train(network(), TASK, 30, **OPTIONS, checkpoint=path, resume=True)
+    with pytest.raises(RuntimeError, match="broken"):
+        train(network(), TASK, 40, **OPTIONS, checkpoint=path, resume=True, callbacks=[broken])
+    assert train(network(), TASK, 40, **OPTIONS, checkpoint=path, resume=True).last_step == 40
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def broken(_):
+    raise RuntimeError("broken")
+
+
+def test_a_file_system_without_locks_is_no_obstacle(tmp_path, monkeypatch):
+    def acquire(*_, **__):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(checkpoint_module.FileLock, "acquire", acquire)
+    assert train(network(), TASK, 5, **OPTIONS, checkpoint=tmp_path / "run.npz").last_step == 5
+
+
+def test_resuming_from_nothing_is_refused(tmp_path):
+    path = tmp_path / "run.npz"
+    with pytest.raises(ArgumentError, match=rf"resume={path}: nothing to resume from"):
+        train(network(), TASK, 5, **OPTIONS, checkpoint=path, resume=True)
+    with pytest.raises(ArgumentError, match="resume=True: needs a checkpoint"):
+        train(network(), TASK, 5, **OPTIONS, resume=True)
+
+
+def test_every_variable_has_a_name_and_a_unit(tmp_path):
+    runs = [train(network(seed), TASK, 10, **OPTIONS, probes=[norm_probe]) for seed in (1, 2)]
+    for run in (runs[0], side_by_side(runs, [1, 2])):
+        for name, variable in run.variables.items():
+            assert len(variable.attrs["long_name"]) > 5, name
+            assert variable.attrs["units"] == ("nats" if name == "loss" else "1")
+        assert "probe" in run.norm.attrs["long_name"]
+        assert "probe" not in "".join(
+            variable.attrs["long_name"]
+            for name, variable in run.variables.items()
+            if name != "norm"
+        )
+
+
+def test_defaults_are_the_same_everywhere():
+    options = inspect.signature(TrainingOptions).parameters
+    for name, parameter in inspect.signature(train).parameters.items():
+        if name not in ("net", "task", "callbacks", "probes", "report"):
+            assert parameter.default == options[name].default, name
+    assert options.keys() <= inspect.signature(train).parameters.keys()
 
 
 def test_a_directory_that_goes_away_ends_the_run_as_an_error(tmp_path):
@@ -243,8 +379,7 @@ def test_a_directory_that_goes_away_ends_the_run_as_an_error(tmp_path):
 
     def remove(state):
         if state.step == 5:
-            (place / "run.npz").unlink()
-            place.rmdir()
+            shutil.rmtree(place)
 
     with pytest.raises(OSError, match=r"run\.npz: the directory .* does not exist"):
         train(network(), TASK, 20, **OPTIONS, checkpoint=place / "run.npz", callbacks=[remove])
@@ -305,8 +440,9 @@ def test_a_run_in_pieces_equals_a_run_in_one(tmp_path, make):
     for n_steps in (5, 12, 13, 40):
         net = make(TASK, 1)
         pieces = train(
-            net, TASK, n_steps, **OPTIONS, checkpoint=path, resume=True, callbacks=[intervene_late]
-        )
+            net, TASK, n_steps, **OPTIONS, checkpoint=path, resume=path.exists(),
+            callbacks=[intervene_late],
+        )  # fmt: skip
     assert np.array_equal(net.parameters.vector, whole_net.parameters.vector)
     assert_same_run(whole, pieces)
     rebuilt = load_network(path)
@@ -392,6 +528,10 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(checkpoint):
     refused(checkpoint, "n_labels=nothing, and this run has 4")
     with pytest.raises(ArgumentError, match="not a checkpoint"):
         load_network(checkpoint)
+    rows = [{name: row[name] for name in row if name != "cla"} for row in whole["rows"]]
+    header = {**whole, "rows": rows}
+    np.savez(checkpoint, **{**arrays, "header": np.array(json.dumps(header))})
+    refused(checkpoint, "another version of cliff, whose records differ in cla")
     header = {**whole, "cliff_checkpoint": 99}
     np.savez(checkpoint, **{**arrays, "header": np.array(json.dumps(header))})
     refused(checkpoint, "newer version")
@@ -409,29 +549,48 @@ def test_an_interrupted_write_leaves_the_previous_checkpoint(checkpoint, monkeyp
         file.write(b"half of it")
         raise OSError("disk full")
 
-    monkeypatch.setattr(module.np, "savez", fail_halfway)
+    monkeypatch.setattr(checkpoint_module.np, "savez", fail_halfway)
     with pytest.raises(OSError, match="disk full"):
         train(network(), TASK, 40, **OPTIONS, checkpoint=checkpoint, resume=True)
     assert checkpoint.read_bytes() == before
     assert list(checkpoint.parent.iterdir()) == [checkpoint]
 
 
-def test_ctrl_c_keeps_what_is_done(tmp_path):
+@pytest.mark.parametrize(
+    ("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)]
+)
+def test_a_signal_keeps_what_is_done(tmp_path, number, raised):
     path = tmp_path / "run.npz"
 
     def press(state):
         if state.step == 17:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
-    with pytest.raises(KeyboardInterrupt):
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt) as caught:
         train(network(), TASK, 40, **OPTIONS, checkpoint=path, callbacks=[press])
-    with np.load(path) as file:
-        assert json.loads(str(file["header"]))["step"] == 18
+    assert caught.type is raised
+    assert step_of(path) == 18
     net, whole_net = network(), network()
     pieces = train(net, TASK, 40, **OPTIONS, checkpoint=path, resume=True)
     assert_same_run(train(whole_net, TASK, 40, **OPTIONS), pieces)
     assert np.array_equal(net.parameters.vector, whole_net.parameters.vector)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(number) is before
+
+
+def test_an_interrupted_run_has_its_records_and_says_so(tmp_path):
+    path = tmp_path / "run.npz"
+    answers = iter([False] * 17 + [True])
+    options = TrainingOptions(40, **OPTIONS, checkpoint=path)
+    run, stop = run_training(network(), TASK, options, asked_to_stop=lambda: next(answers))
+    assert run.status.item() == RunStatus.INTERRUPTED == "interrupted"
+    assert (run.last_step, step_of(path), bool(stop)) == (17, 17, False)
+    assert_same_run(
+        run.drop_vars(["status", "last_step", "attention1", "attention2"]),
+        train(network(), TASK, 10, **OPTIONS).drop_vars(
+            ["status", "last_step", "attention1", "attention2"]
+        ),
+    )
 
 
 @pytest.mark.parametrize("moment", ["after", "not finite"])
@@ -454,48 +613,38 @@ def test_ctrl_c_at_the_end_is_not_lost(tmp_path, monkeypatch, moment):
     assert step_of(path) == (0 if moment == "not finite" else 20)
 
 
-KILLED = """
-import sys
-from cliff.network.training import train
-from cliff.network.transformer import Transformer
-from cliff.store import save_dataset
-from cliff.task import Task
-task = Task(n_pairs=4, n_labels=8, n_classes=16)
-net = Transformer(task, seed=2)
-run = train(net, task, 400, lr=0.1, batch=32, eval_every=20, eval_size=32, checkpoint_every=3,
-            seed=4, checkpoint=sys.argv[1], resume=True)
-save_dataset(run, sys.argv[2], "run")
-"""
+KILLABLE = Task(n_pairs=4, n_labels=8, n_classes=16, dim=15, window=17)
 
 
-def test_killed_at_ten_moments_and_resumed_it_is_the_same_run(tmp_path):
-    root = Path(__file__).parent.parent
-    environment = {**os.environ, "PYTHONPATH": str(root), "OPENBLAS_NUM_THREADS": "1"}
+def killable(path):
+    return train(
+        Transformer(KILLABLE, seed=2, width=16), KILLABLE, 300, lr=0.1, batch=32, eval_every=20,
+        eval_size=32, checkpoint_every=3, seed=4, checkpoint=path, resume=os.path.exists(path),
+    )  # fmt: skip
 
-    def start(name):
-        arguments = [str(tmp_path / f"{name}.npz"), str(tmp_path / f"{name}.nc")]
-        return subprocess.Popen([sys.executable, "-c", KILLED, *arguments], env=environment)
 
-    assert start("whole").wait() == 0
+def test_killed_at_random_moments_and_resumed_it_is_the_same_run(tmp_path):
+    whole = killable(tmp_path / "whole.npz")
     rng = np.random.default_rng(int.from_bytes(os.urandom(4)))
-    killed_at = []
+    killed_at = [0]
     checkpoint = tmp_path / "killed.npz"
-    for _ in range(10):
-        process = start("killed")
-        wanted = (killed_at[-1] if killed_at else 0) + int(rng.integers(10, 36))
+    code = f"import sys; from tests.test_training import killable; killable({str(checkpoint)!r})"
+    for _ in range(4):
+        process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent.parent)
+        wanted = killed_at[-1] + int(rng.integers(10, 60))
         while process.poll() is None and step_of(checkpoint) < wanted:
             time.sleep(0.001)
-        time.sleep(rng.uniform(0, 0.02))
+        time.sleep(rng.uniform(0, 0.01))
         process.kill()
         process.wait()
         killed_at.append(step_of(checkpoint))
-    assert 0 < killed_at[0] < killed_at[-1] < 400  # the kills did hit a running run
-    assert start("killed").wait() == 0
-    with np.load(tmp_path / "whole.npz") as whole, np.load(checkpoint) as killed:
-        assert whole.files == killed.files
-        for name in whole.files:
-            assert np.array_equal(whole[name], killed[name]), (name, killed_at)
-    assert_same_run(load(tmp_path / "whole.nc"), load(tmp_path / "killed.nc"))
+    assert 0 < killed_at[1] < killed_at[-1] < 300  # the kills did hit a running run
+    killed = killable(checkpoint)
+    with np.load(tmp_path / "whole.npz") as one, np.load(checkpoint) as two:
+        assert one.files == two.files
+        for name in one.files:
+            assert np.array_equal(one[name], two[name]), (name, killed_at)
+    assert_same_run(whole, killed)
 
 
 def step_of(path):
@@ -534,12 +683,30 @@ def clamp_at_once(state):
     state.net.set_clamp(1, "previous")
 
 
-def test_probes_and_callbacks_reach_other_processes():
-    run = Run("transformer", TASK, 3, 10, {"width": 6}, OPTIONS, [clamp_at_once], [norm_probe])
-    (there,) = run_all([run])
-    assert there.norm.shape == (2,)
-    assert there.ila1.values[-1] == 1
-    np.testing.assert_allclose(there.norm, run().norm, rtol=1e-6)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_results_come_in_the_order_of_the_runs(processes):
+    """Whatever the order of their ends; probes and callbacks reach other processes."""
+    runs = [
+        Run("transformer", TASK, seed, n, {"width": 6}, OPTIONS, [clamp_at_once], [norm_probe])
+        for seed, n in ((3, 60), (1, 0), (2, 20))
+    ]
+    ended = []
+    results = run_all(runs, processes, finished=lambda *pair: ended.append(pair))
+    assert [(int(run.seed), int(run.last_step)) for run in results] == [(3, 60), (1, 0), (2, 20)]
+    assert sorted(number for number, _ in ended) == [0, 1, 2]
+    assert all(results[number] is run for number, run in ended)
+    assert results[2].ila1.values[-1] == 1
+    np.testing.assert_allclose(results[2].norm, runs[2].train()[0].norm, rtol=1e-6)
+    assert run_all([]) == []
+
+
+def test_an_exception_that_cannot_be_sent_is_told():
+    class Private(Exception):
+        pass
+
+    told = _picklable(Private("no pickle knows me"))
+    assert (type(told), str(told)) == (RuntimeError, "Private: no pickle knows me")
+    assert _picklable(mistake := ArgumentError("a", 1, "no")) is mistake
 
 
 def endless(tmp_path, seeds, **options):
@@ -576,9 +743,9 @@ def test_a_killed_process_ends_the_others_in_order(tmp_path):
 
 
 def test_a_mistake_in_another_process_comes_back_as_it_is():
-    run = Run("transformer", TASK, 0, 5, {"width": 6}, OPTIONS, [leave_the_world])
+    runs = [Run("transformer", TASK, 0, 5, {"width": 6}, OPTIONS, [leave_the_world])] * 2
     with pytest.raises(ArgumentError, match="seed=3"):
-        run_all([run])
+        run_all(runs, 2)
 
 
 def leave_the_world(state):
@@ -586,14 +753,14 @@ def leave_the_world(state):
 
 
 def test_bad_checkpoints_are_refused_before_any_training(tmp_path):
-    runs = endless(tmp_path, (0, 1), resume=True)
     (tmp_path / "1.npz").write_text("hello")
+    runs = [*endless(tmp_path, [0]), *endless(tmp_path, [1], resume=True)]
     with pytest.raises(ArgumentError, match=r"1\.npz: is not a checkpoint"):
         run_all(runs, 1)
     train(network(), TASK, 5, **{**OPTIONS, "lr": 0.3}, checkpoint=tmp_path / "good.npz")
     (tmp_path / "good.npz").replace(tmp_path / "1.npz")
     with pytest.raises(ArgumentError, match=r"lr=0\.3"):
-        run_all([dataclasses.replace(run, network={"width": 6}) for run in runs], 1)
+        run_all(runs, 1)
     assert not (tmp_path / "0.npz").exists()
 
 

@@ -6,7 +6,8 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -55,10 +56,10 @@ class _Task:
     total: float
     began: float
     first: float
+    printed: float
     done: float = 0.0
     updated: float = 0.0
-    printed: float = 0.0
-    words: Sequence[str] = field(default=())
+    words: Sequence[str] = ()
 
     @property
     def finished(self) -> bool:
@@ -81,16 +82,9 @@ class _Task:
             return []
         speed = (self.done - self.first) / (self.updated - self.began)
         seconds = (self.total - self.done) / speed - (time.monotonic() - self.updated)
-        return [clock(max(seconds, 0.0)) + " left"]
-
-
-def clock(seconds: float) -> str:
-    """A duration as minutes and seconds, hours and minutes, or days."""
-    if seconds < 3600:
-        return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
-    if seconds < 100 * 3600:
-        return f"{int(seconds) // 3600} h {int(seconds) // 60 % 60:02} min"
-    return f"{seconds / 86400:.0f} days" if seconds < 1000 * 86400 else "over 1000 days"
+        if seconds > 1e9:
+            return ["years left"]
+        return [f"{timedelta(seconds=max(int(seconds), 0))} left"]
 
 
 class Progress:
@@ -138,7 +132,7 @@ class Progress:
         if self._quiet:
             return
         now = time.monotonic()
-        task = self._tasks.setdefault(name, _Task(name, total, now, done, printed=now))
+        task = self._tasks.setdefault(name, _Task(name, total, now, done, now))
         task.done, task.total, task.updated, task.words = done, total, now, tuple(words)
         if _live_terminal():
             if self._live is None and now - self._began >= self._after:

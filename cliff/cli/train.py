@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cliff.checks import ArgumentError, choice, integer
+from cliff.checks import ArgumentError, integer
 from cliff.cli.common import (
     ComputationFailed,
     Json,
@@ -24,57 +26,82 @@ from cliff.cli.common import (
     print_json,
     say,
 )
-from cliff.interrupt import handled_by
+from cliff.cli.progress import Progress
 
 if TYPE_CHECKING:
     import xarray as xr
-    from rich.progress import Progress
 
     from cliff.network.runs import Run
 
 SHOWN = ("loss", "icl", "iwl", "ila1", "tila2")
-"""What the line of progress shows."""
+"""What lines of progress and the summary show."""
 
 MOST_SEEDS = 10_000
-"""Runs of one command: each has a line of progress and its curves in memory."""
+"""Most runs of one command, which keeps their curves in memory."""
+
+
+class Model(StrEnum):
+    """The networks."""
+
+    TRANSFORMER = "transformer"
+    MINIMAL = "minimal"
 
 
 def train(
+    context: typer.Context,
     pairs: Pairs = 8,
     labels: Annotated[
         int, typer.Option("--labels", "-L", help="Labels L, at least the classes in a context.")
     ] = 32,
-    classes: Annotated[int, typer.Option(help="Classes K, at least L.")] = 512,
+    classes: Annotated[
+        int | None,
+        typer.Option(
+            help="Known classes K, at least L (default: 512, or L); needs --p-novel below 1."
+        ),
+    ] = None,
     dim: Annotated[int, typer.Option(help="Dimension D of items and label vectors.")] = 63,
     noise: Annotated[
-        float, typer.Option(help="Spread of the items of a class, at most 1e6.")
+        float, typer.Option(help="Spread ε of the items of a class, at most 1e6.")
     ] = 0.1,
     zipf_exponent: Annotated[
-        float, typer.Option(help="Exponent of the frequencies of the known classes, at most 10.")
+        float,
+        typer.Option(
+            help="Exponent α of the known classes' frequencies, at most 10; "
+            "needs --p-novel below 1."
+        ),
     ] = 0.0,
     burstiness: Annotated[
         int,
         typer.Option(
             "--burstiness",
             "-B",
-            help="Times a class occurs in a bursty context; 0 makes all known ones independent.",
+            help="Times B a class occurs in a bursty context; 0 makes all known ones independent.",
         ),
     ] = 1,
     p_bursty: Annotated[
-        float, typer.Option(help="Bursty share of the sequences that are not novel.")
+        float,
+        typer.Option(
+            help="Bursty share p_B of the sequences that are not novel; needs --p-novel below 1."
+        ),
     ] = 1.0,
-    p_novel: Annotated[float, typer.Option(help="Share of sequences with fresh classes.")] = 1.0,
+    p_novel: Annotated[
+        float,
+        typer.Option(
+            help="Share p_C of sequences with fresh classes. At 1 the known classes, their number "
+            "and frequencies, only appear in the accuracies icl_swapped and iwl."
+        ),
+    ] = 1.0,
     novel: Annotated[
         int | None,
         typer.Option(help="Fresh classes in a batch; by default each sequence has its own."),
     ] = None,
-    window: Annotated[int, typer.Option(help="Positions, at least 2N + 1.")] = 65,
-    model: Annotated[str, typer.Option(help="transformer or minimal.")] = "transformer",
+    window: Annotated[int, typer.Option(help="Positions P, at least 2N + 1.")] = 65,
+    model: Annotated[Model, typer.Option(help="Which network to train.")] = Model.TRANSFORMER,
     width: Annotated[int, typer.Option(help="Units in each layer of the classifier.")] = 128,
     label_bias: Annotated[
         str, typer.Option(help="beta2 of the minimal head: free, or a number to hold it at.")
     ] = "free",
-    steps: Annotated[int, typer.Option(help="Updates to make.")] = 10_000,
+    steps: Annotated[int, typer.Option(help="Number of updates.")] = 10_000,
     lr: Annotated[float, typer.Option(help="Learning rate; time is t = lr × steps.")] = 0.1,
     batch: Annotated[int, typer.Option(help="Sequences in a batch.")] = 128,
     weight_decay: Annotated[float, typer.Option(help="Shrinkage of parameters a step.")] = 1e-6,
@@ -83,7 +110,9 @@ def train(
     stop_accuracy: Annotated[
         float | None, typer.Option(help="Stop at this held-out accuracy.")
     ] = None,
-    stop_delay: Annotated[int, typer.Option(help="Steps to go on for after that.")] = 0,
+    stop_delay: Annotated[
+        int, typer.Option(help="Steps to continue after --stop-accuracy is reached.")
+    ] = 0,
     seed: Seed = 0,
     eval_seed: Annotated[
         int | None, typer.Option(help="Seed of the held-out sequences, if not the run's own.")
@@ -105,7 +134,7 @@ def train(
     ] = None,
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 1000,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the checkpoint, where there is one.")
+        bool, typer.Option("--resume", help="Continue from the checkpoint, which must exist.")
     ] = False,
     output: Output = None,
     plot: Plot = None,
@@ -116,77 +145,95 @@ def train(
 
     The defaults show the transition of an induction head, at about step 4,000.
     With --output RUN.nc the state is kept in RUN.checkpoint.npz unless --checkpoint says otherwise.
+    Ctrl-C (and SIGTERM) writes the checkpoint and the records so far; --resume continues.
+
+    Example: cliff train --seeds 0:6 --output run.nc --plot run.png
     """
     # before NumPy is loaded: these products are too small to be shared out among threads
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
-    chosen = _seeds(seeds) if seeds is not None else [seed]
-    if processes is not None and processes < 1:
-        raise ArgumentError("processes", processes, "must be at least 1")
-    choice("model", model, ("transformer", "minimal"))
+    _refuse_idle_options(context)
+    chosen = [seed] if seeds is None else _seeds(seeds)
+    if processes is not None:
+        integer("processes", processes, 1)
     if task_seed is not None:
         integer("task_seed", task_seed, 0)
     keep = _checkpoint(checkpoint, output, resume, len(chosen))
-    kept = [None if keep is None else keep.replace("{seed}", str(number)) for number in chosen]
-    check_outputs(output, plot, *(Path(name) for name in kept if name))
+    kept = [None if keep is None else Path(keep.replace("{seed}", str(each))) for each in chosen]
+    check_outputs(output, plot, *(path for path in kept if path))
+    begun = [path for path in kept if resume and path and path.exists()]
+    for each, path in zip(chosen, kept, strict=True):
+        if begun and path not in begun:
+            say(f"seed {each} starts from the beginning: there is no {path}", quiet)
 
+    from cliff.interrupt import deferred
+    from cliff.network.checkpoint import locked
     from cliff.network.runs import Run
+    from cliff.parallel import n_cores
     from cliff.task import Task
 
     network: dict[str, Any] = {"width": width}
-    if model == "minimal":
+    if model is Model.MINIMAL:
         network["label_bias"] = label_bias_of(label_bias)
-    elif label_bias != "free":
-        raise ArgumentError("label_bias", label_bias, "belongs to the minimal head")
-    task: dict[str, Any] = {
-        "n_pairs": pairs,
-        "n_labels": labels,
-        "n_classes": classes,
-        "dim": dim,
-        "noise": noise,
-        "zipf_exponent": zipf_exponent,
-        "burstiness": burstiness,
-        "p_bursty": p_bursty,
-        "p_novel": p_novel,
-        "n_novel": novel,
-        "window": window,
-    }
-    options = {
-        "lr": lr,
-        "batch": batch,
-        "weight_decay": weight_decay,
-        "eval_every": eval_every,
-        "eval_size": eval_size,
-        "eval_seed": eval_seed,
-        "stop_accuracy": stop_accuracy,
-        "stop_delay": stop_delay,
-        "checkpoint_every": checkpoint_every,
-        "resume": resume,
-    }
+    of_task = ("dim", "noise", "zipf_exponent", "burstiness", "p_bursty", "p_novel", "window")
+    task = Task(
+        n_pairs=pairs,
+        n_labels=labels,
+        n_classes=max(512, labels) if classes is None else classes,
+        n_novel=novel,
+        **{name: context.params[name] for name in of_task},
+    )
+    of_training = "lr batch weight_decay eval_every eval_size eval_seed stop_accuracy stop_delay"
+    options = {name: context.params[name] for name in [*of_training.split(), "checkpoint_every"]}
     runs = [
         Run(
-            model,
-            Task(**task, seed=number if task_seed is None else task_seed),
-            number,
+            model.value,
+            replace(task, seed=each if task_seed is None else task_seed),
+            each,
             steps,
             network,
-            {**options, "checkpoint": name},
+            {**options, "checkpoint": path, "resume": resume and (path in begun or not begun)},
         )
-        for number, name in zip(chosen, kept, strict=True)
+        for each, path in zip(chosen, kept, strict=True)
     ]
+    at_a_time = min(processes or n_cores(), len(runs))
+    _check_memory(runs, at_a_time, quiet)
     announce_compiling(quiet)
-    result = _train(runs, processes, quiet)
-    if output is not None:
-        from cliff.store import save
+    with locked(output, "output"):
+        results, failure = _train(runs, at_a_time, quiet)
+        with deferred():  # a signal does not keep the results from being written
+            if results:
+                _write(runs, results, output, plot, quiet)
+                ended = _tell([results[number] for number in sorted(results)], as_json)
+                failure = failure or ended
+    if failure:
+        raise failure
 
-        save(result, output)
-        say(f"wrote {output}", quiet)
-    if plot is not None:
-        from cliff import plots
 
-        plots.save(plots.draw(result), plot)
-        say(f"wrote {plot}", quiet)
-    _tell(result, as_json)
+def _refuse_idle_options(context: typer.Context) -> None:
+    """Raise ArgumentError if an option is given that would change nothing."""
+    given = {
+        name
+        for name in context.params
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    }
+    value = context.params
+    unknown = value["p_novel"] == 1 and "needs sequences that are not novel: set --p-novel below 1"
+    idle = {
+        "seed": "seeds" in given and "stands for one run: leave it out beside --seeds",
+        "processes": "seeds" not in given and "needs several runs: give --seeds",
+        "label_bias": value["model"] != Model.MINIMAL and "belongs to --model minimal",
+        "classes": unknown,
+        "zipf_exponent": unknown,
+        "p_bursty": unknown or (not value["burstiness"] and "needs --burstiness of at least 1"),
+        "novel": not value["p_novel"] and "needs novel sequences: set --p-novel above 0",
+        "stop_delay": value["stop_accuracy"] is None and "needs --stop-accuracy",
+        "checkpoint_every": not given & {"checkpoint", "output"}
+        and "needs --checkpoint or --output",
+    }
+    for name, reason in idle.items():
+        if reason and name in given:
+            raise ArgumentError(name, value[name], reason)
 
 
 def _seeds(text: str) -> list[int]:
@@ -220,83 +267,115 @@ def _checkpoint(given: Path | None, output: Path | None, resume: bool, n_runs: i
     return None
 
 
-def _train(runs: list[Run], processes: int | None, quiet: bool) -> xr.Dataset:
-    """Train, with words for what can end it early."""
-    kept = [Path(run.options["checkpoint"]) for run in runs if run.options["checkpoint"]]
-    try:
-        return _show_and_train(runs, processes, quiet)
-    except ChildProcessError as error:
-        advice = "; --resume goes on from the checkpoints" * any(path.exists() for path in kept)
-        raise ComputationFailed(f"{error}{advice}") from error
-    except KeyboardInterrupt as error:
-        # Ctrl-C before the first step leaves nothing to go on from
-        advice = ", and kept: --resume goes on from here" * any(path.exists() for path in kept)
-        raise type(error)(f"interrupted{advice}") from error
+def _check_memory(runs: Sequence[Run], at_a_time: int, quiet: bool) -> None:
+    """Say what large runs need, and raise ArgumentError if the machine has less memory.
+
+    The need is estimated from the largest arrays; the machine's memory is not known on Windows.
+    """
+    task, width = runs[0].task, runs[0].network["width"]
+    batch, eval_size = (runs[0].options[name] for name in ("batch", "eval_size"))
+    each = {
+        ("dim", task.dim): task.dim * (task.n_labels + task.n_classes + 24 * task.dim),
+        ("width", width): 4 * width * (3 * width + 2 * task.dim + task.n_labels),
+        ("window", task.window): 24 * task.window**2,
+        ("batch", batch): batch * (task.n_pairs + 1) * (3 * task.dim + task.width),
+        ("eval_size", eval_size): eval_size
+        * (4 * (task.n_pairs + 1) * task.dim + task.n_tokens**2),
+    }
+    needed = 4e-9 * at_a_time * sum(each.values())
+    if hasattr(os, "sysconf"):
+        there = 1e-9 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if needed > there:
+            requirement = f"needs about {needed:,.0f} GB of memory; this machine has {there:,.0f}"
+            raise ArgumentError(*max(each, key=lambda name: each[name]), requirement)
+    if needed > 1:
+        drawn = float(runs[0].n_steps) * batch
+        say(f"needs about {needed:,.0f} GB of memory and draws {drawn:.1e} sequences a run", quiet)
 
 
-def _show_and_train(runs: list[Run], processes: int | None, quiet: bool) -> xr.Dataset:
-    """Run them all behind a line of progress each, and lay the results side by side."""
-    from cliff.network.runs import run_all, side_by_side
+def _train(
+    runs: Sequence[Run], at_a_time: int, quiet: bool
+) -> tuple[dict[int, xr.Dataset], BaseException | None]:
+    """Train behind lines of progress.
 
-    progress = _lines(quiet)
-    lines = {run.seed: progress.add_task("", total=run.n_steps) for run in runs}
+    Returns
+    -------
+    results : dict
+        By the index of the run, also of interrupted runs.
+    failure : Exception or None
+        What ended the training early, in words.
+    """
+    from cliff.network.runs import run_all
+
+    results: dict[int, xr.Dataset] = {}
 
     def report(seed: int, row: dict[str, float]) -> None:
-        # with the time that is left, in 80 columns
-        values = " ".join(f"{name} {row[name]:.2f}" for name in SHOWN)
-        text = f"seed {seed}  {row['step']}/{runs[0].n_steps}  {values}"
-        progress.start()
-        progress.update(lines[seed], completed=row["step"], description=text)
+        words = (f"{name} {row[name]:.2f}" for name in SHOWN)
+        total = runs[0].n_steps
+        progress.update(f"seed {seed}", row["step"], total, (f"step {row['step']:.0f}", *words))
 
+    def advice(text: str) -> str:
+        """The text, if there is something to resume from."""
+        kept = [run.options["checkpoint"] for run in runs]
+        return text if any(path and path.exists() for path in kept) else ""
+
+    failure: BaseException | None = None
     try:
-        if len(runs) == 1:
-            return runs[0](report)
-        # raised, for the other processes to be told of it, and waited for
-        with handled_by(signal.default_int_handler):
-            results = run_all(runs, processes, report)
-        return side_by_side(results, [run.seed for run in runs])
-    finally:
-        if progress.live.is_started:
-            progress.stop()
+        with Progress(quiet) as progress:
+            run_all(runs, at_a_time, report, results.__setitem__)
+    except ChildProcessError as error:
+        failure = ComputationFailed(f"{error}{advice('; --resume goes on from the checkpoints')}")
+        failure.__cause__ = error
+    except KeyboardInterrupt as error:
+        failure = type(error)(f"interrupted{advice(', and kept: --resume goes on from here')}")
+    return results, failure
 
 
-def _lines(quiet: bool) -> Progress:
-    """Live lines on standard error."""
-    from rich.console import Console
-    from rich.progress import Progress, TextColumn, TimeRemainingColumn
-    from rich.table import Column
+def _write(
+    runs: Sequence[Run],
+    results: Mapping[int, xr.Dataset],
+    output: Path | None,
+    plot: Path | None,
+    quiet: bool,
+) -> None:
+    """Write the results, in the order of their runs, and draw them."""
+    from cliff.network.runs import side_by_side
+    from cliff.store import save
 
-    columns = (
-        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
-        TimeRemainingColumn(compact=True),
-    )
-    return Progress(*columns, console=Console(stderr=True), disable=quiet)
+    numbers = sorted(results)
+    each = [results[number] for number in numbers]
+    seeds = [runs[number].seed for number in numbers]
+    result = each[0] if len(runs) == 1 else side_by_side(each, seeds)
+    if output is not None:
+        save(result, output)
+        say(f"wrote {output}", quiet)
+    if plot is not None:
+        from cliff import plots
+
+        plots.save(plots.draw(result), plot)
+        say(f"wrote {plot}", quiet)
 
 
-def _tell(result: xr.Dataset, as_json: bool) -> None:
-    """Print where the runs ended, and fail if the loss of one did not stay finite."""
-    from cliff.network.training import Status
+def _tell(runs: Sequence[xr.Dataset], as_json: bool) -> Exception | None:
+    """Print where the runs ended; the failure is that the loss of one did not stay finite."""
+    from cliff.network.training import RunStatus
 
-    each = [result.sel(seed=seed) for seed in result.seed] if "seed" in result.dims else [result]
     summaries = []
-    for run in each:
-        last = run.sel(step=slice(None, run.last_step.item())).isel(step=-1)
-        summaries.append(
-            {
-                "seed": int(run.seed),
-                "status": str(run.status.item()),
-                "steps": int(run.last_step),
-                "t": float(last.t),
-                **{name: float(last[name]) for name in (*SHOWN, "accuracy", "icl_swapped", "cla")},
-            }
-        )
+    for run in runs:
+        last = run.isel(step=-1)
+        numbers = {
+            str(name): float(last[name]) for name, each in run.items() if "step" in each.dims
+        }
+        ended = {"seed": int(run.seed), "status": run.status.item(), "steps": int(run.last_step)}
+        summaries.append({**ended, **numbers})
     if as_json:
         print_json({"runs": summaries})
     else:
         for summary in summaries:
             values = "  ".join(f"{name} {summary[name]:.3f}" for name in SHOWN)
             print("seed {seed}: {status} at step {steps}, ".format(**summary) + values)
-    failed = [summary for summary in summaries if summary["status"] == Status.NOT_FINITE]
-    if failed:
-        where = ", ".join("seed {seed} at step {steps}".format(**summary) for summary in failed)
-        raise ComputationFailed(f"the loss was no longer finite: {where}, where the curves end")
+    failed = [summary for summary in summaries if summary["status"] == RunStatus.NOT_FINITE]
+    if not failed:
+        return None
+    where = ", ".join("seed {seed} at step {steps}".format(**summary) for summary in failed)
+    return ComputationFailed(f"the loss was no longer finite: {where}, where the curves end")

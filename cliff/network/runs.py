@@ -1,32 +1,42 @@
-"""Several training runs side by side, one process and one thread each."""
+"""Training runs side by side, one process and one thread each.
+
+Every process has a pipe of its own to its parent: runs go out through it, records and results come
+back, and a word through it stops the run. A pool of `concurrent.futures` shares its queues and
+their locks among the processes: one that is killed can leave a lock held, and all that remain are
+then killed before they write their checkpoints. The end of a pipe also tells either side that the
+other has died. The processes are spawned, since a fork would copy the locks of running threads.
+"""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
+import pickle
 import signal
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
-from multiprocessing.resource_tracker import ensure_running
-from pathlib import Path
+from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
 from cliff.checks import choice, integer
+from cliff.interrupt import StopRequest, deferred, handled_by
+from cliff.network.checkpoint import Checkpoint
 from cliff.network.layers import Network
+from cliff.network.options import TrainingOptions
 from cliff.network.training import (
     MODELS,
     Callback,
     Probe,
     Row,
-    check_options,
     make_network,
-    read_checkpoint,
+    run_training,
     settings_of,
-    train,
 )
 from cliff.parallel import n_cores
 from cliff.task import Task
@@ -34,10 +44,13 @@ from cliff.task import Task
 if TYPE_CHECKING:
     import xarray as xr
 
+Report = Callable[[int, Row], object]
+"""Called with the seed of a run and each new record."""
+
 
 @dataclass(frozen=True)
 class Run:
-    """One training run as plain values, which another process can be told.
+    """A training run as plain values, which can be sent to another process.
 
     Attributes
     ----------
@@ -45,15 +58,15 @@ class Run:
         "transformer" or "minimal".
     task : Task
     seed : int
-        Of the network and of `train`.
+        Seed of the network and of `train`.
     n_steps : int
     network : mapping
         Further arguments of the network.
     options : mapping
-        Further arguments of `train`.
+        Further arguments of `train`, see `TrainingOptions`.
     callbacks, probes : sequence of callable
-        Those of `train`. Functions of a module, and objects made of plain values, reach other
-        processes; lambdas do not.
+        As for `train`. Other processes can be sent functions of a module and objects made of plain
+        values, but not lambdas.
     """
 
     model: str
@@ -68,22 +81,26 @@ class Run:
     def __post_init__(self) -> None:
         choice("model", self.model, list(MODELS))
         integer("width", self.network.get("width", 1), 1)
-        check_options(self.n_steps, seed=self.seed, **self.options)
+        self._options()
 
-    def __call__(self, report: Callable[[int, Row], object] | None = None) -> xr.Dataset:
-        """Train; `report` is called with the seed and each new record."""
-        each = None if report is None else lambda row: report(self.seed, row)
-        return train(
-            self._network(), self.task, self.n_steps, seed=self.seed, report=each,
-            callbacks=self.callbacks, probes=self.probes, **self.options,
+    def train(
+        self, report: Report | None = None, asked_to_stop: Callable[[], bool] = lambda: False
+    ) -> tuple[xr.Dataset, StopRequest]:
+        """Train as `run_training` does."""
+        return run_training(
+            self._network(), self.task, self._options(), self.callbacks, self.probes,
+            report and partial(report, self.seed), asked_to_stop,
         )  # fmt: skip
 
     def check_checkpoint(self) -> None:
-        """Raise ArgumentError if there is a checkpoint that `train` would not go on from."""
-        path = self.options.get("checkpoint")
-        if path is not None and Path(path).exists():
-            settings = settings_of(self._network(), self.task, seed=self.seed, **self.options)
-            read_checkpoint(Path(path), settings, self.n_steps)
+        """Raise ArgumentError if training cannot resume from the checkpoint that it should."""
+        options = self._options()
+        if options.file and options.resume:
+            settings = settings_of(self._network(), self.task, options)
+            Checkpoint.read(options.file).check(options.file, settings, self.n_steps)
+
+    def _options(self) -> TrainingOptions:
+        return TrainingOptions(self.n_steps, seed=self.seed, **self.options)
 
     def _network(self) -> Network:
         return make_network(self.model, self.task, self.seed, **self.network)
@@ -92,19 +109,24 @@ class Run:
 def run_all(
     runs: Sequence[Run],
     processes: int | None = None,
-    report: Callable[[int, Row], object] | None = None,
+    report: Report | None = None,
+    finished: Callable[[int, xr.Dataset], object] | None = None,
 ) -> list[xr.Dataset]:
     """Train side by side.
 
-    When anything ends this early, every run that is under way writes its checkpoint and stops.
+    Whatever ends this early, every run under way writes its checkpoint and stops. Only a second
+    Ctrl-C or SIGTERM does not wait for that.
 
     Parameters
     ----------
     runs : sequence of Run
     processes : int, optional
-        How many at a time; as many as there are cores by default.
+        Runs at a time; one on each core by default. One run at a time is trained in this process.
     report : callable, optional
         Called, in this process, with the seed and each new record of any run.
+    finished : callable, optional
+        Called, in this process, with the index and the result of each run as it ends, also when it
+        was interrupted (its status says so).
 
     Returns
     -------
@@ -114,51 +136,38 @@ def run_all(
     Raises
     ------
     ArgumentError
-        If one of the checkpoints is not one to go on from; before any training.
+        If a checkpoint cannot be resumed from; before any training.
     KeyboardInterrupt
-        On Ctrl-C.
+        On Ctrl-C or SIGTERM.
     ChildProcessError
         If a process dies.
     """
     for run in runs:
         run.check_checkpoint()
     results: dict[int, xr.Dataset] = {}
-    waiting = iter(enumerate(runs))
-    workers: list[_Worker] = []
-    try:
-        with one_thread_each(), _without_interrupt():
-            for _ in range(min(processes or n_cores(), len(runs))):
-                workers.append(_Worker())
-        # a run is handed out only to a process that is free, so that none is begun after Ctrl-C
-        busy: dict[Any, _Worker] = {}
-        for worker, (number, run) in zip(workers, waiting, strict=False):
-            worker.begin(number, run)
-            busy[worker.line] = worker
-        while busy:
-            for line in wait(list(busy)):
-                worker = busy[line]
-                kind, content = worker.receive()
-                if kind == "row" and report:
-                    report(worker.run.seed, content)
-                elif kind == "error":
-                    raise content
-                elif kind == "result":
-                    results[worker.number] = content
-                    following = next(waiting, None)
-                    if following is None:
-                        del busy[line]
-                    else:
-                        worker.begin(*following)
-    finally:
-        for worker in workers:
-            worker.interrupt()
-        for worker in workers:
-            worker.join()
+
+    def keep(number: int, result: xr.Dataset) -> None:
+        results[number] = result
+        if finished:
+            finished(number, result)
+
+    at_a_time = min(processes or n_cores(), len(runs))
+    # a single run listens to signals itself, from its first step on
+    with nullcontext(StopRequest()) if len(runs) == 1 else deferred() as stop:
+        if at_a_time > 1:
+            _train_in_processes(runs, at_a_time, report, keep, stop)
+        else:
+            for number, run in enumerate(runs):
+                if not stop:
+                    result, own = run.train(report)
+                    keep(number, result)
+                    own.raise_if_made()
+        stop.raise_if_made()
     return [results[number] for number in range(len(runs))]
 
 
 def side_by_side(results: Sequence[xr.Dataset], seeds: Sequence[int]) -> xr.Dataset:
-    """Lay results of runs that differ in their seed only along a dimension ``seed``.
+    """Concatenate the results of runs that differ in their seed along a dimension ``seed``.
 
     Runs that stopped early are filled up with NaN. In the attribute ``parameters``, what differs is
     a list with an entry for each run.
@@ -169,99 +178,129 @@ def side_by_side(results: Sequence[xr.Dataset], seeds: Sequence[int]) -> xr.Data
         list(results), dim="seed", join="outer", combine_attrs="override", coords="minimal",
         data_vars="all", compat="equals",
     )  # fmt: skip
-    joined["t"] = joined.t.max("seed")  # the same in all, where they have it
+    joined["t"] = joined.t.max("seed", keep_attrs=True)  # equal in all runs that have the step
     parameters = _merged([json.loads(result.attrs["parameters"]) for result in results])
     parameters["seed"] = list(seeds)
-    return joined.assign_coords(seed=list(seeds)).assign_attrs(
+    joined = joined.assign_coords(seed=("seed", list(seeds), results[0].seed.attrs))
+    return joined.assign_attrs(
         parameters=json.dumps(parameters, sort_keys=True), seed=json.dumps(list(seeds))
     )
 
 
 def _merged(each: Sequence[Any]) -> Any:
-    """One value for all where they agree, else the list of them; entry by entry in mappings."""
+    """The common value, or the list of values that differ; entry by entry in mappings."""
     if all(isinstance(value, dict) for value in each):
         names = dict.fromkeys(name for value in each for name in value)
         return {name: _merged([value.get(name) for value in each]) for name in names}
     return each[0] if all(value == each[0] for value in each) else list(each)
 
 
-class _Worker:
-    """Another process, which trains one run at a time, and the line to it."""
+def _train_in_processes(
+    runs: Sequence[Run],
+    at_a_time: int,
+    report: Report | None,
+    keep: Callable[[int, xr.Dataset], None],
+    stop: StopRequest,
+) -> None:
+    context = get_context("spawn")
+    waiting = deque(range(len(runs)))
+    workers: dict[Any, BaseProcess] = {}  # by the parent's end of the pipe
+    busy: dict[Any, int] = {}
+    begun: set[Any] = set()
+    line: Any
 
-    def __init__(self) -> None:
-        # spawned, because a forked process would inherit the locks of threads that it does not have
-        context = multiprocessing.get_context("spawn")
-        self.line, its_end = context.Pipe()
-        self.process = context.Process(target=_work, args=(its_end,), daemon=True)
-        self.process.start()
-        its_end.close()  # the process alone holds it: when it dies, the line ends
+    def hand_out(line: Any) -> None:
+        busy.pop(line, None)
+        begun.discard(line)
+        if waiting:
+            busy[line] = waiting.popleft()
+            line.send(runs[busy[line]])
 
-    def begin(self, number: int, run: Run) -> None:
-        self.number, self.run = number, run
-        try:
-            self.line.send(run)
-        except OSError:
-            raise self._death() from None
+    def end() -> None:
+        waiting.clear()
+        for line, process in workers.items():
+            if line in busy.keys() - begun:  # it may be compiling, and has nothing to write
+                process.kill()
+                del busy[line]
+            with suppress(OSError):
+                line.send(None)
 
-    def receive(self) -> tuple[str, Any]:
-        try:
-            message: tuple[str, Any] = self.line.recv()
-        except (EOFError, OSError):
-            raise self._death() from None
-        return message
-
-    def _death(self) -> ChildProcessError:
-        self.process.join()
-        code = self.process.exitcode
-        return ChildProcessError(f"the process that trained seed {self.run.seed} ended with {code}")
-
-    def interrupt(self) -> None:
-        if self.process.is_alive() and self.process.pid is not None:
-            os.kill(self.process.pid, signal.SIGINT)
-
-    def join(self) -> None:
-        with suppress(ConnectionError):
-            # what it still has to say, lest it wait for that; Ctrl-C may have cut a message in two
-            while os.read(self.line.fileno(), 1 << 16):
-                pass
-        self.process.join()
+    try:
+        # the processes inherit that these signals are ignored, and hear of them from here alone
+        with one_thread_each(), handled_by(signal.SIG_IGN):
+            for _ in range(at_a_time):
+                line, its_end = context.Pipe()
+                workers[line] = child = context.Process(target=_work, args=(its_end,), daemon=True)
+                child.start()
+                its_end.close()  # when the process dies, nobody holds this end, and the pipe ends
+        for line in workers:
+            hand_out(line)
+        while busy:
+            if stop:
+                end()
+            for line in wait(list(busy), timeout=0.1):
+                number = busy[line]
+                try:
+                    kind, content = line.recv()
+                except (EOFError, OSError):
+                    workers[line].join()
+                    code = workers[line].exitcode
+                    message = f"the process that trained seed {runs[number].seed} ended with {code}"
+                    raise ChildProcessError(message) from None
+                begun.add(line)
+                if kind == "error":
+                    raise content
+                if kind == "result":
+                    keep(number, content)
+                    hand_out(line)
+                elif report:
+                    report(runs[number].seed, content)
+    except KeyboardInterrupt:  # a second signal
+        for process in workers.values():
+            process.kill()
+        raise
+    finally:
+        end()
+        for line, process in workers.items():
+            with suppress(EOFError, OSError):
+                while True:  # what it still sends, so that it need not wait
+                    line.recv()
+            process.join()
 
 
 def _work(line: Connection) -> None:
-    """Train what comes along the line, until a SIGINT, which `train` answers with a checkpoint."""
-    # Ctrl-C reaches the whole group of processes: out of it, one hears of it once, from the parent
-    os.setpgrp()
-    # Outside `train`'s steps there is nothing to keep, and a SIGINT ends the process on the spot.
-    # As an exception it would cut the compiler in two, which complains of that with a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    try:
-        while True:
-            run = line.recv()
+    """Train the runs that come through the pipe, until the parent stops it or has gone."""
+
+    def send(kind: str, content: object) -> None:
+        with suppress(OSError):  # the parent has gone, which ends the run in order
+            line.send((kind, content))
+
+    def asked_to_stop() -> bool:
+        try:
+            return line.poll()
+        except OSError:
+            return True
+
+    with handled_by(lambda *_: None), suppress(EOFError, OSError):
+        while (run := line.recv()) is not None:
             try:
-                message = "result", run(lambda _, row: line.send(("row", row)))
+                send("result", run.train(lambda _, row: send("row", row), asked_to_stop)[0])
             except Exception as error:
                 error.add_note(traceback.format_exc())
-                message = "error", error
-            line.send(message)
-    except (KeyboardInterrupt, EOFError, OSError):  # or the parent was killed
-        pass
+                send("error", _picklable(error))
 
 
-@contextmanager
-def _without_interrupt() -> Iterator[None]:
-    """Hold Ctrl-C back from here, and from the processes started meanwhile till they ask for it."""
-    ensure_running()  # multiprocessing's own helper, whose start would let Ctrl-C through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _picklable(error: Exception) -> Exception:
     try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Let the processes that are started meanwhile have one thread in BLAS and in numba."""
+    """Give the processes that are started meanwhile one thread in BLAS and in numba."""
     names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))

@@ -1,32 +1,28 @@
-"""Training that can be watched, interfered with, killed and resumed."""
+"""Training by stochastic gradient descent: the loop, its records and its interventions."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.random import Generator
-from numpy.typing import NDArray
 
-from cliff.checks import ArgumentError, choice, integer, real
+from cliff.checks import ArgumentError, choice
+from cliff.interrupt import StopRequest, deferred
 from cliff.kernels import network as kernels
+from cliff.network.checkpoint import Checkpoint, locked, reading
 from cliff.network.draws import Draws
 from cliff.network.layers import Network
 from cliff.network.measures import attention_maps, evaluate, evaluation_sets
 from cliff.network.minimal import MinimalHead
+from cliff.network.options import TrainingOptions
 from cliff.network.transformer import Transformer
-from cliff.store import check_writable, provenance, write_atomic
+from cliff.store import provenance
 from cliff.task import DATA, Batch, Question, Task, stream
 
 if TYPE_CHECKING:
@@ -34,47 +30,89 @@ if TYPE_CHECKING:
 
 MODELS: dict[str, type[Network]] = {"transformer": Transformer, "minimal": MinimalHead}
 
-CHECKPOINT_FORMAT = 1
-"""Version of the checkpoints. One with a higher number is refused rather than misread."""
-
 Row = dict[str, float]
-"""One record: names and numbers."""
+"""One record: numbers by name."""
 
 Probe = Callable[[Network, Mapping[Question, Batch]], Mapping[str, float]]
 
+LONG_NAMES = {
+    "step": "updates made",
+    "t": "gradient-flow time, learning rate times steps",
+    "loss": "cross-entropy on the training distribution",
+    "accuracy": "share of right answers on the training distribution",
+    "p_correct": "mean probability of the correct label on the training distribution",
+    "icl": "share of right answers, novel classes",
+    "icl_swapped": "share of right answers, known classes with permuted labels",
+    "iwl": "share of right answers, target's class absent from the context",
+    "ila1": "layer-1 attention of a label to the item before it",
+    "tila2": "layer-2 attention of the target to the correct labels",
+    "tla2": "layer-2 attention of the target to all labels",
+    "cla": "probability of the labels present in the context",
+    "beta1": "effective logit of attention to the previous token",
+    "alpha": "effective logit of attention to matching items",
+    "xi": "effective logit of the classifier",
+    "beta2": "effective logit of attention to labels",
+    "xi_chord": "effective logit of the classifier, as a chord",
+    "beta1_residual": "variance of layer-1 scores that beta1 leaves unexplained",
+    "match_residual": "variance of layer-2 scores that alpha and beta2 leave unexplained",
+    "xi_residual": "variance of the logits that xi_chord leaves unexplained",
+    "attention1": "mean layer-1 attention of each token",
+    "attention2": "mean layer-2 attention of the target, by the slot of the correct label",
+    "status": "how the run ended",
+    "last_step": "updates made when the run ended",
+    "moment": "before or after training",
+    "seed": "seed of the run",
+}
+"""What the variables of a run hold. A probe cannot use these names."""
 
-class Status(StrEnum):
+_DIMENSIONS = {"attention1": ("token", "seen_token"), "attention2": ("slot", "seen_token")}
+_RESERVED = {*LONG_NAMES, *(name for names in _DIMENSIONS.values() for name in names)}
+
+
+class RunStatus(StrEnum):
     """How a run ended."""
 
     DONE = "done"
     ACCURACY = "accuracy reached"
     NOT_FINITE = "not finite"
+    INTERRUPTED = "interrupted"
 
 
-@dataclass
-class State:
-    """A run in progress, as callbacks see and change it.
+class TrainingState:
+    """A run in progress, as callbacks see it.
 
     Attributes
     ----------
     net : Network
-        Its `set_clamp` and `freeze` are there for interventions.
+        Its `set_clamp`, `freeze` and parameters are there for interventions. Read-only: callbacks
+        change the network, they do not replace it.
     task : Task
-        Where the next batch comes from. It may be replaced by one with the same classes and labels,
+        Source of the next batch. It may be replaced by a task with the same classes and labels,
         ``state.task = dataclasses.replace(state.task, p_novel=0.0)``.
     step : int
-        Updates made so far.
-    rows : list of dict
-        What has been recorded so far.
+        Updates made so far. Read-only.
+    rows : tuple of dict
+        The records so far. Read-only.
     """
 
-    net: Network
-    task: Task
-    step: int = 0
-    rows: list[Row] = field(default_factory=list)
+    def __init__(self, net: Network, task: Task) -> None:
+        self._net, self.task = net, task
+        self._step, self._rows = 0, list[Row]()
+
+    @property
+    def net(self) -> Network:
+        return self._net
+
+    @property
+    def step(self) -> int:
+        return self._step
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        return tuple(self._rows)
 
 
-Callback = Callable[[State], object]
+Callback = Callable[[TrainingState], object]
 
 
 def train(
@@ -100,19 +138,19 @@ def train(
 ) -> xr.Dataset:
     """Train a network on a task by stochastic gradient descent, in place.
 
-    The network's own seed draws its initial parameters; `seed` draws the batches and `eval_seed`,
-    from a stream of its own even where it is the same number, the held-out sequences. Neither
-    evaluations nor the network change which batches are seen.
+    The network's own seed draws its initial parameters, `seed` draws the batches, and `eval_seed`
+    draws the held-out sequences, from a separate stream even where both seeds are equal. Which
+    batches are seen depends on `seed` and the task alone.
 
     Parameters
     ----------
     net : Transformer or MinimalHead
     task : Task
-        The one that the network was made for, or one with the same classes and labels.
+        The network's own task, or one with the same classes and labels.
     n_steps : int
-        Updates to make.
+        Number of updates.
     lr : float
-        Learning rate; a step advances the time t of gradient flow by as much.
+        Learning rate. A step advances the gradient-flow time t by `lr`.
     batch : int
         Fresh sequences for each update.
     weight_decay : float
@@ -120,7 +158,7 @@ def train(
     seed : int
         Seed of the batches.
     eval_every : int
-        Steps from one evaluation to the next. The first and the last step are evaluated too.
+        Steps between evaluations. The first and the last step are evaluated too.
     eval_size : int
         Held-out sequences for each question.
     eval_seed : int, optional
@@ -128,43 +166,48 @@ def train(
     stop_accuracy : float, optional
         Stop at the first evaluation with at least this held-out accuracy.
     stop_delay : int
-        Go on for this many steps after that evaluation, up to the next one that is due: what
-        follows a transition is recorded without waiting for `n_steps`.
+        Continue for this many steps after that evaluation, and up to the next evaluation, so that
+        the records show what follows a transition.
     checkpoint : path-like, optional
-        File that holds the whole state of the run, written every `checkpoint_every` steps, at the
-        end, and on Ctrl-C.
+        File for the whole state of the run, written every `checkpoint_every` steps, at the end, and
+        on Ctrl-C or SIGTERM. One run at a time may write to it.
+    checkpoint_every : int
+        Steps between checkpoints.
     resume : bool
-        Go on from the checkpoint, if there is one. The result is, bit for bit, that of a run that
-        was never interrupted (with the same number of BLAS threads).
+        Continue from the checkpoint, which must exist. On the same machine with the same libraries
+        the result is identical, bit for bit, to the result of an uninterrupted run.
     callbacks : sequence of callable
-        Each is called with the `State` before every update, and may change it: clamp a head, freeze
-        parameters, replace the task. Checkpoints hold such changes; the functions themselves must
-        be given again on resuming.
+        Each is called with the `TrainingState` before every update, and may intervene: clamp a
+        head, freeze or overwrite parameters, replace the task. Checkpoints hold such changes, but
+        not the functions, which must be given again on resuming.
     probes : sequence of callable
         Each is called with the network and the evaluation sets at every evaluation, and returns
-        named numbers to record, always the same names. Give the same ones again on resuming.
+        numbers to record by name, always under the same names. They must be given again on
+        resuming.
     report : callable, optional
-        Called with each new record.
+        Called with each new record and, on resuming, with the last record of the checkpoint.
 
     Returns
     -------
     xarray.Dataset
-        Over ``step``: ``t`` = lr step; ``loss`` (nats), ``accuracy``, ``ila1``, ``tila2``,
-        ``tla2``, ``cla`` on the training distribution; accuracies ``icl``, ``icl_swapped``,
-        ``iwl`` on the three questions; the `effective_logits` and the probes' numbers. Over
-        ``moment`` (before, after): ``attention1`` and ``attention2`` as `attention_maps` gives
-        them. The scalar ``status`` is "done", "accuracy reached" or "not finite" (the loss, of a
-        batch or of an evaluation; the last record is of that moment), and ``last_step`` the number
-        of updates made. The training distribution is that of `task`, whatever callbacks make of it.
+        Over ``step``: ``t`` = lr step; the `measures` on the training distribution (``loss`` in
+        nats, ``accuracy``, ``ila1``, ``tila2``, ``tla2``, ``cla``); the accuracies ``icl``,
+        ``icl_swapped``, ``iwl`` on the three questions; the `effective_logits`; the numbers of the
+        probes. Over ``moment`` (before, after): the `attention_maps` ``attention1`` and
+        ``attention2``. The scalar ``status`` is "done", "accuracy reached" or "not finite" (the
+        loss of a batch or of an evaluation; the last record is of that moment); ``last_step`` is
+        the number of updates made. All evaluations are on `task`, also where callbacks replace it.
 
     Raises
     ------
     ArgumentError
-        If an argument is out of range, the network does not fit the task, a probe's names are
-        taken or not those of the records before, or the checkpoint is truncated, foreign, of other
-        settings, or there although `resume` is False.
+        If an argument is out of range; the network does not fit the task; a probe raises, or its
+        names are taken or change; a callback replaces the network's arrays; the checkpoint is
+        truncated, foreign, of other settings, in use by another run, missing although `resume` is
+        True, or there although it is False.
     KeyboardInterrupt
-        On Ctrl-C, after the current step and the checkpoint.
+        On Ctrl-C (or, as its subclass `cliff.interrupt.Terminated`, on SIGTERM), after the current
+        step and the checkpoint.
 
     Examples
     --------
@@ -174,7 +217,7 @@ def train(
     >>> run.step.values.tolist(), run.status.item()
     ([0, 10, 20], 'done')
 
-    A causal experiment: from step 10 on, every token attends to the one before it.
+    A causal experiment: from step 10 on, every token attends to the previous token.
 
     >>> def intervene(state):
     ...     if state.step == 10:
@@ -187,133 +230,123 @@ def train(
     ----------
     Reddy, ICLR 2024, arXiv:2312.03002, section 2 (batches of 128, learning rate 0.01).
     """
-    check_options(
-        n_steps, lr, batch, weight_decay, seed,
-        eval_every=eval_every, eval_size=eval_size, eval_seed=eval_seed,
-        stop_accuracy=stop_accuracy, stop_delay=stop_delay,
-        checkpoint=checkpoint, checkpoint_every=checkpoint_every, resume=resume,
+    options = TrainingOptions(
+        n_steps, lr, batch, weight_decay, seed, eval_every, eval_size, eval_seed,
+        stop_accuracy, stop_delay, checkpoint, checkpoint_every, resume,
     )  # fmt: skip
-    _check_same_world(net, task)
-
-    settings = settings_of(
-        net, task, lr, batch, weight_decay, seed,
-        eval_every=eval_every, eval_size=eval_size, eval_seed=eval_seed,
-    )  # fmt: skip
-    state = State(net, task)
-    rng = stream(seed, DATA)
-    sets = evaluation_sets(task, seed if eval_seed is None else eval_seed, eval_size)
-    before = attention_maps(net, sets["icl"])
-    file = None if checkpoint is None else Path(checkpoint)
-    if file and file.exists():
-        saved = read_checkpoint(file, settings, n_steps)
-        with _reading(file):
-            before = saved.restore(state, rng)
-
-    def due(step: float) -> bool:
-        return step % eval_every == 0 or step == n_steps
-
-    def record() -> None:
-        if state.rows and state.rows[-1]["step"] == state.step:
-            return
-        row = {"step": state.step, "t": float(lr * state.step), **evaluate(net, sets)}
-        for probe in probes:
-            numbers = {name: float(number) for name, number in probe(net, sets).items()}
-            if taken := sorted(numbers.keys() & row.keys()):
-                raise ArgumentError("probes", ", ".join(taken), "is recorded already")
-            row.update(numbers)
-        if state.rows and (odd := sorted(state.rows[0].keys() ^ row.keys())):
-            requirement = "must be recorded from the start of a run to its end, or not at all"
-            raise ArgumentError("probes", ", ".join(odd), requirement)
-        state.rows.append(row)
-        if report:
-            report(row)
-
-    # a checkpoint from the end of a shorter run holds an evaluation that this one does not make
-    state.rows = [row for row in state.rows if due(row["step"])]
-    status = Status.DONE
-    draws = Draws(rng, batch)
-    # divergence is looked for in the loss; the warnings on its way there would say less
-    with np.errstate(all="ignore"), _deferred_interrupt() as interrupted:
-        while True:
-            if due(state.step):
-                record()
-                status = _status(state.rows, stop_accuracy, stop_delay)
-                if status == Status.NOT_FINITE:
-                    break
-            finished = status == Status.ACCURACY or state.step == n_steps
-            if file and (finished or interrupted or state.step % checkpoint_every == 0):
-                _save_checkpoint(file, settings, state, draws.state, before)
-            if interrupted:
-                raise KeyboardInterrupt
-            if finished:
-                break
-            for callback in callbacks:
-                callback(state)
-            _check_same_world(net, state.task)
-            if not math.isfinite(net.loss_and_gradient(draws.take(state.task), draws.ahead)):
-                status = Status.NOT_FINITE
-                record()
-                break
-            _descend(net, lr, weight_decay)
-            state.step += 1
-        after = attention_maps(net, sets["icl"])
-    return _dataset(state, status, before, after, settings)
+    run, stop = run_training(net, task, options, callbacks, probes, report)
+    stop.raise_if_made()
+    return run
 
 
-def check_options(
-    n_steps: int,
-    lr: float = 0.01,
-    batch: int = 128,
-    weight_decay: float = 1e-6,
-    seed: int = 0,
-    *,
-    eval_every: int = 100,
-    eval_size: int = 512,
-    eval_seed: int | None = None,
-    stop_accuracy: float | None = None,
-    stop_delay: int = 0,
-    checkpoint: str | os.PathLike[str] | None = None,
-    checkpoint_every: int = 1000,
-    resume: bool = False,
-) -> None:
-    """Raise ArgumentError if `train` would refuse the arguments, whatever the network and task."""
-    integer("n_steps", n_steps, 0)
-    real("lr", lr, 0)
-    integer("batch", batch, 1)
-    real("weight_decay", weight_decay, 0, 1)
-    integer("seed", seed, 0)
-    integer("eval_every", eval_every, 1)
-    integer("eval_size", eval_size, 1)
-    if eval_seed is not None:
-        integer("eval_seed", eval_seed, 0)
-    if stop_accuracy is not None:
-        real("stop_accuracy", stop_accuracy, 0, 1)
-    if integer("stop_delay", stop_delay, 0) and stop_accuracy is None:
-        raise ArgumentError("stop_delay", stop_delay, "needs an accuracy to stop at")
-    integer("checkpoint_every", checkpoint_every, 1)
-    if checkpoint is not None and check_writable(checkpoint, "checkpoint").exists() and not resume:
-        raise ArgumentError(
-            "checkpoint", str(checkpoint), "exists: resume from it, or remove it first"
-        )
-
-
-def settings_of(
+def run_training(
     net: Network,
     task: Task,
-    lr: float = 0.01,
-    batch: int = 128,
-    weight_decay: float = 1e-6,
-    seed: int = 0,
-    *,
-    eval_every: int = 100,
-    eval_size: int = 512,
-    eval_seed: int | None = None,
-    **_: object,
-) -> dict[str, Any]:
-    """Everything that determines the records of `train`, callbacks and probes aside.
+    options: TrainingOptions,
+    callbacks: Sequence[Callback] = (),
+    probes: Sequence[Probe] = (),
+    report: Callable[[Row], object] | None = None,
+    asked_to_stop: Callable[[], bool] = lambda: False,
+) -> tuple[xr.Dataset, StopRequest]:
+    """Train as `train` does, and return what there is when a signal interrupts.
 
-    The arguments are those of `train`, with the same defaults; the rest of them, which only say
-    when it ends and what it keeps, are passed over. The network is untrained.
+    Parameters
+    ----------
+    net, task, callbacks, probes, report
+        As for `train`.
+    options : TrainingOptions
+    asked_to_stop : callable
+        Called before every update; a true answer interrupts like a signal.
+
+    Returns
+    -------
+    run : xarray.Dataset
+        As `train` returns it. Its status may also be "interrupted".
+    stop : StopRequest
+        True if a signal arrived.
+    """
+    check_fits(net, task)
+    settings = settings_of(net, task, options)
+    rng = stream(options.seed, DATA)
+    sets = evaluation_sets(
+        task, options.seed if options.eval_seed is None else options.eval_seed, options.eval_size
+    )
+    before = attention_maps(net, sets["icl"])
+    state = TrainingState(net, task)
+    rows, file, arrays, status = state._rows, options.file, net.parameters, RunStatus.DONE
+    attributes = {**provenance(settings, options.seed), "cliff_kind": "run"}
+
+    def measured() -> Row:
+        row = {"step": state.step, "t": float(options.lr * state.step), **evaluate(net, sets)}
+        for probe in probes:
+            row |= _probed(probe, net, sets, row)
+        if odd := sorted(row.keys() ^ rows[0].keys()) if rows else []:
+            names = ", ".join(odd)
+            if LONG_NAMES.keys() & odd:
+                requirement = f"is of another version of cliff, whose records differ in {names}"
+                raise ArgumentError("checkpoint", str(file), requirement)
+            raise ArgumentError("probes", names, "must be recorded throughout a run, or not at all")
+        return row
+
+    def record() -> None:
+        if not rows or rows[-1]["step"] != state.step:
+            rows.append(measured())
+            if report:
+                report(rows[-1])
+
+    # divergence shows in the loss; floating-point warnings before it would say less
+    with locked(file, "checkpoint"), np.errstate(all="ignore"):
+        if file and options.resume:
+            saved = Checkpoint.read(file)
+            saved.check(file, settings, options.n_steps)
+            saved.restore(net, file)
+            # without the evaluation at the end of a shorter run, which this run does not make
+            rows += [row for row in saved.rows if options.due(row["step"])]
+            state._step, state.task, before = saved.step, saved.task, dict(saved.before)
+            rng.bit_generator.state = saved.generator
+            measured()  # refuses probes that are not those of the checkpoint
+            if report:
+                report(rows[-1])
+        draws = Draws(rng, options.batch)
+        with deferred() as stop:
+            while True:
+                if options.due(state.step):
+                    record()
+                    status = _status(rows, options)
+                    if status == RunStatus.NOT_FINITE:
+                        break
+                finished = status == RunStatus.ACCURACY or state.step == options.n_steps
+                interrupted = asked_to_stop() or bool(stop)
+                if file and (finished or interrupted or state.step % options.checkpoint_every == 0):
+                    Checkpoint(
+                        settings, draws.state, state.step, rows, state.task,
+                        net.clamp, net.frozen, net.parameters.vector, before,
+                    ).write(file)  # fmt: skip
+                if finished:
+                    break
+                if interrupted:
+                    status = RunStatus.INTERRUPTED
+                    break
+                for callback in callbacks:
+                    callback(state)
+                check_fits(net, state.task)
+                if net.parameters is not arrays:
+                    requirement = "must write into the network's arrays, not replace them"
+                    raise ArgumentError("callbacks", "net.parameters", requirement)
+                if not math.isfinite(net.loss_and_gradient(draws.take(state.task), draws.ahead)):
+                    status = RunStatus.NOT_FINITE
+                    record()
+                    break
+                descend(net, options.lr, options.weight_decay)
+                state._step += 1
+            maps = before, attention_maps(net, sets["icl"])
+            return _dataset(state, status, maps, options.seed).assign_attrs(attributes), stop
+
+
+def settings_of(net: Network, task: Task, options: TrainingOptions) -> dict[str, Any]:
+    """Everything that determines the records of `train`, apart from callbacks and probes.
+
+    The network must be untrained.
     """
     return {
         "task": task.settings(),
@@ -321,29 +354,12 @@ def settings_of(
         "clamp": {str(layer): pattern for layer, pattern in sorted(net.clamp.items())},
         "frozen": sorted(net.frozen),
         "initial_parameters": hashlib.sha256(net.parameters.vector.tobytes()).hexdigest()[:16],
-        "lr": float(lr),
-        "batch": int(batch),
-        "weight_decay": float(weight_decay),
-        "seed": int(seed),
-        "eval_every": int(eval_every),
-        "eval_size": int(eval_size),
-        "eval_seed": None if eval_seed is None else int(eval_seed),
+        **options.settings(),
     }
 
 
-def _status(rows: Sequence[Row], stop_accuracy: float | None, stop_delay: int) -> Status:
-    """What the records say, so that a resumed run ends where an undisturbed one does."""
-    if not math.isfinite(rows[-1]["loss"]):
-        return Status.NOT_FINITE
-    if stop_accuracy is not None:
-        for row in rows:
-            if row["accuracy"] >= stop_accuracy:
-                delay = rows[-1]["step"] - row["step"]
-                return Status.ACCURACY if delay >= stop_delay else Status.DONE
-    return Status.DONE
-
-
-def _descend(net: Network, lr: float, weight_decay: float) -> None:
+def descend(net: Network, lr: float, weight_decay: float) -> None:
+    """One update of the parameters that are not frozen, along the latest gradient."""
     rate, decay = net.dtype.type(lr), net.dtype.type(weight_decay)
     if not net.frozen:
         kernels.descend(net.parameters.vector, net.gradients.vector, rate, decay)
@@ -354,202 +370,13 @@ def _descend(net: Network, lr: float, weight_decay: float) -> None:
             kernels.descend(parameter.reshape(-1), gradient, rate, decay)
 
 
-def _check_same_world(net: Network, task: Task) -> None:
-    names = ("n_labels", "n_classes", "dim", "window", "seed")
+def check_fits(net: Network, task: Task) -> None:
+    """Raise ArgumentError unless `task` has the classes, labels and sizes of the network's task."""
     if task is not net.task:
-        for name in names:
+        for name in ("n_labels", "n_classes", "dim", "window", "seed"):
             own, other = getattr(net.task, name), getattr(task, name)
             if own != other:
                 raise ArgumentError("task", f"({name}={other})", f"the network has {name}={own}")
-
-
-def _dataset(
-    state: State,
-    status: Status,
-    before: Mapping[str, Any],
-    after: Mapping[str, Any],
-    settings: Mapping[str, Any],
-) -> xr.Dataset:
-    import xarray as xr
-
-    units = {"loss": "nats", "t": "learning rate times steps"}
-    step = [row["step"] for row in state.rows]
-    names = [name for name in state.rows[0] if name != "step"]
-    variables: dict[str, Any] = {
-        name: ("step", [row[name] for row in state.rows], {"units": units.get(name, "1")})
-        for name in names
-    }
-    dims = {"attention1": ("token", "seen_token"), "attention2": ("slot", "seen_token")}
-    for name, axes in dims.items():
-        variables[name] = (("moment", *axes), np.stack([before[name], after[name]]), {"units": "1"})
-    variables["status"] = ((), str(status))
-    variables["last_step"] = ((), state.step, {"units": "1"})
-    return xr.Dataset(
-        variables,
-        coords={
-            "step": np.array(step, np.int64),
-            "moment": ["before", "after"],
-            "seed": settings["seed"],
-        },
-        attrs={**provenance(settings, settings["seed"]), "cliff_kind": "run"},
-    )
-
-
-@contextmanager
-def _deferred_interrupt() -> Iterator[list[int]]:
-    """Collect Ctrl-C in a list, so that a step is never cut in two; a second one cuts through."""
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received  # signals go to the main thread only
-        return
-
-    def note(number: int, _frame: object) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    previous = signal.signal(signal.SIGINT, note)
-    try:
-        yield received
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    if received:  # since it was last looked for
-        raise KeyboardInterrupt
-
-
-@dataclass(frozen=True)
-class _Checkpoint:
-    """The whole state of a run, and the settings that it was made with."""
-
-    settings: dict[str, Any]
-    state_of_generator: dict[str, Any]
-    step: int
-    rows: list[Row]
-    task: Task
-    clamp: dict[int, Any]
-    frozen: set[str]
-    parameters: NDArray[Any]
-    before: dict[str, NDArray[Any]]
-
-    def restore(self, state: State, rng: Generator) -> dict[str, NDArray[Any]]:
-        """Bring a fresh state and generator to where the run was; return its first maps."""
-        state.step, state.rows, state.task = self.step, list(self.rows), self.task
-        self.restore_network(state.net)
-        rng.bit_generator.state = self.state_of_generator
-        return self.before
-
-    def restore_network(self, net: Network) -> None:
-        """Give a network of the same settings the run's parameters, clamps and frozen ones."""
-        net.parameters.vector[:] = self.parameters
-        net.clamp, net.frozen = dict(self.clamp), set(self.frozen)
-
-
-def _save_checkpoint(
-    path: Path,
-    settings: Mapping[str, Any],
-    state: State,
-    state_of_generator: Mapping[str, Any],
-    before: Mapping[str, NDArray[Any]],
-) -> None:
-    header = {
-        "cliff_checkpoint": CHECKPOINT_FORMAT,
-        "settings": settings,
-        "step": state.step,
-        "rows": state.rows,
-        "generator": _plain(state_of_generator),
-        "task": state.task.settings(),
-        "clamp": list(state.net.clamp.items()),
-        "frozen": sorted(state.net.frozen),
-    }
-    arrays: dict[str, Any] = {f"before_{name}": array for name, array in before.items()}
-    parameters = state.net.parameters.vector
-    try:
-        write_atomic(
-            path,
-            lambda file: np.savez(
-                file, header=np.array(json.dumps(header)), parameters=parameters, **arrays
-            ),
-        )
-    except ArgumentError as error:  # it was writable when the run began: no mistake in the call
-        raise OSError(f"no checkpoint could be written: {path}: {error.requirement}") from error
-
-
-def read_checkpoint(path: Path, settings: Mapping[str, Any], n_steps: int) -> _Checkpoint:
-    """Read the checkpoint of a run of `n_steps` steps with `settings`.
-
-    Raises
-    ------
-    ArgumentError
-        If it is truncated, foreign, of other settings or of a later step.
-    """
-    saved = _read_checkpoint(path)
-    for name, value in json.loads(json.dumps(settings)).items():  # as they come back from a file
-        found = saved.settings.get(name)
-        if found != value:
-            raise ArgumentError(
-                "checkpoint", str(path), f"was made with {_difference(name, found, value)}"
-            )
-    if saved.step > n_steps:
-        raise ArgumentError(
-            "n_steps", n_steps, f"must be at least {saved.step}, where the checkpoint is"
-        )
-    return saved
-
-
-def _difference(name: str, saved: Any, value: Any) -> str:
-    """Say how two settings differ, down to the entry where they are mappings."""
-    if isinstance(saved, dict) and isinstance(value, dict):
-        pairs = {
-            key: (saved.get(key, "nothing"), value.get(key, "nothing")) for key in saved | value
-        }
-        return next(_difference(key, *pair) for key, pair in pairs.items() if pair[0] != pair[1])
-    return f"{name}={saved}, and this run has {value}"
-
-
-def _plain(value: Any) -> Any:
-    """A generator's state as values that JSON can hold exactly."""
-    if isinstance(value, Mapping):
-        return {key: _plain(entry) for key, entry in value.items()}
-    return value.tolist() if isinstance(value, np.ndarray) else value
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Say in one line that a file is no checkpoint, whatever goes wrong in reading it as one."""
-    try:
-        yield
-    except Exception as error:  # zipfile, numpy, json and what is made of the entries: each its own
-        raise ArgumentError(
-            "checkpoint", str(path), "is not a checkpoint of this package, or is truncated"
-        ) from error
-
-
-def _read_checkpoint(path: Path) -> _Checkpoint:
-    with _reading(path):
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        header = json.loads(str(arrays.pop("header")))
-        version = int(header["cliff_checkpoint"])
-    if version > CHECKPOINT_FORMAT:
-        raise ArgumentError(
-            "checkpoint", str(path), "was written by a newer version of cliff: upgrade to read it"
-        )
-    with _reading(path):
-        stream(0, DATA).bit_generator.state = header["generator"]  # raises if it is not a state
-        rows = [dict(row) for row in header["rows"]]
-        if not all({"step", "loss", "accuracy"} <= row.keys() for row in rows):
-            raise ValueError("records without what every record has")
-        return _Checkpoint(
-            settings=dict(header["settings"]),
-            state_of_generator=header["generator"],
-            step=int(header["step"]),
-            rows=rows,
-            task=Task(**header["task"]),
-            clamp=dict(header["clamp"]),
-            frozen=set(header["frozen"]),
-            parameters=arrays.pop("parameters"),
-            before={name: arrays[f"before_{name}"] for name in ("attention1", "attention2")},
-        )
 
 
 def make_network(model: str, task: Task, seed: int = 0, **options: Any) -> Network:
@@ -565,15 +392,69 @@ def load_network(path: str | os.PathLike[str]) -> Network:
     ArgumentError
         If the file is missing, truncated or foreign.
     """
-    saved = _read_checkpoint(Path(path))
+    file = Path(path)
+    saved = Checkpoint.read(file)
     settings = saved.settings
-    with _reading(Path(path)):
-        options = {
-            name: settings[name]
-            for name in ("width", "dtype", "label_bias", "start")
-            if name in settings
-        }
+    with reading(file):
+        names = settings.keys() & {"width", "dtype", "label_bias", "start"}
+        options = {name: settings[name] for name in names}
         task = Task(**settings["task"])
         net = make_network(settings["model"], task, settings["net_seed"], **options)
-        saved.restore_network(net)
+    saved.restore(net, file)
     return net
+
+
+def _probed(
+    probe: Probe, net: Network, sets: Mapping[Question, Batch], taken: Iterable[str]
+) -> Row:
+    """The numbers of a probe."""
+    try:
+        numbers = {name: float(number) for name, number in probe(net, sets).items()}
+    except Exception as error:
+        called = getattr(probe, "__name__", type(probe).__name__)
+        requirement = f"raised {type(error).__name__}: {error}"
+        raise ArgumentError("probes", called, requirement) from error
+    for name in numbers:
+        if name in taken or name in _RESERVED:
+            raise ArgumentError("probes", name, "is recorded already")
+        if not isinstance(name, str) or not name.strip() or "/" in name or name != name.strip():
+            raise ArgumentError("probes", name, "cannot name a variable of a file")
+    return numbers
+
+
+def _status(rows: Sequence[Row], options: TrainingOptions) -> RunStatus:
+    """The status that the records imply, the same for a resumed and an uninterrupted run."""
+    if not math.isfinite(rows[-1]["loss"]):
+        return RunStatus.NOT_FINITE
+    if options.stop_accuracy is not None:
+        for row in rows:
+            if row["accuracy"] >= options.stop_accuracy:
+                if rows[-1]["step"] - row["step"] >= options.stop_delay:
+                    return RunStatus.ACCURACY
+                break
+    return RunStatus.DONE
+
+
+def _dataset(
+    state: TrainingState, status: RunStatus, maps: Sequence[Mapping[str, Any]], seed: int
+) -> xr.Dataset:
+    """The records and the attention maps before and after, with their names and units."""
+    import xarray as xr
+
+    columns = {name: ("step", [row[name] for row in state.rows]) for name in state.rows[0]}
+    variables: dict[str, Any] = columns | {
+        name: (("moment", *axes), np.stack([each[name] for each in maps]))
+        for name, axes in _DIMENSIONS.items()
+    }
+    variables |= {
+        "step": ("step", np.array(columns.pop("step")[1], np.int64)),
+        "moment": ("moment", ["before", "after"]),
+        "seed": ((), seed),
+        "status": ((), str(status)),
+        "last_step": ((), state.step),
+    }
+    run = xr.Dataset(variables).set_coords("seed")
+    for name, variable in run.variables.items():
+        variable.attrs["long_name"] = LONG_NAMES.get(str(name), f"{name}, recorded by a probe")
+        variable.attrs["units"] = "nats" if name == "loss" else "1"
+    return run

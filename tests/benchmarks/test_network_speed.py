@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cliff.kernels import network as kernels
+from cliff.network import training
 from cliff.network.draws import Draws
 from cliff.network.transformer import Transformer
 from cliff.parallel import n_cores
@@ -46,8 +46,7 @@ def make_step(who):
 
     def step():
         net.loss_and_gradient(draws.take(TASK), draws.ahead)
-        rate, decay = np.float32(LR), np.float32(1e-6)
-        kernels.descend(net.parameters.vector, net.gradients.vector, rate, decay)
+        training.descend(net, LR, 1e-6)
 
     return step
 

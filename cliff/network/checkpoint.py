@@ -1,0 +1,200 @@
+"""Checkpoints: the whole state of a training run in an .npz file, without pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from cliff.checks import ArgumentError
+from cliff.network.layers import Network
+from cliff.store import write_atomic
+from cliff.task import DATA, Task, stream
+
+FORMAT = 1
+"""Version of the file layout. A file with a higher number is refused rather than misread."""
+
+ATTENTION = ("attention1", "attention2")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a run after `step` updates, and the settings it was made with.
+
+    Attributes
+    ----------
+    settings : dict
+        Everything that determines the records.
+    generator : dict
+        State of the generator of the batches.
+    step : int
+    rows : list of dict
+        The records.
+    task : Task
+        Source of the next batch; callbacks may have replaced the run's own.
+    clamp, frozen : dict, set
+        As in `Network`.
+    parameters : ndarray, shape (n,)
+    before : dict of ndarray
+        `attention_maps` before the first update.
+    """
+
+    settings: Mapping[str, Any]
+    generator: Mapping[str, Any]
+    step: int
+    rows: list[dict[str, float]]
+    task: Task
+    clamp: dict[int, Any]
+    frozen: set[str]
+    parameters: NDArray[Any]
+    before: Mapping[str, NDArray[Any]]
+
+    @classmethod
+    def read(cls, path: Path) -> Checkpoint:
+        """Read a file.
+
+        Raises
+        ------
+        ArgumentError
+            If it is truncated, foreign or of a newer format.
+        """
+        with reading(path):
+            with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            header = json.loads(str(arrays.pop("header")))
+            version = int(header["cliff_checkpoint"])
+        if version > FORMAT:
+            requirement = "was written by a newer version of cliff: upgrade to read it"
+            raise ArgumentError("checkpoint", str(path), requirement)
+        with reading(path):
+            stream(0, DATA).bit_generator.state = header["generator"]  # raises if it is not a state
+            rows = [dict(row) for row in header["rows"]]
+            if not all({"step", "loss", "accuracy"} <= row.keys() for row in rows):
+                raise ValueError("records without what every record has")
+            return cls(
+                settings=dict(header["settings"]),
+                generator=header["generator"],
+                step=int(header["step"]),
+                rows=rows,
+                task=Task(**header["task"]),
+                clamp=dict(header["clamp"]),
+                frozen=set(header["frozen"]),
+                parameters=arrays["parameters"],
+                before={name: arrays[f"before_{name}"] for name in ATTENTION},
+            )
+
+    def write(self, path: Path) -> None:
+        """Write the file atomically.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        header = {
+            "cliff_checkpoint": FORMAT,
+            "settings": self.settings,
+            "step": self.step,
+            "rows": self.rows,
+            "generator": _plain(self.generator),
+            "task": self.task.settings(),
+            "clamp": list(self.clamp.items()),
+            "frozen": sorted(self.frozen),
+        }
+        arrays: dict[str, Any] = {f"before_{name}": self.before[name] for name in ATTENTION}
+        arrays |= {"header": np.array(json.dumps(header)), "parameters": self.parameters}
+        try:
+            write_atomic(path, lambda file: np.savez(file, **arrays))
+        except ArgumentError as error:  # the path was writable when the run began
+            raise OSError(f"no checkpoint could be written: {path}: {error.requirement}") from error
+
+    def check(self, path: Path, settings: Mapping[str, Any], n_steps: int) -> None:
+        """Raise ArgumentError unless a run of `n_steps` steps with `settings` can go on from it."""
+        for name, value in json.loads(json.dumps(settings)).items():  # as they come back from JSON
+            found = self.settings.get(name)
+            if found != value:
+                requirement = f"was made with {_difference(name, found, value)}"
+                raise ArgumentError("checkpoint", str(path), requirement)
+        if self.step > n_steps:
+            requirement = f"must be at least {self.step}, where the checkpoint is"
+            raise ArgumentError("n_steps", n_steps, requirement)
+
+    def restore(self, net: Network, path: Path) -> None:
+        """Give a network of the same settings the parameters, clamps and frozen names of the run.
+
+        Raises
+        ------
+        ArgumentError
+            If the parameters do not fit.
+        """
+        with reading(path):
+            net.parameters.vector[:] = self.parameters
+        net.clamp, net.frozen = dict(self.clamp), set(self.frozen)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn any exception into one line that says that the file is not a checkpoint."""
+    try:
+        yield
+    except Exception as error:  # zipfile, numpy, json and Task each raise their own
+        requirement = "is not a checkpoint of this package, or is truncated"
+        raise ArgumentError("checkpoint", str(path), requirement) from error
+
+
+@contextmanager
+def locked(path: str | os.PathLike[str] | None, argument: str) -> Iterator[None]:
+    """Keep every other run, on any machine, from writing to `path` meanwhile.
+
+    The lock is a hidden file beside `path`. A killed process lets go of it. Where the file system
+    has no locks, nothing is locked.
+
+    Raises
+    ------
+    ArgumentError
+        If another run holds the lock.
+    """
+    if path is None:
+        yield
+        return
+    target = Path(path)
+    lock = FileLock(target.with_name(f".{target.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        requirement = "another training is writing to it: wait for its end, or name another file"
+        raise ArgumentError(argument, str(path), requirement) from None
+    except (OSError, NotImplementedError):
+        pass
+    try:
+        yield
+    finally:
+        if lock.is_locked:
+            with suppress(OSError):  # Windows removes no open file
+                os.unlink(lock.lock_file)
+            lock.release()
+
+
+def _difference(name: str, saved: Any, value: Any) -> str:
+    """Say how two settings differ, down to the entry where they are mappings."""
+    if isinstance(saved, dict) and isinstance(value, dict):
+        pairs = {
+            key: (saved.get(key, "nothing"), value.get(key, "nothing")) for key in saved | value
+        }
+        return next(_difference(key, *pair) for key, pair in pairs.items() if pair[0] != pair[1])
+    return f"{name}={saved}, and this run has {value}"
+
+
+def _plain(value: Any) -> Any:
+    """The state of a generator as values that JSON holds exactly."""
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return value.tolist() if isinstance(value, np.ndarray) else value
