@@ -44,8 +44,11 @@ class Valley:
         Whether an open set of starts ends there.
     positions : tuple of str
         The kinds of positions that have it.
-    exists : callable
-        (n_pairs, n_labels) → bool.
+    least_pairs : int
+        The smallest N that has it.
+    absent : bool or None
+        Whether it takes labels that are absent from the context: True for L > N only, False for
+        L = N only, None for both.
     """
 
     name: str
@@ -54,7 +57,12 @@ class Valley:
     guesses: Callable[[int, int], Sequence[int]]
     attracts: bool
     positions: tuple[str, ...] = ("exact", "mean")
-    exists: Callable[[int, int], bool] = lambda n_pairs, n_labels: True
+    least_pairs: int = 1
+    absent: bool | None = None
+
+    def exists(self, n_pairs: int, n_labels: int) -> bool:
+        """Whether a landscape of its kinds of positions has it."""
+        return n_pairs >= self.least_pairs and self.absent in (None, n_labels > n_pairs)
 
     def loss(self, n_pairs: int, n_labels: int) -> float:
         """Loss in the limit (nats)."""
@@ -99,7 +107,7 @@ VALLEYS = (
         (1, -1, -1),
         lambda n_pairs, n_labels: [n_labels - n_pairs + 1] * n_pairs,
         attracts=True,
-        exists=lambda n_pairs, n_labels: n_pairs > 1,
+        least_pairs=2,
     ),
     Valley(
         "early-labels",
@@ -118,7 +126,7 @@ VALLEYS = (
         lambda n_pairs, n_labels: range(1, n_pairs + 1),
         attracts=True,
         positions=("exact",),
-        exists=lambda n_pairs, n_labels: n_labels == n_pairs,
+        absent=False,
     ),
     Valley(
         "sink",
@@ -128,7 +136,8 @@ VALLEYS = (
         lambda n_pairs, n_labels: [count + n_labels - n_pairs for count in sink_counts(n_pairs)],
         attracts=True,
         positions=("exact",),
-        exists=lambda n_pairs, n_labels: n_labels > n_pairs > 2,
+        least_pairs=3,
+        absent=True,
     ),
     Valley(
         "plateau",

@@ -32,6 +32,7 @@ from cliff.symbolic.formula import (
     Formula,
     L,
     N,
+    Setting,
     WrightOmega,
     latex,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "Formula",
     "L",
     "N",
+    "Setting",
     "Statement",
     "WrightOmega",
     "count",
