@@ -340,7 +340,7 @@ class WrightOmega(sp.Function):
         return self / (1 + self)
 
     def _latex(self, printer: Any) -> str:
-        return rf"\operatorname{{W}}\left(e^{{{printer.doprint(self.args[0])}}}\right)"
+        return rf"\mathrm{{W}}\left(e^{{{printer.doprint(self.args[0])}}}\right)"
 
 
 def entries(value: Any, index: tuple[int, ...] = ()) -> list[tuple[tuple[int, ...], Expr]]:
