@@ -18,8 +18,9 @@ def derive() -> Page:
     page.section("One softmax in the next")
     page.say(
         "Write $\\pi$ for the prediction, $r_n = \\pi_n - [n = s]$ for its error, and",
-        "$\\langle\\cdot\\rangle$ for the mean over tokens weighted by the attention $q$. A",
-        "softmax differentiates to a deviation from its own mean, once for each on the way:",
+        "$\\langle\\cdot\\rangle$ for the mean over tokens weighted by the attention $q$. The",
+        "derivative of a softmax is a deviation from its own mean; each of the three softmaxes",
+        "contributes one such factor:",
     )
     page.show(
         r"\partial_\xi\,\mathrm{loss} = \left\langle \sum_n r_n\, q_n \right\rangle_s",

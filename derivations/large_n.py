@@ -177,13 +177,15 @@ def derive() -> Page:
         ],
     )
     page.say(
-        "Here ξ is driven by one label's share $q \\approx 1/(2N)$ of the attention and shows as",
-        "$\\xi q$, two factors of 1/N. It does not have to form first: the circuits grow together",
-        "while all are small, which is faster than each in turn. A time of Θ(N) for the classifier",
-        "and Θ(N²) for the attention is what this landscape does too if its classifier is faster",
-        "by N and its attention logits slower by N than with unit mobilities. Which mobilities a",
-        "network has is a question to its parametrisation and initialisation, and there the two",
-        "models differ; this page compares exponents, not the models' derivations.",
+        "Here the force on ξ is proportional to one label's share of the attention,",
+        "$q \\approx 1/(2N)$, and the prediction depends on $\\xi q$: two factors of 1/N, so",
+        "that the",
+        "classifier alone takes Θ(N²). But it does not have to form first. The three circuits grow",
+        "together while all are small, which is faster than one after the other. Times of Θ(N) for",
+        "the classifier and Θ(N²) for the attention follow from this landscape if the classifier's",
+        "mobility is N and the attention's 1/N. Which mobilities a network has depends on its",
+        "parametrisation and initialisation, in which the two models differ; this page compares",
+        "exponents, not the models' derivations.",
     )
     lines, compared = [], (128, 256)
     for positions in ("exact", "mean"):

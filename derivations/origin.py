@@ -75,9 +75,10 @@ def derive() -> Page:
 
     page.section("The saddle")
     page.say(
-        "At L = N the Hessian at $(\\beta_1, 0, 0)$ has one entry. Since $\\xi = 0$ kills every",
-        "derivative without $\\xi$, and even attention kills the curvature in $\\xi$, only",
-        "$\\partial_\\alpha\\partial_\\xi\\,\\mathrm{loss} = -\\rho$ is left:",
+        "At $\\xi = 0$ every derivative that does not involve $\\xi$ is 0. At L = N even attention",
+        "makes the curvature in $\\xi$ vanish as well. The Hessian at $(\\beta_1, 0, 0)$ then",
+        "has one",
+        "entry, $\\partial_\\alpha\\partial_\\xi\\,\\mathrm{loss} = -\\rho$:",
     )
     page.show(
         r"\rho = \frac{q}{N}\sum_{s=1}^{N}\left( m_s - \frac{1}{N} \sum_{n\geq s} m_n\right)"
@@ -123,8 +124,8 @@ def derive() -> Page:
         )
         model = models[2]
         page.measured(
-            f"{KINDS[positions]}, N = {model.n_pairs}: and so it is along the line of saddles "
-            f"(β₁, 0, 0), β₁ in {list(line)}",
+            f"{KINDS[positions]}, N = {model.n_pairs}: ρ is minus the mixed derivative along the "
+            f"line of saddles (β₁, 0, 0) too, β₁ in {list(line)}",
             [theory.saddle_rate(model, beta1=b) for b in line],
             [-model.hessian([b, 0.0, 0.0])[1, 2] for b in line],
             1e-12,
@@ -160,7 +161,7 @@ def derive() -> Page:
     page.show(r"t_{\mathrm{escape}} = \frac{\log(u_1/\delta)}{\rho\sqrt{M_\alpha M_\xi}}")
     page.say(
         "Ten times closer to the saddle costs log(10)/ρ more time. The sign of u decides the",
-        "side: u > 0 leads to the induction head, u < 0 to its inverted twin, α, ξ → −∞",
+        "side: u > 0 leads to the induction head, u < 0 to the valley where α, ξ → −∞",
         "([the valleys](valleys.md)). Measured on the compiled flow at L = N, with t at",
         f"$u_1 = {reach:g}$ from $(0, \\delta, \\delta)$, that is $u = \\sqrt{{2}}\\,\\delta$:",
     )

@@ -73,9 +73,10 @@ def derive() -> Page:
         "[the transition](transition.md), of order $N^{3/2}$; $v$ becomes of order 1 after",
         "$1/q^2 \\approx 4N^2$. With equal mobilities the cliff comes first: the loss falls from",
         "near log L, and the plateau log N is never seen. It takes a classifier with a mobility",
-        "well above N (times log N for exact positions, by $v_*$ of [the law](transition.md)) to",
-        "reach the plateau before the fall. The closed form's",
-        "error at half the transition time, and v there:",
+        "well above N (for exact positions, N log N; see $v_*$ in [the law](transition.md)) to",
+        "reach the plateau before the fall. The closed form against the flow at half the",
+        "transition",
+        "time:",
     )
     rows, worst = [], 0.0
     for positions in ("exact", "mean"):

@@ -37,9 +37,9 @@ def derive() -> Page:
         r", \qquad c = \frac{N}{L},"
     )
     page.say(
-        "where the bars are means over the slot: the match's overlap, minus that of the labels",
-        "that the prediction would raise too, minus that of the tokens which attention is taken",
-        "from.",
+        "where the bars are means over the slot s. From the overlap of the match two means are",
+        "subtracted: over the labels of the context, weighted by the prediction, and over all",
+        "tokens, weighted by the attention.",
     )
     page.say(
         "**3.** Both pull on $\\beta_1$ with $\\dot\\beta_1 = \\xi\\alpha\\kappa_\\beta$, where",
@@ -85,10 +85,12 @@ def derive() -> Page:
 
     page.section("The runaway")
     page.say(
-        "Both overlaps and their slopes are proportional to $E = e^{\\beta_1}$ while $E \\ll N$:",
-        "the match's E/(E + 2s − 1) in particular (for exact positions the first few slots",
-        "saturate earlier, which leaves an error of order 1/log N). So $\\kappa \\to \\kappa E$",
-        "in both, and their ratio has no time in it:",
+        "While $E = e^{\\beta_1} \\ll N$, the overlap of the match, E/(E + 2s − 1), and its",
+        "slope are",
+        "proportional to E. (For exact positions the first few slots saturate earlier, which",
+        "leaves",
+        "an error of order 1/log N.) So both drives grow like E, and the ratio of the speeds of α",
+        "and $\\beta_1$ does not depend on time:",
     )
     page.show(
         r"\frac{d\alpha}{d\beta_1} = \frac{\kappa_\alpha}{\alpha\,\kappa_\beta}"
@@ -96,7 +98,9 @@ def derive() -> Page:
         r"\ \Rightarrow\ \dot\beta_1 = \xi(t)\, e^{\beta_1}"
         r"\sqrt{2\kappa_\alpha\kappa_\beta\,\beta_1}"
     )
-    page.say("Separate the variables. The integral over $\\beta_1$ converges: infinity comes at")
+    page.say(
+        "Separate the variables. The integral over $\\beta_1$ converges: $\\beta_1$ diverges when"
+    )
     page.show(
         r"\int_0^\infty \frac{e^{-\beta}}{\sqrt{2\beta}}\,d\beta = \sqrt{\frac{\pi}{2}}"
         r",\qquad \frac{t^2}{2}\, q\left(1-\frac{N}{L}\right)\sqrt{\kappa_\alpha\kappa_\beta}"
@@ -114,8 +118,9 @@ def derive() -> Page:
         ),
     )
     page.say(
-        "From there on only times of order $1/\\xi$ are missing until the loss has fallen to",
-        "½ log N: this law leaves them out. No number is fitted. (`theory.transition_law`)",
+        "From then on it takes another time of order $1/\\xi$ until the loss has fallen to ½ log",
+        "N,",
+        "which this law neglects. No number is fitted. (`theory.transition_law`)",
     )
     page.section("The last stage")
     page.say(
@@ -226,8 +231,10 @@ def derive() -> Page:
 
     page.section("How wide it is")
     page.say(
-        "In units of $\\int\\xi\\,dt$ the path of $\\alpha$ and $\\beta_1$ does not know how large",
-        "ξ is, so that the last stretch, which lies at a nearly constant $\\xi_*$, takes a time of",
+        "As a function of $\\int\\xi\\,dt$ the path of $\\alpha$ and $\\beta_1$ does not depend",
+        "on ξ.",
+        "The last stretch, during which ξ is nearly constant at $\\xi_*$, therefore takes a time",
+        "of",
         "order $1/\\xi_*$, with $\\xi_* \\approx q(1-N/L)\\,t_* \\propto N^{1/2}$. The width",
         "shrinks while the wait grows: the abruptness t/width rises about like N². But ξ has to",
         f"grow too before the loss comes down to {LEVELS[-1]:g} log N, as it is never below",

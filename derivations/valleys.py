@@ -26,13 +26,14 @@ def derive() -> Page:
 
     page.section("What can be a limit")
     page.say(
-        "That no point at finite θ attracts is not proved here; the ends in the last table are all",
-        "on their way to infinity. Which ways are there? For",
+        "All ends in the last table are on their way to infinity; that no point at finite θ",
+        "attracts",
+        "is not proved. Which limits have a finite loss? For",
         "$\\xi \\to +\\infty$ the softmax picks the labels with the most attention: the loss stays",
         "finite only if the correct label is among them, for every slot. For $\\xi \\to -\\infty$",
         "it picks those with the least, and the $L - N$ labels that are not in the context have",
-        "none: the correct label's must vanish as well, $|\\xi| q_s \\to 0$. It is the overlaps",
-        "that decide, with the signs of $\\alpha$ and of $\\beta_1$:",
+        "none: the correct label's attention must vanish as well, $|\\xi| q_s \\to 0$. Whether it",
+        "does depends on the overlaps, through the signs of $\\alpha$ and of $\\beta_1$:",
     )
     page.table(
         ["ξ", "α", "needed of the overlaps", "met if"],
@@ -58,9 +59,10 @@ def derive() -> Page:
 
     page.section("Their losses")
     page.say(
-        "**induction**: nothing ties with the match. **shunned-match**: the vote against what is",
-        "attended leaves the match and the $L - N$ absent labels. **early-labels**: labels 1 … s",
-        "tie. For $\\xi \\to -\\infty$, $\\alpha > 0$ the same labels tie if L = N",
+        "**induction**: no label ties with the match. **shunned-match**: the classifier votes",
+        "against the labels that are attended to, which leaves the match and the $L - N$ absent",
+        "labels. **early-labels**: labels 1 … s tie. For $\\xi \\to -\\infty$, $\\alpha > 0$ the",
+        "same labels tie if L = N",
         "(**early-labels-inverted**). If L > N, attention has to sink into other tokens",
         "(**sink**), as $q_s \\propto e^{-\\alpha\\,\\mathrm{top}_s}$ with top = 1 for s = 1 (the",
         "first token attends to itself) and max(1/(2s − 2), 1/N) otherwise (the item, or the",
@@ -117,8 +119,8 @@ def derive() -> Page:
     page.say(
         "The plateau does not: at $\\alpha = 0$ and $\\xi \\to \\infty$ the force on $\\alpha$ is",
         "$\\xi\\rho(\\beta_1)$ with the rate of [the saddle](origin.md), so that $\\alpha$ leaves",
-        "on the side of ρ's sign. That open sets of starts end in the others is what the last",
-        "table shows; it is not proved.",
+        "on the side of ρ's sign. The last table shows that open sets of starts end in the other",
+        "valleys; it is no proof.",
         "In the mean field there is a constant of motion, since $\\beta_1$ and $\\alpha$ enter",
         "through $\\alpha E/(E+N)$ alone:",
     )
@@ -215,8 +217,9 @@ def derive() -> Page:
                 reached == expected,
             )
     page.say(
-        "The ends of the mean field on the plateau are waiting, not resting, as the constant of",
-        "motion has it: the later one looks, the fewer they are. The sink takes few starts at",
+        "In the mean field, the trajectories on the plateau are slow, not at rest, in accordance",
+        "with the constant of motion: the later the time, the fewer they are. The sink takes few",
+        "starts at",
         "L = 4N and many close to L = N. The one end at L = 4N that is undecided at",
         f"t = {usual:.0e} is on its way there, and logarithmically slow:",
         "its $\\kappa = \\log|\\xi|/\\alpha$ has",
