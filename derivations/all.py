@@ -71,6 +71,6 @@ def index() -> str:
 if __name__ == "__main__":
     for name, *_ in RESULTS:
         page = derive(name)
-        page.path.write_text(page.markdown())
+        page.write()
         print(f"{page.path.name}: {page.n_checks} steps checked")
-    Path(HERE / "README.md").write_text(index())
+    Path(HERE / "README.md").write_text(index(), encoding="utf-8")

@@ -5,7 +5,7 @@ python derivations/gradient.py
 
 import numpy as np
 import sympy as sp
-from page import KINDS, Page, write
+from page import KINDS, N_POINTS, ORIGIN, SIZE, Page, size_of, write
 
 from cliff import NestedLogit, integrate
 from cliff import symbolic as cs
@@ -18,8 +18,9 @@ def derive() -> Page:
     page.section("One softmax in the next")
     page.say(
         "Write $\\pi$ for the prediction, $r_n = \\pi_n - [n = s]$ for its error, and",
-        "$\\langle\\cdot\\rangle$ for the mean over tokens weighted by the attention $q$. A",
-        "softmax differentiates to a deviation from its own mean, once for each on the way:",
+        "$\\langle\\cdot\\rangle$ for the mean over tokens weighted by the attention $q$. The",
+        "derivative of a softmax is a deviation from its own mean; each of the three softmaxes",
+        "contributes one such factor:",
     )
     page.show(
         r"\partial_\xi\,\mathrm{loss} = \left\langle \sum_n r_n\, q_n \right\rangle_s",
@@ -70,11 +71,11 @@ def derive() -> Page:
         "while $\\xi = 0$, and the previous-token circuit cannot while $\\xi\\alpha = 0$:",
     )
     for positions in ("exact", "mean"):
-        thetas = np.random.default_rng(0).normal(size=(20, 3))
-        model = NestedLogit(8, 32, positions)
+        thetas = np.random.default_rng(0).normal(size=(N_POINTS, 3))
+        model = NestedLogit(*SIZE, positions)
         page.holds(
             f"{KINDS[positions]}: at ξ = 0 the gradients of α and β₁ are 0, and at α = 0 that "
-            "of β₁ is 0, at 20 random points",
+            f"of β₁ is 0, at {N_POINTS} random points",
             not model.gradient(thetas * [1, 1, 0])[:, :2].any()
             and not model.gradient(thetas * [1, 0, 1])[:, 0].any(),
         )
@@ -86,32 +87,31 @@ def derive() -> Page:
         "itself and $\\alpha$, and both raise the attention to the match that drives $\\xi$. So",
         "the three rise together in the end ([the cliff](transition.md)).",
     )
+    early, powers = 0.1, (4, 2, 1)
     for positions in ("exact", "mean"):
-        path = integrate(
-            NestedLogit(8, 32, positions), np.zeros(3), 0.2, rtol=1e-11, atol=1e-22
-        ).path
-        growth = np.log2(path(np.array([0.2]))[0] / path(np.array([0.1]))[0])
+        model = NestedLogit(*SIZE, positions)
+        path = integrate(model, ORIGIN, 2.0 * early, rtol=1e-11, atol=1e-22).path
         page.measured(
-            f"{KINDS[positions]}, N = 8, L = 32: growth exponents of β₁, α and ξ between "
-            "t = 0.1 and 0.2 are 4, 2 and 1",
-            growth,
-            [4, 2, 1],
+            f"{KINDS[positions]}, {size_of(SIZE)}: between t = {early:g} and {2.0 * early:g} the "
+            f"growth exponents of β₁, α and ξ are {', '.join(map(str, powers))}",
+            np.log2(path(2.0 * early) / path(early)),
+            powers,
             1e-2,
         )
 
     page.section("In full")
     page.say("Along the names of [the loss](loss.md), with slots and labels as indices:")
     page.show(*cs.gradient(cs.N, cs.L).latex_lines())
-    thetas = np.random.default_rng(1).normal(0.0, 2.0, (1000, 3))
+    thetas = np.random.default_rng(1).normal(0.0, 2.0, (25 * N_POINTS, 3))
     for positions in ("exact", "mean"):
         for target, formula in (("gradient", cs.gradient), ("hessian", cs.hessian)):
             scope: dict = {}
-            exec(formula(8, 32, positions).python(), scope)
+            exec(formula(*SIZE, positions).python(), scope)
             page.measured(
-                f"the printed NumPy source of the {target}, {KINDS[positions]}, N = 8, L = 32, "
-                "against the compiled kernel at 1,000 random θ, entry by entry",
+                f"the printed NumPy source of the {target}, {KINDS[positions]}, {size_of(SIZE)}, "
+                f"against the compiled kernel at {len(thetas):,} random θ, entry by entry",
                 scope[target](thetas),
-                getattr(NestedLogit(8, 32, positions), target)(thetas),
+                getattr(NestedLogit(*SIZE, positions), target)(thetas),
                 1e-12,
                 floor=1e-15,  # a few roundings of the terms, which are of order 1
             )

@@ -5,10 +5,12 @@ python derivations/loss.py
 
 import numpy as np
 import sympy as sp
-from page import Page, write
+from page import N_POINTS, SIZE, Page, size_of, write
 
 from cliff import NestedLogit
 from cliff import symbolic as cs
+
+DIGITS = 30
 
 
 def attention_loss(n: int, labels: int, theta: np.ndarray) -> float:
@@ -75,20 +77,21 @@ def derive() -> Page:
     page.section("The loss")
     page.say("With m, k and i for the overlaps of the match, later labels and later items:")
     page.show(*cs.loss(cs.N, cs.L).latex_lines())
-    thetas = rng.normal(0.0, 1.5, (40, 3))
-    for pairs, labels in ((1, 3), (2, 2), (3, 7), (8, 32)):
-        brute = [attention_loss(pairs, labels, theta) for theta in thetas]
+    thetas = rng.normal(0.0, 1.5, (N_POINTS, 3))
+    small = (3, 7)
+    for size in ((1, 3), (2, 2), small, SIZE):
         page.measured(
-            f"two softmax attention layers on unit vectors, N = {pairs}, L = {labels}, 40 random "
-            "θ, have the loss of the compiled `NestedLogit`",
-            NestedLogit(pairs, labels).loss(thetas),
-            brute,
+            f"two softmax attention layers on unit vectors, {size_of(size)}, {N_POINTS} random θ, "
+            "have the loss of the compiled `NestedLogit`",
+            NestedLogit(*size).loss(thetas),
+            [attention_loss(*size, theta) for theta in thetas],
             1e-12,
         )
     page.measured(
-        "the formula above, its sums written out for N = 3, L = 7 and evaluated with 30 digits",
-        [written_out(3, 7, theta) for theta in thetas[:3]],
-        NestedLogit(3, 7).loss(thetas[:3]),
+        f"the formula above, its sums written out for {size_of(small)} and evaluated with "
+        f"{DIGITS} digits",
+        [written_out(*small, theta) for theta in thetas[:3]],
+        NestedLogit(*small).loss(thetas[:3]),
         1e-13,
     )
 
@@ -107,12 +110,14 @@ def derive() -> Page:
         r" + (N-1)\,e^{\xi(1-p_2)/(N-1)} + L - N}",
     )
     b, a, x = thetas.T
-    p1 = np.exp(b) / (np.exp(b) + 8)
-    p2 = np.exp(a * p1) / (np.exp(a * p1) + 7)
-    stated = np.log(np.exp(x * p2) + 7 * np.exp(x * (1 - p2) / 7) + 24) - x * p2
+    pairs, labels = SIZE
+    p1 = np.exp(b) / (np.exp(b) + pairs)
+    p2 = np.exp(a * p1) / (np.exp(a * p1) + pairs - 1)
+    wrong = (pairs - 1) * np.exp(x * (1 - p2) / (pairs - 1))
+    stated = np.log(np.exp(x * p2) + wrong + labels - pairs) - x * p2
     page.measured(
-        "`NestedLogit(8, 32, positions='mean')` at 40 random θ",
-        NestedLogit(8, 32, "mean").loss(thetas),
+        f"`NestedLogit({pairs}, {labels}, positions='mean')` at {N_POINTS} random θ",
+        NestedLogit(*SIZE, "mean").loss(thetas),
         stated,
         1e-13,
     )
@@ -126,7 +131,9 @@ def derive() -> Page:
     chain = cs.loss(cs.N, cs.L, "mean")
     scope: dict = {}
     exec(chain.python(), scope)
-    page.measured("this source at 40 random θ", scope["loss"](thetas, 8, 32), stated, 1e-13)
+    page.measured(
+        f"this source at {N_POINTS} random θ", scope["loss"](thetas, *SIZE), stated, 1e-13
+    )
     return page
 
 
@@ -134,7 +141,7 @@ def written_out(pairs: int, labels: int, theta: np.ndarray) -> float:
     """The indexed loss with its names substituted and its sums expanded."""
     formula = cs.loss(cs.N, cs.L)
     slot, label = sp.symbols("s n", integer=True, positive=True)
-    values = {p: sp.Float(v, 30) for p, v in zip(cs.PARAMETERS, theta.tolist(), strict=False)}
+    values = {p: sp.Float(v, DIGITS) for p, v in zip(cs.PARAMETERS, theta.tolist(), strict=False)}
     total = sp.S.Zero
     for s in range(1, pairs + 1):
         expression = formula.results["loss"].args[1].function
@@ -144,7 +151,7 @@ def written_out(pairs: int, labels: int, theta: np.ndarray) -> float:
             else:
                 expression = expression.subs(name, value)
         expression = expression.subs({slot: s, cs.N: pairs, cs.L: labels}).doit()
-        total += expression.subs(values).evalf(30)
+        total += expression.subs(values).evalf(DIGITS)
     return float(total / pairs)
 
 

@@ -5,7 +5,7 @@ python derivations/origin.py
 
 import numpy as np
 import sympy as sp
-from page import KINDS, Page, write
+from page import KINDS, ORIGIN, SIZE, Page, write
 
 from cliff import NestedLogit, integrate, theory
 from cliff import symbolic as cs
@@ -26,7 +26,7 @@ def derive() -> Page:
     page.say("The origin is critical if and only if L = N.")
     for positions in ("exact", "mean"):
         cases = [(1, 1), (2, 2), (2, 3), (8, 32), (100, 125)]
-        got = [NestedLogit(*case, positions).gradient(np.zeros(3)) for case in cases]
+        got = [NestedLogit(*case, positions).gradient(ORIGIN) for case in cases]
         formulas = [cs.origin(*case, positions).results["gradient"] for case in cases]
         page.measured(f"{KINDS[positions]}, (N, L) in {cases}", got, formulas, 1e-14)
 
@@ -53,7 +53,7 @@ def derive() -> Page:
                 for term, kappa in zip(chain, kappas, strict=True)
             ),
         )
-        numbers = (8, 32) if positions == "mean" else size
+        numbers = SIZE if positions == "mean" else size
         direction = np.array([1.0, 1.0, 1.0])
         values = dict(zip((cs.N, cs.L), numbers, strict=True))
         left = [
@@ -75,9 +75,10 @@ def derive() -> Page:
 
     page.section("The saddle")
     page.say(
-        "At L = N the Hessian at $(\\beta_1, 0, 0)$ has one entry. Since $\\xi = 0$ kills every",
-        "derivative without $\\xi$, and even attention kills the curvature in $\\xi$, only",
-        " $\\partial_\\alpha\\partial_\\xi\\,\\mathrm{loss} = -\\rho$ is left:",
+        "At $\\xi = 0$ every derivative that does not involve $\\xi$ is 0. At L = N even attention",
+        "makes the curvature in $\\xi$ vanish as well. The Hessian at $(\\beta_1, 0, 0)$ then",
+        "has one",
+        "entry, $\\partial_\\alpha\\partial_\\xi\\,\\mathrm{loss} = -\\rho$:",
     )
     page.show(
         r"\rho = \frac{q}{N}\sum_{s=1}^{N}\left( m_s - \frac{1}{N} \sum_{n\geq s} m_n\right)"
@@ -88,12 +89,13 @@ def derive() -> Page:
         r"\sum_{s=1}^N\sum_{n=s}^N \frac{1}{2n} = \sum_{n=1}^N \frac{n}{2n} = \frac{N}{2},"
         r"\qquad \rho = \frac{H - 1}{2N(2N+1)},\quad H = \sum_{k=1}^N\frac{1}{k}"
     )
+    largest = 12
     exact = [
         sum(sp.Rational(1, 2 * k) for s in range(1, size + 1) for k in range(s, size + 1))
         - sp.Rational(size, 2)
-        for size in range(1, 13)
+        for size in range(1, largest + 1)
     ]
-    page.proved("the double sum, in rational arithmetic for N = 1 … 12", *exact)
+    page.proved(f"the double sum, in rational arithmetic for every N up to {largest}", *exact)
     page.say("The same in the mean field, where $p_2$ has slope $p_1 (N-1)/N^2$ in $\\alpha$:")
     rate = cs.drives(n, sp.S.One, "mean")[0]
     page.show(f"\\rho = {cs.latex(sp.factor(rate))}")
@@ -110,30 +112,29 @@ def derive() -> Page:
         "the characteristic polynomial",
         (eigenvalue * sp.eye(3) - matrix).det() - eigenvalue * (eigenvalue**2 - rho**2),
     )
+    sizes, line = (2, 3, 8, 64, 512), (-2.0, -0.5, 1.0, 3.0)
     for positions in ("exact", "mean"):
-        models = [NestedLogit(size, size, positions) for size in (2, 3, 8, 64, 512)]
-        hessians = [model.hessian(np.zeros(3)) for model in models]
-        pairs = list(zip(hessians, map(theory.saddle_rate, models), strict=True))
+        models = [NestedLogit(size, size, positions) for size in sizes]
         page.measured(
             f"{KINDS[positions]}: ρ is the largest eigenvalue of the compiled Hessian, "
-            "N = 2, 3, 8, 64, 512",
-            [np.linalg.eigvalsh(hessian)[-1] / rate for hessian, rate in pairs],
-            np.ones(5),
+            f"N in {list(sizes)}",
+            [np.linalg.eigvalsh(model.hessian(ORIGIN))[-1] for model in models],
+            [theory.saddle_rate(model) for model in models],
             1e-12,
         )
+        model = models[2]
         page.measured(
-            f"{KINDS[positions]}: and so it is along the line of saddles (β₁, 0, 0), "
-            "β₁ = −2, −0.5, 1, 3, N = 8",
-            [theory.saddle_rate(models[2], beta1=b) for b in (-2.0, -0.5, 1.0, 3.0)],
-            [-models[2].hessian([b, 0.0, 0.0])[1, 2] for b in (-2.0, -0.5, 1.0, 3.0)],
+            f"{KINDS[positions]}, N = {model.n_pairs}: ρ is minus the mixed derivative along the "
+            f"line of saddles (β₁, 0, 0) too, β₁ in {list(line)}",
+            [theory.saddle_rate(model, beta1=b) for b in line],
+            [-model.hessian([b, 0.0, 0.0])[1, 2] for b in line],
             1e-12,
         )
+    model = NestedLogit(8, 8)
     page.holds(
-        "exact positions, N = 8: ρ changes sign on this line, between β₁ = −2 and 0; left of the "
-        "change the unstable direction is α = −ξ",
-        theory.saddle_rate(NestedLogit(8, 8), beta1=-2.0)
-        < 0
-        < theory.saddle_rate(NestedLogit(8, 8)),
+        f"exact positions, N = {model.n_pairs}: ρ changes sign on this line, between "
+        f"β₁ = {line[0]:g} and 0; left of the change the unstable direction is α = −ξ",
+        theory.saddle_rate(model, beta1=line[0]) < 0 < theory.saddle_rate(model),
     )
 
     page.section("Large N")
@@ -151,6 +152,7 @@ def derive() -> Page:
     )
 
     page.section("Escape")
+    reach = 3e-3
     page.say(
         "Near the saddle $u = (\\alpha/\\sqrt{M_\\alpha} + \\xi/\\sqrt{M_\\xi})/\\sqrt{2}$ grows",
         "as $e^{\\rho\\sqrt{M_\\alpha M_\\xi}\\,t}$. From a start of size $\\delta$ it reaches",
@@ -159,9 +161,9 @@ def derive() -> Page:
     page.show(r"t_{\mathrm{escape}} = \frac{\log(u_1/\delta)}{\rho\sqrt{M_\alpha M_\xi}}")
     page.say(
         "Ten times closer to the saddle costs log(10)/ρ more time. The sign of u decides the",
-        "side: u > 0 leads to the induction head, u < 0 to its inverted twin, α, ξ → −∞",
+        "side: u > 0 leads to the induction head, u < 0 to the valley where α, ξ → −∞",
         "([the valleys](valleys.md)). Measured on the compiled flow at L = N, with t at",
-        "$u_1 = 0.003$ from $(0, \\delta, \\delta)$, that is $u = \\sqrt{2}\\,\\delta$:",
+        f"$u_1 = {reach:g}$ from $(0, \\delta, \\delta)$, that is $u = \\sqrt{{2}}\\,\\delta$:",
     )
     rows, errors = [], []
     for positions in ("exact", "mean"):
@@ -169,13 +171,13 @@ def derive() -> Page:
             model = NestedLogit(pairs, pairs, positions)
             for delta in (1e-4, 1e-6):
                 start = np.array([0.0, delta, delta])
-                expected = theory.escape_time(model, start, 3e-3)
+                expected = theory.escape_time(model, start, reach)
                 path = integrate(model, start, 2.0 * expected, rtol=1e-9, atol=1e-14).path
                 u = path.theta[:, 1:].sum(axis=1) / np.sqrt(2.0)
-                last = int(np.argmax(u > 3e-3))
+                last = int(np.argmax(u > reach))
                 fine = np.linspace(path.t[last - 1], path.t[last], 1001)
                 u = path(fine)[:, 1:].sum(axis=1) / np.sqrt(2.0)
-                measured = float(np.interp(3e-3, u, fine))
+                measured = float(np.interp(reach, u, fine))
                 errors.append(measured / expected - 1.0)
                 rows.append((positions, pairs, f"{delta:g}", f"{expected:.5g}", f"{measured:.5g}"))
     page.table(["positions", "N = L", "δ", "log(u₁/(√2 δ))/ρ", "measured t"], rows)

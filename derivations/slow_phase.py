@@ -3,9 +3,8 @@
 python derivations/slow_phase.py
 """
 
-import numpy as np
 import sympy as sp
-from page import KINDS, Page, write
+from page import KINDS, ORIGIN, SIZE, Page, percent, size_of, write
 
 from cliff import NestedLogit, integrate, theory
 from cliff import symbolic as cs
@@ -53,18 +52,17 @@ def derive() -> Page:
         "It starts at log L and ends at the plateau log N, the guess among the labels of the",
         "context, which it approaches like $\\log N + 1/(q^2 t)$.",
     )
+    times, mobility, xi0 = [10**k for k in range(5)], (0, 0, 1), 0.3
     for positions in ("exact", "mean"):
-        model = NestedLogit(8, 32, positions)
-        times = np.array([1.0, 10.0, 100.0, 1e3, 1e4])
+        model = NestedLogit(*SIZE, positions)
         path = integrate(
-            model, [0.0, 0.0, 0.3], 1e4, (0, 0, 1), rtol=1e-12, atol=1e-13, t_eval=times
+            model, [0.0, 0.0, xi0], times[-1], mobility, rtol=1e-12, atol=1e-13, t_eval=times
         )
-        xi, value = theory.slow_phase(model, times, 0.3)
         page.measured(
-            f"{KINDS[positions]}, N = 8, L = 32: ξ and the loss of the compiled flow with "
-            "mobilities (0, 0, 1) at t = 1 … 10⁴",
-            np.stack([path.theta[:, 2] / xi, path.loss / value]),
-            np.ones((2, 5)),
+            f"{KINDS[positions]}, {size_of(SIZE)}: ξ and the loss of the compiled flow from "
+            f"ξ = {xi0:g} with mobilities {mobility} at t in {times}",
+            [path.theta[:, 2], path.loss],
+            theory.slow_phase(model, times, xi0),
             1e-8,
         )
 
@@ -75,9 +73,10 @@ def derive() -> Page:
         "[the transition](transition.md), of order $N^{3/2}$; $v$ becomes of order 1 after",
         "$1/q^2 \\approx 4N^2$. With equal mobilities the cliff comes first: the loss falls from",
         "near log L, and the plateau log N is never seen. It takes a classifier with a mobility",
-        "well above N (times log N for exact positions, by $v_*$ of [the law](transition.md)) to",
-        "reach the plateau before the fall. The closed form's",
-        "error at half the transition time, and v there:",
+        "well above N (for exact positions, N log N; see $v_*$ in [the law](transition.md)) to",
+        "reach the plateau before the fall. The closed form against the flow at half the",
+        "transition",
+        "time:",
     )
     rows, worst = [], 0.0
     for positions in ("exact", "mean"):
@@ -85,7 +84,7 @@ def derive() -> Page:
             model = NestedLogit(pairs, 4 * pairs, positions)
             mobility = (1.0, 1.0, fast)
             half = theory.transition_time(model, mobility) / 2.0
-            path = integrate(model, np.zeros(3), half, mobility, rtol=1e-9)
+            path = integrate(model, ORIGIN, half, mobility, rtol=1e-9)
             xi, value = theory.slow_phase(model, half, mobility_xi=fast)
             error = float(value / path.loss[-1] - 1.0)
             if fast == 1.0:
@@ -100,15 +99,17 @@ def derive() -> Page:
                     f"{v_half:.3f}",
                     f"{path.loss[-1]:.3f}",
                     f"{value:.3f}",
-                    f"{np.log(pairs):.3f}",
+                    f"{model.plateau:.3f}",
                 )
             )
     page.table(
         ["positions", "N (L = 4N)", "M_ξ", "t", "v", "loss of the flow", "closed form", "log N"],
         rows,
     )
+    bound = 0.01
     page.holds(
-        "with equal mobilities the closed form's loss is right to 1 % at half time", worst < 0.01
+        f"with equal mobilities the closed form's loss is right to {percent(bound)} at half time",
+        worst < bound,
     )
     return page
 

@@ -9,16 +9,18 @@ from itertools import product
 
 import numpy as np
 import sympy as sp
-from page import KINDS, Page, write
+from page import KINDS, ORIGIN, SIZE, Page, percent, write
 from transition_data import DATA, PAIRS, RATIOS
 
 from cliff import NestedLogit, integrate_ensemble, theory
 from cliff import symbolic as cs
+from cliff.trajectory import LEVELS
 
 
 def derive() -> Page:
     page = Page("transition", "The cliff: when the fall comes")
-    rows = json.loads(DATA.read_text())
+    law_bound, time_bound, width_bound = 0.15, 0.09, 0.13
+    rows = json.loads(DATA.read_text(encoding="utf-8"))
     equal = [row for row in rows if row["mobility_xi"] == 1.0 and row["n_pairs"] <= 256]
 
     page.section("Three stages that feed one another")
@@ -35,9 +37,9 @@ def derive() -> Page:
         r", \qquad c = \frac{N}{L},"
     )
     page.say(
-        "where the bars are means over the slot: the match's overlap, minus that of the labels",
-        "that the prediction would raise too, minus that of the tokens which attention is taken",
-        "from.",
+        "where the bars are means over the slot s. From the overlap of the match two means are",
+        "subtracted: over the labels of the context, weighted by the prediction, and over all",
+        "tokens, weighted by the attention.",
     )
     page.say(
         "**3.** Both pull on $\\beta_1$ with $\\dot\\beta_1 = \\xi\\alpha\\kappa_\\beta$, where",
@@ -53,7 +55,7 @@ def derive() -> Page:
             f"{KINDS[positions]}: κ_α against the compiled Hessian at the origin, (N, L) in "
             f"{sizes}",
             [float(kappa) for kappa, _ in kappas],
-            [-model.hessian(np.zeros(3))[1, 2] for model in models],
+            [-model.hessian(ORIGIN)[1, 2] for model in models],
             1e-12,
         )
         h = 1e-4
@@ -83,10 +85,12 @@ def derive() -> Page:
 
     page.section("The runaway")
     page.say(
-        "Both overlaps and their slopes are proportional to $E = e^{\\beta_1}$ while $E \\ll N$:",
-        "the match's E/(E + 2s − 1) in particular (for exact positions the first few slots",
-        "saturate earlier, which leaves an error of order 1/log N). So $\\kappa \\to \\kappa E$",
-        "in both, and their ratio has no time in it:",
+        "While $E = e^{\\beta_1} \\ll N$, the overlap of the match, E/(E + 2s − 1), and its",
+        "slope are",
+        "proportional to E. (For exact positions the first few slots saturate earlier, which",
+        "leaves",
+        "an error of order 1/log N.) So both drives grow like E, and the ratio of the speeds of α",
+        "and $\\beta_1$ does not depend on time:",
     )
     page.show(
         r"\frac{d\alpha}{d\beta_1} = \frac{\kappa_\alpha}{\alpha\,\kappa_\beta}"
@@ -94,7 +98,9 @@ def derive() -> Page:
         r"\ \Rightarrow\ \dot\beta_1 = \xi(t)\, e^{\beta_1}"
         r"\sqrt{2\kappa_\alpha\kappa_\beta\,\beta_1}"
     )
-    page.say("Separate the variables. The integral over $\\beta_1$ converges: infinity comes at")
+    page.say(
+        "Separate the variables. The integral over $\\beta_1$ converges: $\\beta_1$ diverges when"
+    )
     page.show(
         r"\int_0^\infty \frac{e^{-\beta}}{\sqrt{2\beta}}\,d\beta = \sqrt{\frac{\pi}{2}}"
         r",\qquad \frac{t^2}{2}\, q\left(1-\frac{N}{L}\right)\sqrt{\kappa_\alpha\kappa_\beta}"
@@ -112,8 +118,9 @@ def derive() -> Page:
         ),
     )
     page.say(
-        "From there on only times of order $1/\\xi$ are missing until the loss has fallen to",
-        "½ log N: this law leaves them out. No number is fitted. (`theory.transition_law`)",
+        "From then on it takes another time of order $1/\\xi$ until the loss has fallen to ½ log",
+        "N,",
+        "which this law neglects. No number is fitted. (`theory.transition_law`)",
     )
     page.section("The last stage")
     page.say(
@@ -142,19 +149,20 @@ def derive() -> Page:
         r"\int^{\beta_1}\frac{\kappa_\alpha}{\kappa_\beta}\,d\beta = \mathrm{const}"
     )
     for positions in ("exact", "mean"):
-        model, points = NestedLogit(8, 32, positions), (-2.0, 1.0, 3.0)
+        model, points = NestedLogit(*SIZE, positions), (-2.0, 1.0, 3.0)
+        context = model.n_pairs / model.n_labels
         page.measured(
             f"{KINDS[positions]}: κ_α against the compiled Hessian at (β₁, 0, 0), β₁ in {points}",
-            [float(theory.drives(model, 0.25, point)[0]) for point in points],
+            [float(theory.drives(model, context, point)[0]) for point in points],
             [-model.hessian([point, 0.0, 0.0])[1, 2] for point in points],
             1e-12,
         )
         h = 1e-4
         page.measured(
             f"{KINDS[positions]}: κ_β against central differences of κ_α",
-            [float(theory.drives(model, 0.25, point)[1]) for point in points],
+            [float(theory.drives(model, context, point)[1]) for point in points],
             [
-                float(np.subtract(*(theory.drives(model, 0.25, point + d)[0] for d in (h, -h))))
+                float(np.subtract(*(theory.drives(model, context, point + d)[0] for d in (h, -h))))
                 / (2 * h)
                 for point in points
             ],
@@ -169,8 +177,9 @@ def derive() -> Page:
     page.say(
         "On this curve the flow has two variables, $\\beta_1$ and ξ. `theory.transition_time`",
         "starts it at $b = 1$, where $\\beta_1$ begins to feed on itself, and integrates it",
-        "through the levels of the loss: that gives the time to ½ log N and, between 0.9 and",
-        "0.1 log N, the width. If the loss at b = 1 has already fallen below the plateau, as with",
+        "through the levels of the loss: that gives the time to ½ log N and, between",
+        f"{LEVELS[0]:g} and {LEVELS[-1]:g} log N, the width.",
+        "If the loss at b = 1 has already fallen below the plateau, as with",
         "a fast classifier at small N, where α alone brings it down, the match is at the largest",
         "b = ½, ¼, … where it has not. Nothing is fitted here either.",
     )
@@ -195,9 +204,9 @@ def derive() -> Page:
             lines.append((n, *cells))
         page.table([f"{KINDS[positions]}, N", *(f"L/N = {ratio:g}" for ratio in RATIOS)], lines)
         page.holds(
-            f"{KINDS[positions]}: every error is below 15 % and 9 %; the largest are "
-            f"{worst[0]:.1%} and {worst[1]:.1%}",
-            worst[0] < 0.15 and worst[1] < 0.09,
+            f"{KINDS[positions]}: every error is below {percent(law_bound)} and "
+            f"{percent(time_bound)}; the largest are {worst[0]:.1%} and {worst[1]:.1%}",
+            worst[0] < law_bound and worst[1] < time_bound,
         )
 
     page.section("Where the fall starts")
@@ -208,24 +217,27 @@ def derive() -> Page:
     )
     share = math.sqrt(math.erf(1.0))
     page.show(rf"\frac{{t}}{{t_*}} = \sqrt{{\mathrm{{erf}}\,1}} = {share:.3f}")
-    large = [r for r in equal if r["n_pairs"] >= 32]
+    large = [r for r in equal if r["n_pairs"] in PAIRS[3:]]
     ratios = [r["t_beta1_is_1"] / r["t_transition"] for r in large]
     page.say(
         "Nine tenths of the waiting are over before anything shows in the loss. Measured, for",
-        f"N = 32 … 256: {min(ratios):.3f} … {max(ratios):.3f} of t_transition.",
+        f"N = {PAIRS[3]} … {PAIRS[-1]}: {min(ratios):.3f} … {max(ratios):.3f} of t_transition.",
     )
+    close = 0.03
     page.holds(
-        "the measured share is within 0.03 of the derived one",
-        max(abs(ratio - share) for ratio in ratios) < 0.03,
+        f"the measured share is within {close:g} of the derived one",
+        max(abs(ratio - share) for ratio in ratios) < close,
     )
 
     page.section("How wide it is")
     page.say(
-        "In units of $\\int\\xi\\,dt$ the path of $\\alpha$ and $\\beta_1$ does not know how large",
-        "ξ is, so that the last stretch, which lies at a nearly constant $\\xi_*$, takes a time of",
+        "As a function of $\\int\\xi\\,dt$ the path of $\\alpha$ and $\\beta_1$ does not depend",
+        "on ξ.",
+        "The last stretch, during which ξ is nearly constant at $\\xi_*$, therefore takes a time",
+        "of",
         "order $1/\\xi_*$, with $\\xi_* \\approx q(1-N/L)\\,t_* \\propto N^{1/2}$. The width",
         "shrinks while the wait grows: the abruptness t/width rises about like N². But ξ has to",
-        "grow too before the loss comes down to 0.1 log N, as it is never below",
+        f"grow too before the loss comes down to {LEVELS[-1]:g} log N, as it is never below",
         "$\\log(1 + (L-1)e^{-\\xi})$. `theory.width` has both, from the last stage above. Measured",
         "width, and the error of the estimate:",
     )
@@ -242,8 +254,9 @@ def derive() -> Page:
             lines.append((n, *cells))
         page.table([f"{KINDS[positions]}, N", *(f"L/N = {ratio:g}" for ratio in RATIOS)], lines)
         page.holds(
-            f"{KINDS[positions]}: every error is below 13 %; the largest is {worst:.1%}",
-            worst < 0.13,
+            f"{KINDS[positions]}: every error is below {percent(width_bound)}; the largest is "
+            f"{worst:.1%}",
+            worst < width_bound,
         )
     page.say("How late the scaling with $1/\\xi_*$ sets in (L = 4N):")
     lines = []
@@ -262,17 +275,19 @@ def derive() -> Page:
     page.table(["positions", "N", "ξ at the transition", "width · ξ", "t/width"], lines)
 
     page.section("Other mobilities")
-    mobilities = np.array(list(product((0.1, 1.0, 10.0), repeat=3)))
+    speeds, any_bound = (0.1, 1.0, 10.0), 0.35
+    mobilities = np.array(list(product(speeds, repeat=3)))
     page.say(
-        "The largest errors over the 27 mobilities with 0.1, 1 or 10 for each circuit, L = 4N, and",
-        "the mobilities of β₁, α and ξ at which they occur:",
+        f"The largest errors over the {len(mobilities)} mobilities with",
+        f"{' or '.join(f'{speed:g}' for speed in speeds)} for each circuit, L = 4N, and the",
+        "mobilities of β₁, α and ξ at which they occur:",
     )
     lines, largest = [], {}
     for positions in ("exact", "mean"):
         for n in (4, 8, 32):
             model = NestedLogit(n, 4 * n, positions)
             late = 20.0 * max(theory.transition_law(model, m) for m in mobilities)
-            flows = integrate_ensemble(model, np.zeros((27, 3)), late, mobilities, rtol=1e-8)
+            flows = integrate_ensemble(model, 0.0 * mobilities, late, mobilities, rtol=1e-8)
             times = [theory.transition_time(model, m) for m in mobilities] / flows.t_transition - 1
             widths = [theory.width(model, m) for m in mobilities] / flows.width - 1
             cells = []
@@ -283,9 +298,10 @@ def derive() -> Page:
             lines.append((positions, n, *cells))
     page.table(["positions", "N", "error of t", "error of the width"], lines)
     page.holds(
-        "every time is within 35 %, and every width of the mean field within 13 %",
+        f"every time is within {percent(any_bound)}, and every width of the mean field within "
+        f"{percent(width_bound)}",
         all(
-            error < (0.35 if kind == "t" else 0.13)
+            error < (any_bound if kind == "t" else width_bound)
             for (positions, _, kind), error in largest.items()
             if kind == "t" or positions == "mean"
         ),
@@ -293,7 +309,7 @@ def derive() -> Page:
     page.say(
         "For exact positions the constant of motion holds to first order in the attention only:",
         "with α 100 times as fast as β₁, at small N, α has left it before the loss is down to",
-        "0.1 log N, and the width that it gives is several times too long.",
+        f"{LEVELS[-1]:g} log N, and the width that it gives is several times too long.",
     )
     return page
 

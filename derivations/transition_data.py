@@ -50,5 +50,10 @@ def fall(positions: str, n_pairs: int, n_labels: int, mobility_xi: float) -> dic
     }
 
 
+def compute() -> list[dict]:
+    """All rows of the data file."""
+    return [fall(*case) for case in CASES]
+
+
 if __name__ == "__main__":
-    DATA.write_text(json.dumps([fall(*case) for case in CASES], indent=1) + "\n")
+    DATA.write_text(json.dumps(compute(), indent=1) + "\n", encoding="utf-8")

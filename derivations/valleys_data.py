@@ -12,7 +12,7 @@ from cliff import NestedLogit, integrate_ensemble
 from cliff.valleys import UNDECIDED, VALLEY_NAMES, identify
 
 DATA = Path(__file__).parent / "data" / "valleys.json"
-N_PAIRS, STARTS = 8, 500
+N_PAIRS, STARTS, SEED = 8, 500, 0
 CASES = [
     (positions, n_labels, deviation, 1e6)
     for positions in ("exact", "mean")
@@ -30,7 +30,7 @@ def starts(
     positions: str, n_labels: int, deviation: float, count: int = STARTS
 ) -> tuple[NestedLogit, np.ndarray]:
     """A landscape and normal starts, shape (count, 3), the same for every row."""
-    start = np.random.default_rng(0).normal(0.0, deviation, (count, 3))
+    start = np.random.default_rng(SEED).normal(0.0, deviation, (count, 3))
     return NestedLogit(N_PAIRS, n_labels, positions), start
 
 
@@ -40,7 +40,7 @@ def ends(positions: str, n_labels: int, deviation: float, t_end: float) -> dict:
     ensemble = integrate_ensemble(model, start, t_end)
     labels = identify(model, ensemble.theta, ensemble.loss)
     counts = {name: int((labels == i).sum()) for i, name in enumerate(VALLEY_NAMES)}
-    left = ensemble.loss[labels == UNDECIDED]
+    left = np.sort(ensemble.loss[labels == UNDECIDED])
     return {
         "positions": positions,
         "n_labels": n_labels,
@@ -49,9 +49,14 @@ def ends(positions: str, n_labels: int, deviation: float, t_end: float) -> dict:
         "starts": STARTS,
         "done": int(ensemble.done.sum()),
         "counts": {name: n for name, n in counts.items() if n},
-        "undecided": [round(float(loss), 3) for loss in np.sort(left)],
+        "undecided": [round(float(loss), 3) for loss in left],
     }
 
 
+def compute() -> list[dict]:
+    """All rows of the data file."""
+    return [ends(*case) for case in CASES]
+
+
 if __name__ == "__main__":
-    DATA.write_text(json.dumps([ends(*case) for case in CASES], indent=1) + "\n")
+    DATA.write_text(json.dumps(compute(), indent=1) + "\n", encoding="utf-8")

@@ -2,12 +2,15 @@
 
 import json
 import math
+import re
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from cliff import NestedLogit, symbolic
 from cliff.cli import main
+from cliff.cli.derive import Format, Target
 
 
 def call(capsys, *arguments):
@@ -18,17 +21,137 @@ def call(capsys, *arguments):
     return exit_.value.code, captured.out, captured.err
 
 
-@pytest.mark.parametrize("form", symbolic.FORMATS)
+LOSSES = ("loss", "gradient", "hessian")
+CLOSED_FORMS = ("plateau", "saddle", "transition")
+
+
+def refused(target, form, counts, positions, bias):
+    """The option that a combination is refused for, or None: what has no formula of this form."""
+    if positions == "mean":
+        return None
+    if target in LOSSES and form == "python" and counts == "N":
+        return "--pairs"
+    return "--label-bias" if target in CLOSED_FORMS and bias == "free" else None
+
+
+@pytest.mark.parametrize("bias", ["0", "-0.7", "free"])
+@pytest.mark.parametrize("positions", ["exact", "mean"])
+@pytest.mark.parametrize("counts", ["2", "N"])
 @pytest.mark.parametrize("target", symbolic.TARGETS)
-def test_every_target_prints_in_every_format(capsys, target, form):
-    code, out, err = call(capsys, target, "--pairs", "2", "--format", form)
-    assert (code, err) == (0, "")
-    if form == "json":
-        assert json.loads(out)["name"] == target
-    elif form == "python":
-        compile(out, "printed", "exec")
+def test_every_combination_prints_or_is_refused_in_one_line(
+    capsys, target, counts, positions, bias
+):
+    for form in symbolic.FORMATS:
+        code, out, err = call(
+            capsys, target, "--pairs", counts, "--positions", positions, "--label-bias", bias,
+            "--format", form,
+        )  # fmt: skip
+        option = refused(target, form, counts, positions, bias)
+        if option is not None:
+            assert (code, out) == (2, "")
+            assert err.startswith(f"cliff: {option} ")
+            assert err.count("\n") == 1
+            continue
+        assert (code, err) == (0, "")
+        assert out.isascii()
+        assert "nan" not in out
+        assert "zoo" not in out
+        if form == "json":
+            assert json.loads(out)["name"] == target
+        elif form == "python":
+            compile(out, "printed", "exec")
+        else:
+            assert ("$$" in out) == (form == "latex")
+
+
+FUNCTIONS = {
+    "exp", "log", "expm1", "log1p", "sqrt", "Max", "Sum", "KroneckerDelta", "gamma", "loggamma",
+    "ceiling", "WrightOmega", "pi",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("positions", ["exact", "mean"])
+@pytest.mark.parametrize("counts", ["3", "N"])
+@pytest.mark.parametrize("target", symbolic.TARGETS)
+def test_text_and_json_say_which_landscape_and_explain_every_symbol(
+    capsys, target, counts, positions
+):
+    labels = {"3": "12", "N": "L"}[counts] if target != "saddle" else counts
+    arguments = [target, "-N", counts, "--positions", positions, "--label-bias", "0.5"]
+    _, out, _ = call(capsys, *arguments)
+    lines = out.splitlines()
+    size = f"N = 3 pairs, L = {labels} labels" if counts == "3" else f"N pairs, {labels} labels"
+    kind = "exact positions" if positions == "exact" else "mean field"
+    assert lines[0] == f"# {size}, {kind}, label bias 0.5"
+    formulas = [line for line in lines if not line.startswith("#")]
+    explained = {line[2:].split(": ")[0] for line in lines[1:] if line.startswith("# ")}
+    used = set()
+    for line in formulas:
+        name, _, value = line.partition(" = ")
+        sums = set(re.findall(r"\(([a-z]), ", value))
+        names = set(re.findall(r"[A-Za-z]\w*", value.split("  if ")[0]))
+        used |= names - FUNCTIONS - sums - {name}
+    results = {line.split(" = ")[0].split("[")[0] for line in formulas}
+    assert used or counts == "3"
+    stems = {name if name in explained else re.split("__|_", name)[0] for name in used}
+    assert stems <= explained | results
+    data = json.loads(call(capsys, *arguments, "--format", "json")[1])
+    number = {"3": 3, "12": 12, "N": "N", "L": "L"}
+    assert (data["n_pairs"], data["n_labels"]) == (number[counts], number[labels])
+    assert (data["positions"], data["label_bias"]) == (positions, 0.5)
+    assert set(data["symbols"]) <= explained
+
+
+@pytest.mark.parametrize("target", symbolic.TARGETS)
+@pytest.mark.parametrize("labels", ["3", "2", "N", "L"])
+@pytest.mark.parametrize("pairs", ["2", "N"])
+def test_labels_may_be_a_number_or_l_or_as_many_as_pairs(capsys, target, pairs, labels):
+    code, out, err = call(capsys, target, "--pairs", pairs, "--labels", labels)
+    as_many = labels in ("N", pairs)
+    if target == "saddle" and not as_many:
+        assert err == f"cliff: --labels {labels}: must be N, the number of pairs: {NO_SADDLE}\n"
+    elif target in ("plateau", "transition") and as_many:
+        assert err.startswith(f"cliff: --labels {labels}: must exceed the number of pairs")
+        assert err.count("\n") == 1
     else:
-        assert ("$$" in out) == (form == "latex")
+        assert (code, err) == (0, "")
+        found = pairs if labels == "N" else labels
+        assert f"{found} labels" in out.splitlines()[0]
+    if err:
+        assert (code, out) == (2, "")
+
+
+NO_SADDLE = "else there is no saddle"
+
+
+@pytest.mark.parametrize("positions", ["exact", "mean"])
+@pytest.mark.parametrize("target", LOSSES)
+def test_as_many_labels_as_pairs_is_one_argument(capsys, target, positions):
+    """The same numbers as with both counts written out."""
+    theta = np.random.default_rng(3).normal(size=(20, 3))
+    pairs = "N" if positions == "mean" else "5"
+    _, out, _ = call(
+        capsys, target, "-N", pairs, "-L", "N", "--positions", positions, "--format", "python"
+    )
+    scope: dict = {}
+    exec(out, scope)
+    got = scope[target](theta, *([5] if pairs == "N" else []))
+    expected = getattr(NestedLogit(5, 5, positions), target)(theta)
+    np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-13)
+
+
+def test_help_says_choices_defaults_and_an_example(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "250")
+    code, out, _ = call(capsys, "--help")
+    text = " ".join(re.sub("[│╭╮╰╯─]", " ", out).split())
+    assert code == 0
+    assert get_args(Target) == symbolic.TARGETS
+    assert get_args(Format) == symbolic.FORMATS
+    assert "|".join(symbolic.FORMATS) in text
+    assert "|".join(symbolic.TARGETS) in text
+    assert "By default N for saddle, and four times the pairs otherwise" in text
+    (example,) = re.findall(r"Example: cliff derive ([\w -]+?--format \w+)", text)
+    assert call(capsys, *example.split())[0] == 0
 
 
 def test_printed_gradient_runs(capsys):
@@ -58,7 +181,7 @@ def test_defaults(capsys):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["everything"], "TARGET"),
+        (["everything"], "Invalid value for 'target':"),
         (["loss", "--pairs", "__import__('os')"], "--pairs"),
         (["loss", "--pairs", "0"], "--pairs"),
         (["loss", "--pairs", "-3"], "--pairs"),
@@ -78,7 +201,9 @@ def test_defaults(capsys):
         (["loss", "--label-bias", "nan"], "--label-bias"),
         (["loss", "--label-bias", "x"], "--label-bias"),
         (["loss", "--positions", "middle"], "--positions"),
-        (["loss", "--format", "word"], "--format"),
+        (["loss", "--format", "word"], "Invalid value for '--format':"),
+        (["saddle", "--pairs", "1"], "--pairs"),
+        (["transition", "--pairs", "1"], "--pairs"),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(capsys, arguments, named):

@@ -254,6 +254,42 @@ def test_every_format_says_when_a_valley_exists():
     assert "  if " not in symbolic.valleys(8, 32).text()
 
 
+def test_sizes_that_are_numbers_or_symbols_of_one_landscape_agree():
+    """N as the number of labels means as many as pairs, in every kind of formula."""
+    for target in symbolic.TARGETS:
+        if target in ("plateau", "transition"):
+            continue
+        for positions in ("exact", "mean"):
+            by_symbol = symbolic.derive(target, 3, symbolic.N, positions)
+            assert by_symbol.text() == symbolic.derive(target, 3, 3, positions).text()
+            general = symbolic.derive(target, symbolic.N, symbolic.N, positions)
+            assert general.arguments[-1:] == (symbolic.N,)
+            assert symbolic.L not in general.arguments
+
+
+def test_extreme_mobilities_scale_the_law_without_overflow():
+    """All mobilities times c make every time 1/c as long."""
+    for mobility in (1e-100, 1e-60, 1e60, 1e100):
+        for model in (NestedLogit(8, 32), NestedLogit(8, 32, "mean")):
+            speeds = (mobility,) * 3
+            assert theory.transition_law(model, speeds) * mobility == pytest.approx(
+                theory.transition_law(model), rel=1e-12
+            )
+            assert theory.transition_time(model, speeds) * mobility == pytest.approx(
+                theory.transition_time(model), rel=1e-6
+            )
+        square = NestedLogit(8, 8)
+        assert theory.saddle_rate(square, (1, mobility, mobility)) == pytest.approx(
+            mobility * theory.saddle_rate(square), rel=1e-12
+        )
+
+
+def test_the_invariant_overflows_in_silence():
+    values = theory.invariant(8, [[1e6, 0.0, 0.0], [0.0, 1e300, 0.0], [0.0, 2.0, 1.0]])
+    assert np.isfinite(values).tolist() == [False, False, True]
+    assert values[2] == 2.0 - 1.0 / 8.0
+
+
 def test_saddle_rate_for_symbolic_n():
     formula = symbolic.saddle()
     (_, rate) = formula.assignments[-1]
@@ -409,6 +445,27 @@ def test_mean_field_invariant_is_conserved_and_the_exact_flow_breaks_it():
         (lambda: theory.width(NestedLogit(4, 4)), "n_labels"),
         (lambda: theory.width(NestedLogit(4, 8), (1, 1, 0)), "mobility"),
         (lambda: theory.escape_time(NestedLogit(4, 4), [0, 1, 1], 0.0), "reach"),
+        (lambda: theory.escape_time(NestedLogit(4, 4), [[0, 1, 1]], 1.0), "start"),
+        (lambda: theory.escape_time(NestedLogit(1, 1), [0, 1, 1], 1.0), "n_pairs"),
+        (lambda: theory.saddle_rate(NestedLogit(1, 1)), "n_pairs"),
+        (lambda: theory.saddle_rate(NestedLogit(4, 4), beta1=701.0), "beta1"),
+        (lambda: theory.saddle_rate(NestedLogit(4, 4), (1, 1, 1e101)), "mobility"),
+        (lambda: theory.transition_law(NestedLogit(4, 8), (1e-300, 1, 1)), "mobility"),
+        (lambda: theory.transition_law(NestedLogit(4, 8), "fast"), "mobility"),
+        (lambda: theory.drives(NestedLogit(4, 8), "x"), "context"),
+        (lambda: theory.drives(NestedLogit(4, 8), 1.1), "context"),
+        (lambda: theory.drives(NestedLogit(4, 8), {}), "context"),
+        (lambda: theory.drives(NestedLogit(4, 8), 0.5, 1e3), "beta1"),
+        (lambda: theory.drives(NestedLogit(4, 8), 0.5, [0.0, math.inf]), "beta1"),
+        (lambda: theory.invariant(0, [0, 0, 0]), "n_pairs"),
+        (lambda: theory.invariant("x", [0, 0, 0]), "n_pairs"),
+        (lambda: symbolic.saddle(1, 1), "n_pairs"),
+        (lambda: symbolic.saddle(4, symbolic.L), "n_labels"),
+        (lambda: symbolic.saddle(symbolic.N, 4), "n_labels"),
+        (lambda: symbolic.plateau(symbolic.N, symbolic.N), "n_labels"),
+        (lambda: symbolic.loss(symbolic.L, 4), "n_pairs"),
+        (lambda: symbolic.loss(np.array([1, 2]), 4), "n_pairs"),
+        (lambda: symbolic.loss(2, None), "n_labels"),
     ],
 )
 def test_bad_arguments_are_named(call, argument):

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from cliff.cli.common import Positions, label_bias_of
 
+# the same words as cliff.symbolic.TARGETS and FORMATS, which would have to import sympy
+Target = Literal[
+    "loss", "gradient", "hessian", "origin", "plateau", "saddle", "valleys", "transition"
+]
+Format = Literal["text", "latex", "python", "json"]
+
 
 def derive(
-    target: Annotated[
-        str,
-        typer.Argument(
-            help="loss, gradient, hessian, origin, plateau, saddle, valleys or transition."
-        ),
-    ],
+    target: Annotated[Target, typer.Argument(help="What to derive.", show_default=False)],
     pairs: Annotated[
         str, typer.Option("--pairs", "-N", help="Item-label pairs: a number, or N.")
     ] = "8",
     labels: Annotated[
         str | None,
         typer.Option(
-            "--labels", "-L", help="Label classes: a number, or L. [default: 4N, or N for saddle]"
+            "--labels",
+            "-L",
+            help="Label classes: a number, L, or N for as many as pairs. By default N for saddle, "
+            "and four times the pairs otherwise.",
         ),
     ] = None,
     positions: Positions = "exact",
@@ -30,22 +34,25 @@ def derive(
         str, typer.Option(help="beta2, the layer-2 bias of the labels: a number, or free.")
     ] = "0",
     form: Annotated[
-        str, typer.Option("--format", help="text, latex, python (NumPy source) or json.")
+        Format, typer.Option("--format", help="python is NumPy source of a function.")
     ] = "text",
 ) -> int:
-    """Print the loss, its gradient or Hessian, or a result that follows, as a formula."""
-    from cliff import symbolic
-    from cliff.checks import choice
+    """Print the loss, its gradient or Hessian, or a result that follows, as a formula.
 
-    choice("target", target, symbolic.TARGETS)
-    choice("format", form, symbolic.FORMATS)
+    plateau is the slow phase before the fall, in closed form; saddle, the origin at L = N; valleys,
+    the limits in which the flow ends; transition, an estimate of when the loss falls.
+
+    Example: cliff derive gradient --pairs 4 --format latex
+    """
+    from cliff import symbolic
+
     n_pairs = symbolic.count("n_pairs", pairs, symbolic.N)
     if labels is not None:
-        n_labels = symbolic.count("n_labels", labels, symbolic.L)
+        n_labels = symbolic.count("n_labels", labels, symbolic.L, symbolic.N)
     elif target == "saddle":
         n_labels = n_pairs
     else:
-        n_labels = symbolic.L if n_pairs is symbolic.N else 4 * n_pairs
+        n_labels = 4 * n_pairs if isinstance(n_pairs, int) else symbolic.L
     bias = label_bias_of(label_bias)
     print(symbolic.derive(target, n_pairs, n_labels, positions, bias).printed(form))
     return 0

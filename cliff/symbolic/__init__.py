@@ -1,13 +1,18 @@
-"""The nested-logit landscape as sympy expressions: the loss stated once, and what follows from it.
+"""The nested-logit landscape in SymPy: the loss stated once, and what follows from it.
 
-A `Formula` is a chain of named assignments that ends in one or more results, like the body of a
-function. Derivatives are taken along the chain, name by name, so that every intermediate is written
-once and a Hessian stays as readable, and as stable numerically, as the loss it comes from.
+`loss`, `gradient` and `hessian` differentiate the statement; `origin`, `plateau`, `saddle`,
+`valleys` and `transition` are results worked out in ``derivations/``, and `derive` gives any of
+them by name. Each returns a `Formula`, a chain of named assignments that ends in results, like the
+body of a function; it prints itself as text, LaTeX, NumPy source or JSON. `series` is the Taylor
+polynomial at the origin; `drives` and `harmonics` are the sums behind the results. The arguments
+are those of `NestedLogit`, where N and L may be the symbols `N` and `L` (`Setting`).
 
-The loss is stated twice over, for two readers. `Statement` objects with a concrete number of pairs
-(or the mean field, where N may be a symbol) shift every exponential by the largest logit, as the
-compiled kernels do, and are what is printed as source code. With exact positions and a symbolic N
-the slots and labels are indices of finite sums.
+Derivatives are taken along the chain, assignment by assignment, so that every intermediate is
+written once, and a Hessian is as readable and as stable numerically as its loss.
+
+With a concrete number of pairs, and in the mean field, the largest logit is subtracted in every
+exponential, as in the compiled kernels (`statement`); this form is printed as source code. With
+exact positions and a symbolic N, slots and labels are indices of finite sums.
 
 Formulas: Reddy (ICLR 2024, arXiv 2312.03002) for the three nested logits with exact positions; the
 mean field is this project's own closed form in the spirit of the paper's.
@@ -32,6 +37,7 @@ from cliff.symbolic.formula import (
     Formula,
     L,
     N,
+    Setting,
     WrightOmega,
     latex,
 )
@@ -62,6 +68,7 @@ __all__ = [
     "Formula",
     "L",
     "N",
+    "Setting",
     "Statement",
     "WrightOmega",
     "count",

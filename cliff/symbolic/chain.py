@@ -11,11 +11,10 @@ import sympy as sp
 from sympy import Expr
 from sympy.codegen.cfunctions import expm1, log1p
 
-from cliff.checks import ArgumentError, choice, integer, real
+from cliff.checks import ArgumentError, integer
 from cliff.symbolic.formula import (
     ALPHA,
     BETA1,
-    BETA2,
     LETTERS,
     PARAMETERS,
     XI,
@@ -23,12 +22,47 @@ from cliff.symbolic.formula import (
     Formula,
     L,
     N,
+    Setting,
     entries,
 )
 
 MOST_PAIRS = 32
-"""Largest concrete N for exact positions: the chain has of the order of N² assignments. There the
-Hessian has 27,000 and takes some 20 s to print."""
+"""Largest concrete N for exact positions. The chain grows like N²: here the Hessian has 27,000
+assignments and takes some 20 s to print."""
+
+SHIFTED = {
+    "M": "the larger of beta1 and 0; M, T and K only keep exponentials from overflowing",
+    "E": "exp(beta1 - M)",
+    "I": "exp(-M)",
+    "u": "u_k: layer-1 attention to the previous token, beside k others",
+    "v": "v_k: layer-1 attention to each of those k others",
+    "d": "layer-2 logit of token i less the correct label's: d_s_i if slot s is the match",
+    "T": "largest of 0 and all d",
+    "w": "exp(d - T); w_s belongs to the correct label, whose d is 0",
+    "Z": "sum of all w",
+    "q": "layer-2 attention: q_s to the correct label, q_s_i to the wrong label i",
+    "y": "classifier's logit less the correct label's: y_s_i of wrong label i, y_s if absent",
+    "K": "largest of 0 and all y",
+    "p": "exp(y - K)",
+    "S": "sum of exp(-K) and of p over all labels, less 1",
+    "l": "loss of slot s",
+}
+"""Names of the shifted chain. In the mean field there is one slot, whose tag _s is left out."""
+
+INDEXED = {
+    "s": "slot of the pair that matches the target",
+    "n": "pair of a label or an item",
+    "E": "exp(beta1)",
+    "m": "overlap of the correct label's buffer with the target if slot s is the match",
+    "k": "overlap of a later label n",
+    "i": "overlap of item n, at or after the match",
+    "Z": "normaliser of layer 2's attention",
+    "q": "layer-2 attention to the correct label",
+    "e": "layer-2 attention to each label before the match",
+    "f": "layer-2 attention to the label n after the match",
+    "R": "normaliser of the prediction",
+}
+"""Names of the chain with slots s and labels n as indices of sums."""
 
 
 @dataclass
@@ -37,26 +71,28 @@ class Statement:
 
     Attributes
     ----------
-    parameters : tuple of Symbol
-        Components of theta.
+    setting : Setting
+        The landscape.
     assignments : dict
         Name → expression, in order.
     rules : dict
-        Name → its derivative by beta1, where the written-out form keeps digits that the
-        quotient rule would cancel.
+        Name → its derivative by beta1, written out where the quotient rule would lose digits to
+        cancellation.
     shifts : set of Symbol
-        Names whose value drops out of the loss: they only keep exponentials finite, and their
-        derivative is taken as zero.
+        Names that keep exponentials from overflowing and cancel in the loss: their derivative is
+        taken as zero.
+    loss : Expr
+        The loss in terms of the names.
     """
 
-    parameters: tuple[sp.Symbol, ...]
+    setting: Setting
     assignments: dict[Expr, Expr] = field(default_factory=dict)
     rules: dict[Expr, Expr] = field(default_factory=dict)
     shifts: set[Expr] = field(default_factory=set)
     loss: Expr = sp.S.Zero
 
     def let(self, name: str, value: Expr) -> Expr:
-        """Name an expression; numbers and bare names stay what they are."""
+        """Assign an expression to a name and return the name; numbers and names are returned."""
         if value.is_number or value.is_Symbol:
             return value
         symbol = sp.Symbol(name, real=True)
@@ -64,8 +100,8 @@ class Statement:
         return symbol
 
     def shift(self, name: str, values: Iterable[Expr]) -> Expr:
-        """Name the largest of some logits."""
-        # sympy would compare every pair of them, for minutes at the largest N
+        """Assign the largest of some logits to a name and return the name."""
+        # evaluate=False: sympy would compare every pair, for minutes at the largest N
         distinct = dict.fromkeys(values)
         largest = sp.Max(*distinct, evaluate=False) if len(distinct) > 1 else next(iter(distinct))
         symbol = self.let(name, largest)
@@ -79,25 +115,38 @@ def statement(
     positions: str = "exact",
     label_bias: float | str = 0.0,
 ) -> Statement:
-    """The loss with every exponential shifted, for concrete N or the mean field.
+    """The loss with the largest logit subtracted in every exponential, so that none overflows.
 
     Parameters
     ----------
-    n_pairs : int or N
-        N, symbolic in the mean field only.
-    n_labels : int or L
-    positions : {"exact", "mean"}
-    label_bias : float or "free"
-        As `NestedLogit`.
+    n_pairs, n_labels, positions, label_bias
+        As `Setting`; N may be a symbol in the mean field only.
 
     Raises
     ------
     ArgumentError
         If an argument is out of range.
     """
-    n, labels, bias = check(n_pairs, n_labels, positions, label_bias)
-    free = label_bias == "free"
-    chain = Statement(PARAMETERS[: 4 if free else 3])
+    return _shifted(_bounded(Setting(n_pairs, n_labels, positions, label_bias), symbol=False))
+
+
+def _bounded(setting: Setting, symbol: bool = True) -> Setting:
+    """Refuse what is too long, with exact positions: N > `MOST_PAIRS` and, unless allowed, N."""
+    if setting.positions == "exact":
+        if setting.n == N and not symbol:
+            raise ArgumentError("n_pairs", "N", "must be a number with exact positions")
+        if setting.n != N and setting.n > MOST_PAIRS:
+            raise ArgumentError(
+                "n_pairs",
+                setting.n_pairs,
+                f"must be at most {MOST_PAIRS} with exact positions, or N",
+            )
+    return setting
+
+
+def _shifted(setting: Setting) -> Statement:
+    n, bias = setting.n, setting.bias
+    chain = Statement(setting)
     top = chain.shift("M", [BETA1, sp.S.Zero])
     e, one = chain.let("E", sp.exp(BETA1 - top)), chain.let("I", sp.exp(-top))
 
@@ -114,8 +163,8 @@ def statement(
             share(k)
         return symbol
 
-    absent = labels - n
-    if positions == "mean":
+    absent = setting.labels - n
+    if setting.positions == "mean":
         logit = chain.let("d", -ALPHA * share(n))
         chain.loss = _slot(chain, "", [(n - 1, logit)], [], absent)
         return chain
@@ -146,7 +195,11 @@ def _slot(
     rest: Sequence[tuple[Expr, Expr]],
     absent: Expr,
 ) -> Expr:
-    """−log softmax(xi·q)[correct] of one slot; (count, logit) of the wrong labels and the rest."""
+    """−log softmax(xi·q)[correct] of one slot.
+
+    `wrong` and `rest` list (count, layer-2 logit) of the wrong labels and of all other tokens;
+    `absent` labels are not in the context.
+    """
     wrong = [(count, logit) for count, logit in wrong if count != 0]
     top = chain.shift(f"T{tag}", [sp.S.Zero, *(logit for _, logit in [*wrong, *rest])])
     match = chain.let(f"w{tag}", sp.exp(-top))
@@ -173,7 +226,7 @@ def _slot(
 
 
 class _Derivatives:
-    """Derivatives along a chain, each named once and taken when first asked for."""
+    """Derivatives along a chain: each is computed at its first use and gets a name."""
 
     def __init__(self, chain: Statement) -> None:
         self.chain = chain
@@ -182,7 +235,7 @@ class _Derivatives:
         self.known: dict[tuple[Expr, sp.Symbol], Expr] = {}
 
     def of(self, value: Expr, parameter: sp.Symbol, own: Expr | None = None) -> Expr:
-        """Total derivative of an expression; `own` is its name, put back where it reappears."""
+        """Total derivative of an expression; `own` names the expression where it reappears."""
         if value not in self.partials:
             self.partials[value] = self._partials(value, {} if own is None else {value: own})
         terms = []
@@ -196,7 +249,7 @@ class _Derivatives:
         return sp.Add(*terms)
 
     def _partials(self, value: Expr, shown: Mapping[Expr, Expr]) -> list[tuple[Expr, Expr]]:
-        """Partial derivatives by the names and the sums that an expression is made of."""
+        """Partial derivatives of an expression with respect to the names and sums in it."""
         masks = {inner: sp.Dummy(real=True) for inner in value.atoms(sp.Sum)}
         outside = value.xreplace(masks)
         names = [
@@ -204,13 +257,13 @@ class _Derivatives:
             for name in _names(outside)
             if (name in self.assignments or name in PARAMETERS) and name not in self.chain.shifts
         ]
-        # sympy takes indexed names apart when it differentiates by them
+        # masked, since sympy does not differentiate with respect to indexed names as a whole
         masks |= {name: sp.Dummy(positive=True) for name in names}
         masked = value.xreplace(masks)
         back = {mask: inner for inner, mask in masks.items()}
         own = next(iter(shown.values()), None)
         if isinstance(own, sp.Indexed) and sp.denom(masked) != 1:
-            # a share: by its logarithm, the derivative shows the share again
+            # a share: the derivative of its logarithm leaves the share itself as a factor
             logarithm = sp.expand_log(sp.log(masked), force=True)
             slopes = {mask: own * slope for mask, slope in _slopes(logarithm).items()}
         else:
@@ -222,7 +275,7 @@ class _Derivatives:
         ]
 
     def by_name(self, name: Expr, parameter: sp.Symbol) -> Expr:
-        """Derivative of a named assignment, itself a name unless it is a number."""
+        """Derivative of a named assignment; a name in turn, unless it is a number."""
         if name in PARAMETERS:
             return sp.Integer(name == parameter)
         key = name, parameter
@@ -242,7 +295,7 @@ class _Derivatives:
 
 
 def _slopes(value: Expr) -> dict[sp.Dummy, Expr]:
-    """Derivatives by all masks at once; sympy's own, one mask at a time, take most of a minute."""
+    """Derivatives with respect to all masks in one pass; one `sp.diff` a mask takes a minute."""
     if isinstance(value, sp.Dummy):
         return {value: sp.S.One}
     if value.is_Add:
@@ -268,7 +321,7 @@ def _slopes(value: Expr) -> dict[sp.Dummy, Expr]:
 
 
 def _derivative_name(name: Expr, parameter: sp.Symbol) -> Expr:
-    """Name of a derivative: two underscores, then a letter for each parameter."""
+    """Name of a derivative: two underscores, then one of `LETTERS` for each parameter."""
     stem, _, letters = str(name.base if isinstance(name, sp.Indexed) else name).partition("__")
     text = f"{stem}__{letters}{LETTERS[parameter]}"
     if isinstance(name, sp.Indexed):
@@ -277,7 +330,7 @@ def _derivative_name(name: Expr, parameter: sp.Symbol) -> Expr:
 
 
 def needed(assignments: Mapping[Expr, Expr], results: Iterable[Expr]) -> Assignments:
-    """The assignments that the results use, each after those that it uses."""
+    """The assignments on which the results depend, in an order in which they can be computed."""
     ordered: dict[Expr, Expr] = {}
     stack = [(symbol, False) for value in results for symbol in _names(value)][::-1]
     while stack:
@@ -302,8 +355,19 @@ def loss(
     positions: str = "exact",
     label_bias: float | str = 0.0,
 ) -> Formula:
-    """The loss (nats); parameters and errors as `statement`, and N may be symbolic throughout."""
-    return _differentiated("loss", n_pairs, n_labels, positions, label_bias)
+    """The loss (nats).
+
+    Parameters
+    ----------
+    n_pairs, n_labels, positions, label_bias
+        As `Setting`. With exact positions a concrete N is at most `MOST_PAIRS`.
+
+    Raises
+    ------
+    ArgumentError
+        If an argument is out of range.
+    """
+    return _differentiated("loss", Setting(n_pairs, n_labels, positions, label_bias))
 
 
 def gradient(
@@ -312,8 +376,8 @@ def gradient(
     positions: str = "exact",
     label_bias: float | str = 0.0,
 ) -> Formula:
-    """Derivatives of the loss by theta, shape (p,); see `loss`."""
-    return _differentiated("gradient", n_pairs, n_labels, positions, label_bias)
+    """Gradient of the loss with respect to theta, shape (p,); see `loss`."""
+    return _differentiated("gradient", Setting(n_pairs, n_labels, positions, label_bias))
 
 
 def hessian(
@@ -322,31 +386,41 @@ def hessian(
     positions: str = "exact",
     label_bias: float | str = 0.0,
 ) -> Formula:
-    """Second derivatives of the loss by theta, shape (p, p); see `loss`."""
-    return _differentiated("hessian", n_pairs, n_labels, positions, label_bias)
+    """Hessian of the loss with respect to theta, shape (p, p); see `loss`."""
+    return _differentiated("hessian", Setting(n_pairs, n_labels, positions, label_bias))
 
 
-def _differentiated(
-    target: str,
-    n_pairs: int | sp.Symbol,
-    n_labels: int | sp.Symbol,
-    positions: str,
-    label_bias: float | str,
-) -> Formula:
-    n, labels, _ = check(n_pairs, n_labels, positions, label_bias)
-    if positions == "exact" and n is N:
-        return _indexed(target, labels, label_bias)
-    return _result(target, statement(n_pairs, n_labels, positions, label_bias), (n, labels))
+def _differentiated(target: str, setting: Setting) -> Formula:
+    is_indexed = setting.positions == "exact" and setting.n == N
+    chain = _indexed(setting) if is_indexed else _shifted(_bounded(setting))
+    table = _Derivatives(chain)
+    size = range(len(setting.parameters))
+    result: Any = chain.loss
+    if target != "loss":
+        first = [table.of(chain.loss, p) for p in setting.parameters]
+        result = tuple(first)
+    if target == "hessian":
+        upper = {
+            (i, j): table.of(first[i], setting.parameters[j]) for i in size for j in size if j >= i
+        }
+        result = tuple(tuple(upper[min(i, j), max(i, j)] for j in size) for i in size)
+    return Formula(
+        target,
+        setting,
+        {target: result},
+        needed(table.assignments, [entry for _, entry in entries(result)]),
+        meanings=INDEXED if is_indexed else SHIFTED,
+    )
 
 
-def _indexed(target: str, labels: Expr, label_bias: float | str) -> Formula:
-    """Loss or derivatives for exact positions and a symbolic N: slots s and labels n as indices."""
-    bias = BETA2 if label_bias == "free" else number(float(label_bias))
+def _indexed(setting: Setting) -> Statement:
+    """The loss for exact positions and a symbolic N: slots s and labels n as indices of sums."""
+    bias, labels = setting.bias, setting.labels
     s, n = sp.symbols("s n", integer=True, positive=True)
     m, k, i, z, q, e, f, r = (sp.IndexedBase(name, real=True) for name in "mkiZqefR")
     big = sp.Symbol("E", positive=True)
     later, items = (n, s + 1, N), (n, sp.Max(s, 2), N)
-    chain = Statement(PARAMETERS[: 4 if label_bias == "free" else 3])
+    chain = Statement(setting)
     chain.assignments = {
         big: sp.exp(BETA1),
         m[s]: big / (big + 2 * s - 1),
@@ -367,55 +441,7 @@ def _indexed(target: str, labels: Expr, label_bias: float | str) -> Formula:
         + (labels - N),
     }
     chain.loss = sp.Sum(sp.log(r[s]) - XI * q[s], (s, 1, N)) / N
-    return _result(target, chain, (N, labels))
-
-
-def _result(target: str, chain: Statement, counts: Sequence[Expr]) -> Formula:
-    table = _Derivatives(chain)
-    size = range(len(chain.parameters))
-    result: Any = chain.loss
-    if target != "loss":
-        first = [table.of(chain.loss, p) for p in chain.parameters]
-        result = tuple(first)
-    if target == "hessian":
-        upper = {
-            (i, j): table.of(first[i], chain.parameters[j]) for i in size for j in size if j >= i
-        }
-        result = tuple(tuple(upper[min(i, j), max(i, j)] for j in size) for i in size)
-    return Formula(
-        target,
-        {target: result},
-        needed(table.assignments, [entry for _, entry in entries(result)]),
-        tuple(symbol for symbol in counts if symbol in (N, L)),
-        parameters=chain.parameters,
-    )
-
-
-def check(
-    n_pairs: Any, n_labels: Any, positions: str, label_bias: Any, bounded: bool = True
-) -> tuple[Expr, Expr, Expr]:
-    """N, L and the label bias as expressions; `bounded` limits a concrete N for exact positions."""
-    choice("positions", positions, ("exact", "mean"))
-    n = N if n_pairs is N else sp.Integer(integer("n_pairs", n_pairs, 1))
-    if n_labels is L or n_labels is N:
-        labels = n_labels
-    else:
-        labels = sp.Integer(integer("n_labels", n_labels, 1))
-        if n is not N and int(labels) < int(n):
-            raise ArgumentError("n_labels", n_labels, f"must be at least the number of pairs, {n}")
-    if bounded and positions == "exact" and n is not N and n > MOST_PAIRS:
-        raise ArgumentError(
-            "n_pairs", n_pairs, f"must be at most {MOST_PAIRS} with exact positions, or N"
-        )
-    if label_bias == "free":
-        return n, labels, BETA2
-    if isinstance(label_bias, str):
-        raise ArgumentError("label_bias", label_bias, 'must be a number or "free"')
-    return n, labels, number(real("label_bias", label_bias))
-
-
-def number(value: float) -> Expr:
-    return sp.Integer(int(value)) if value.is_integer() else sp.Float(repr(value), 17)
+    return chain
 
 
 def series(
@@ -432,7 +458,7 @@ def series(
     n_pairs, n_labels, positions, label_bias
         As `statement`: N may be symbolic in the mean field only.
     degree : int
-        Highest total degree, at least 0; each one costs a derivative of every name.
+        Highest total degree, at least 0. Each degree costs a derivative of every assignment.
 
     Raises
     ------
@@ -440,10 +466,8 @@ def series(
         If an argument is out of range.
     """
     highest = integer("degree", degree, 0)
-    n, _, _ = check(n_pairs, n_labels, positions, label_bias)
-    if positions == "exact" and n is N:
-        raise ArgumentError("n_pairs", "N", "must be a number for a series with exact positions")
     chain = statement(n_pairs, n_labels, positions, label_bias)
+    parameters = chain.setting.parameters
     table = _Derivatives(chain)
     known: dict[Expr, Expr] = dict.fromkeys(PARAMETERS, sp.S.Zero)
 
@@ -459,9 +483,9 @@ def series(
         level = {
             (*by, parameter): table.of(slope, parameter)
             for by, slope in level.items()
-            for parameter in chain.parameters
-            # each mixed derivative once: the parameters in their order
-            if not by or chain.parameters.index(parameter) >= chain.parameters.index(by[-1])
+            for parameter in parameters
+            # parameters in their order, so that each mixed derivative is taken once
+            if not by or parameters.index(parameter) >= parameters.index(by[-1])
         }
         for by, slope in level.items():
             powers = Counter(by)

@@ -11,21 +11,126 @@ from typing import Any
 
 import sympy as sp
 from sympy import Expr
-from sympy.core.relational import Relational
+from sympy.logic.boolalg import Boolean
 from sympy.printing.latex import LatexPrinter
 from sympy.printing.numpy import SciPyPrinter
 
-from cliff.checks import ArgumentError, choice
+from cliff.checks import ArgumentError, choice, integer, real
 
 Assignments = tuple[tuple[Expr, Expr], ...]
+"""(name, expression) pairs, in the order in which they can be computed."""
 
 BETA1, ALPHA, XI, BETA2 = PARAMETERS = sp.symbols("beta1 alpha xi beta2", real=True)
 N, L = sp.symbols("N L", integer=True, positive=True)
 
 LETTERS = {BETA1: "b", ALPHA: "a", XI: "x", BETA2: "c"}
-"""Letters of the parameters in the names of derivatives: q__ba is the one of q by beta1, alpha."""
+"""Letter of each parameter in the names of derivatives: q__ba is ∂²q/∂beta1 ∂alpha."""
+
+MEANINGS = {
+    "beta1": "previous-token logit of layer 1",
+    "alpha": "match logit of layer 2",
+    "xi": "classifier logit",
+    "beta2": "label bias of layer 2",
+    "N": "item-label pairs in the context",
+    "L": "label classes",
+}
+"""What the parameters and the counts are."""
+
+DERIVATIVES = "derivative of NAME, one letter a parameter: b beta1, a alpha, x xi, c beta2"
 
 FORMATS = ("text", "latex", "python", "json")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The landscape of a formula, checked: `NestedLogit`'s arguments as expressions.
+
+    Parameters
+    ----------
+    n_pairs : int or N
+    n_labels : int, L or N
+        N means as many labels as pairs, whether `n_pairs` is a number or N.
+    positions : {"exact", "mean"}
+    label_bias : float or "free"
+
+    Attributes
+    ----------
+    n, labels, bias : Expr
+        N, L and beta2.
+
+    Raises
+    ------
+    ArgumentError
+        If an argument is out of range.
+    """
+
+    n_pairs: int | sp.Symbol = N
+    n_labels: int | sp.Symbol = L
+    positions: str = "exact"
+    label_bias: float | str = 0.0
+    n: Expr = field(init=False)
+    labels: Expr = field(init=False)
+    bias: Expr = field(init=False)
+
+    def __post_init__(self) -> None:
+        choice("positions", self.positions, ("exact", "mean"))
+        n = N if _is(self.n_pairs, N) else sp.Integer(integer("n_pairs", self.n_pairs, 1))
+        if _is(self.n_labels, N):
+            labels = n
+        elif _is(self.n_labels, L):
+            labels = L
+        else:
+            labels = sp.Integer(integer("n_labels", self.n_labels, 1))
+            if n != N and labels < n:
+                raise ArgumentError(
+                    "n_labels", labels, f"must be at least the number of pairs, {n}"
+                )
+        if isinstance(self.label_bias, str) and not self.is_free:
+            raise ArgumentError("label_bias", self.label_bias, 'must be a number or "free"')
+        bias = BETA2 if self.is_free else as_expression(real("label_bias", self.label_bias))
+        for name, value in (("n", n), ("labels", labels), ("bias", bias)):
+            object.__setattr__(self, name, value)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether beta2 is a component of theta."""
+        return self.label_bias == "free"
+
+    @property
+    def parameters(self) -> tuple[sp.Symbol, ...]:
+        """Components of theta."""
+        return PARAMETERS[: 4 if self.is_free else 3]
+
+    @property
+    def symbols(self) -> tuple[sp.Symbol, ...]:
+        """Those of N and L that are no numbers."""
+        return tuple(symbol for symbol in (N, L) if symbol in (self.n, self.labels))
+
+    def fields(self) -> dict[str, int | float | str]:
+        """The arguments as numbers and words, for JSON."""
+        n, labels = (v if v.is_Symbol else int(v) for v in (self.n, self.labels))
+        return {
+            "n_pairs": n if isinstance(n, int) else str(n),
+            "n_labels": labels if isinstance(labels, int) else str(labels),
+            "positions": self.positions,
+            "label_bias": self.label_bias,
+        }
+
+    def __str__(self) -> str:
+        pairs = "N pairs" if self.n == N else f"N = {self.n} pairs"
+        labels = f"{self.labels} labels" if self.labels.is_Symbol else f"L = {self.labels} labels"
+        kind = "exact positions" if self.positions == "exact" else "mean field"
+        bias = self.label_bias if self.is_free else f"{self.label_bias:g}"
+        return f"{pairs}, {labels}, {kind}, label bias {bias}"
+
+
+def _is(value: object, symbol: sp.Symbol) -> bool:
+    return isinstance(value, sp.Symbol) and value == symbol
+
+
+def as_expression(value: float) -> Expr:
+    """A float as sympy's exact integer where it is one, and with its 17 digits otherwise."""
+    return sp.Integer(int(value)) if float(value).is_integer() else sp.Float(repr(value), 17)
 
 
 @dataclass(frozen=True)
@@ -36,34 +141,63 @@ class Formula:
     ----------
     name : str
         Name of the function that the source code defines.
+    setting : Setting
+        The landscape.
     results : mapping of str to expression or nested tuple of expressions
     assignments : tuple of (name, expression)
         In order: each expression uses parameters, arguments and earlier names only.
-    arguments : tuple of Symbol
-        Free symbols besides theta, such as N and L.
+    variables : tuple of Symbol
+        Free symbols besides theta, N and L, such as the time.
     takes_theta : bool
         Whether the source code's first argument is theta, shape (..., p).
-    parameters : tuple of Symbol
-        Components of theta.
     notes : tuple of str
         Sentences that belong to the result.
     conditions : mapping of str to tuple of relations
-        Name of a result → what the arguments must meet for there to be such a thing.
+        Name of a result → what N and L must meet for the result to exist.
+    meanings : mapping of str to str
+        Name of an assignment or a variable, up to its first underscore → what it is.
     """
 
     name: str
+    setting: Setting
     results: Mapping[str, Any]
     assignments: Assignments = ()
-    arguments: tuple[sp.Symbol, ...] = ()
+    variables: tuple[sp.Symbol, ...] = ()
     takes_theta: bool = True
-    parameters: tuple[sp.Symbol, ...] = PARAMETERS[:3]
     notes: tuple[str, ...] = ()
-    conditions: Mapping[str, tuple[Relational, ...]] = field(default_factory=dict)
+    conditions: Mapping[str, tuple[Boolean, ...]] = field(default_factory=dict)
+    meanings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def arguments(self) -> tuple[sp.Symbol, ...]:
+        """Arguments of the source code after theta: variables, then N and L if they are symbols."""
+        return (*self.variables, *self.setting.symbols)
+
+    @property
+    def parameters(self) -> tuple[sp.Symbol, ...]:
+        """Components of theta, if the formula takes it."""
+        return self.setting.parameters if self.takes_theta else ()
 
     @cached_property
     def is_indexed(self) -> bool:
         """Whether names carry free indices, which source code cannot hold."""
         return any(not isinstance(name, sp.Symbol) for name, _ in self.assignments)
+
+    def symbols(self) -> dict[str, str]:
+        """What each name in the formula stands for; indexed names without their indices."""
+        names = [str(symbol) for symbol in (*self.parameters, *self.arguments)]
+        for name, _ in self.assignments:
+            names += [str(index) for index in getattr(name, "indices", ())]
+            names.append(str(getattr(name, "base", name)))
+        known = MEANINGS | dict(self.meanings)
+        found: dict[str, str] = {}
+        for name in names:
+            whole = name.partition("__")[0]
+            stem = whole if whole in known else whole.split("_")[0]
+            found.setdefault(stem, known[stem])
+        if any("__" in name for name in names):
+            found["NAME__ba"] = DERIVATIVES
+        return found
 
     def lines(self) -> list[tuple[str, Any]]:
         """(name, expression) of every assignment and result, in order."""
@@ -78,12 +212,16 @@ class Formula:
         ]
 
     def text(self) -> str:
-        """One line ``name = expression`` an assignment, then the results and the notes."""
+        """The setting, then a line ``name = expression`` for each assignment and result.
+
+        Notes and the meaning of each symbol stand below, as comments.
+        """
         lines = [
             f"{name} = {sp.sstr(value)}" + self._if(name, "  if ", " and ")
             for name, value in self.lines()
         ]
-        return "\n".join([*lines, *(f"# {note}" for note in self.notes)])
+        remarks = [*self.notes, *(f"{name}: {meaning}" for name, meaning in self.symbols().items())]
+        return "\n".join([f"# {self.setting}", *lines, *(f"# {remark}" for remark in remarks)])
 
     def latex_lines(self) -> list[str]:
         """One equation a line, without mathematics delimiters."""
@@ -95,11 +233,12 @@ class Formula:
         ]
 
     def latex(self) -> str:
-        """One display formula, $$...$$, a line; the notes stand below as text."""
-        return "\n".join([*(f"$${line}$$" for line in self.latex_lines()), *self.notes])
+        """One display formula, $$...$$, a line; the notes and the setting stand below as text."""
+        lines = (f"$${line}$$" for line in self.latex_lines())
+        return "\n".join([*lines, *self.notes, f"{self.setting}."])
 
     def json(self) -> str:
-        """One JSON object: assignments and results, each as text and as LaTeX."""
+        """One JSON object: setting, symbols, assignments and results as text and as LaTeX."""
 
         def both(value: Expr) -> dict[str, str]:
             return {"expression": sp.sstr(value), "latex": latex(value)}
@@ -107,7 +246,8 @@ class Formula:
         return json.dumps(
             {
                 "name": self.name,
-                "theta": [str(p) for p in self.parameters] if self.takes_theta else [],
+                **self.setting.fields(),
+                "theta": [str(p) for p in self.parameters],
                 "arguments": [str(symbol) for symbol in self.arguments],
                 "assignments": [
                     {"name": sp.sstr(name), **both(value)} for name, value in self.assignments
@@ -117,22 +257,26 @@ class Formula:
                     for name, value in self.flat_results()
                 ],
                 "notes": list(self.notes),
+                "symbols": self.symbols(),
             }
         )
 
     def python(self) -> str:
         """Source of one function, runnable with NumPy (and SciPy where W or log-gamma occurs).
 
-        A formula of theta takes theta, shape (..., p), and returns an array of shape (...) plus
-        that of the result. Any other returns a dict of its results, those whose condition holds.
+        A function of theta takes an array of shape (..., p) and returns the loss, shape (...), the
+        gradient, shape (..., p), or the Hessian, shape (..., p, p). A function without theta
+        returns a dict of those results whose condition holds.
 
         Raises
         ------
         ArgumentError
-            If slots are indices of a symbolic N.
+            If positions are exact and N is a symbol: slots are then indices of sums.
         """
         if self.is_indexed:
-            raise ArgumentError("n_pairs", "N", "must be a number for source code")
+            raise ArgumentError(
+                "n_pairs", "N", "must be a number for source code with exact positions"
+            )
         printer = _SourcePrinter({"fully_qualified_modules": True})
         arguments = [str(symbol) for symbol in self.arguments]
         body = []
@@ -166,12 +310,12 @@ class Formula:
             body.append("}")
         modules = sorted({"numpy"} | {m for m in printer.module_imports if m.startswith("scipy")})
         head = [f"import {module}" for module in modules]
-        notes = [f"# {note}" for note in self.notes]
+        notes = [f"# {note}" for note in (f"{self.setting}.", *self.notes)]
         signature = f"def {self.name}({', '.join(arguments)}):"
         return "\n".join([*head, "", "", *notes, signature, *(f"    {line}" for line in body), ""])
 
     def _if(self, name: str, start: str, comma: str, equals: str = "=") -> str:
-        """The condition of a result after `start`; nothing where there is none."""
+        """The condition of a result after `start`; an empty string where there is none."""
         relations = [
             f"{relation.lhs} {relation.rel_op.replace('==', equals)} {relation.rhs}"
             for relation in self.conditions.get(name, ())
@@ -196,10 +340,11 @@ class WrightOmega(sp.Function):
         return self / (1 + self)
 
     def _latex(self, printer: Any) -> str:
-        return rf"\operatorname{{W}}\left(e^{{{printer.doprint(self.args[0])}}}\right)"
+        return rf"\mathrm{{W}}\left(e^{{{printer.doprint(self.args[0])}}}\right)"
 
 
 def entries(value: Any, index: tuple[int, ...] = ()) -> list[tuple[tuple[int, ...], Expr]]:
+    """(index, expression) of every entry of a nested tuple; the index is () for an expression."""
     if isinstance(value, tuple):
         return [pair for i, entry in enumerate(value) for pair in entries(entry, (*index, i))]
     return [(index, value)]

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import sympy as sp
 from sympy import Expr
+from sympy.logic.boolalg import Boolean
 
 from cliff.checks import ArgumentError, choice
-from cliff.symbolic.chain import check, gradient, hessian, loss, needed, number
-from cliff.symbolic.formula import Assignments, Formula, L, N, WrightOmega
-from cliff.valleys import VALLEYS, sink_counts
+from cliff.symbolic.chain import gradient, hessian, loss, needed
+from cliff.symbolic.formula import (
+    Assignments,
+    Formula,
+    L,
+    N,
+    Setting,
+    WrightOmega,
+    as_expression,
+)
+from cliff.valleys import VALLEYS, Valley, sink_counts
 
 TARGETS = (
     "loss",
@@ -22,6 +34,36 @@ TARGETS = (
 )
 T, DELTA, REACH = sp.symbols("t delta u_end", positive=True)
 
+HARMONICS = sp.symbols("H H_2 O O_2", positive=True)
+"""Sums over k = 1 … N of 1/k, 1/k², 1/(2k − 1) and 1/(2k − 1)²."""
+
+RESULT_MEANINGS = {
+    "t": "gradient-flow time",
+    "delta": "size of alpha + xi at the start",
+    "u_end": "size of alpha + xi that counts as escaped",
+    "q": "attention to each label while alpha = 0",
+    "r": "N/(L - N)",
+    "c": "q^2 t + r",
+    "W": "Lambert's function of r e^c",
+    "rho": "rate at which the unstable direction of the saddle grows",
+    "kappa_alpha": "force on alpha over xi, at the origin",
+    "kappa_beta": "force on beta1 over xi alpha, at the origin",
+    "P": "q (1 - N/L) sqrt(kappa_alpha kappa_beta)",
+    "H": "sum of 1/k over k = 1 ... N",
+    "H_2": "sum of 1/k^2",
+    "O": "sum of 1/(2k - 1)",
+    "O_2": "sum of 1/(2k - 1)^2",
+}
+"""Names in the results below."""
+
+
+def _result(name: str, setting: Setting, results: Mapping[str, Any], **options: Any) -> Formula:
+    return Formula(name, setting, results, takes_theta=False, meanings=RESULT_MEANINGS, **options)
+
+
+def _order(setting: Setting) -> str:
+    return f"Components: {', '.join(map(str, setting.parameters))}."
+
 
 def origin(
     n_pairs: int | sp.Symbol = N,
@@ -29,30 +71,39 @@ def origin(
     positions: str = "exact",
     label_bias: float | str = 0.0,
 ) -> Formula:
-    """Loss, gradient and Hessian at the origin (label bias 0 if free); parameters as `loss`."""
-    n, labels, _ = check(n_pairs, n_labels, positions, label_bias, bounded=False)
-    free = label_bias == "free"
+    """Loss, gradient and Hessian at theta = 0.
+
+    Parameters
+    ----------
+    n_pairs, n_labels, positions, label_bias
+        As `Setting`; a free label bias is 0 at the origin.
+
+    Raises
+    ------
+    ArgumentError
+        If an argument is out of range.
+    """
+    setting = Setting(n_pairs, n_labels, positions, label_bias)
+    n, labels = setting.n, setting.labels
     q, share = _uniform_attention(n, positions, label_bias), n / labels
     kappa, _ = drives(n, share, positions, label_bias)
-    matched = q * (1 - n * q) if positions == "exact" else sp.S.Zero
-    size = 4 if free else 3
+    size = len(setting.parameters)
     curvature = sp.zeros(size)
     curvature[1, 2] = curvature[2, 1] = -kappa
     curvature[2, 2] = q**2 * share * (1 - share)
-    if free:
-        curvature[2, 3] = curvature[3, 2] = -matched * (1 - share)
+    if setting.is_free and positions == "exact":
+        curvature[2, 3] = curvature[3, 2] = -q * (1 - n * q) * (1 - share)
     slope = [sp.S.Zero, sp.S.Zero, -(1 - share) * q] + [sp.S.Zero] * (size - 3)
-    return Formula(
+    return _result(
         "origin",
+        setting,
         {
             "loss": sp.log(labels),
             "gradient": tuple(slope),
             "hessian": tuple(tuple(curvature[i, j] for j in range(size)) for i in range(size)),
         },
-        needed(dict(harmonics(n)), list(curvature)),
-        _symbols(n, labels),
-        takes_theta=False,
-        notes=("The origin is critical if and only if L = N.",),
+        assignments=needed(dict(harmonics(n)), list(curvature)),
+        notes=("The origin is critical if and only if L = N.", _order(setting)),
     )
 
 
@@ -62,30 +113,44 @@ def plateau(
     positions: str = "exact",
     label_bias: float | str = 0.0,
 ) -> Formula:
-    """The slow phase from the origin with alpha = 0, as functions of t; parameters as `loss`.
+    """The slow phase: xi and the loss as functions of t while alpha = 0, from the origin.
+
+    The loss falls from log L towards the plateau log N.
+
+    Parameters
+    ----------
+    n_pairs, n_labels, positions, label_bias
+        As `Setting`.
 
     Raises
     ------
     ArgumentError
-        If L = N, where xi does not move, or the label bias is free and positions are exact.
+        If L = N, where xi does not move, if the label bias is free and positions are exact, or if
+        an argument is out of range.
     """
-    n, labels, _ = check(n_pairs, n_labels, positions, label_bias, bounded=False)
-    _no_free_bias(positions, label_bias)
+    setting = Setting(n_pairs, n_labels, positions, label_bias)
+    n, labels = setting.n, setting.labels
+    _refuse_free_bias(setting)
     if labels == n:
-        raise ArgumentError("n_labels", n_labels, "must exceed the number of pairs: else xi rests")
+        raise ArgumentError(
+            "n_labels", setting.n_labels, "must exceed the number of pairs: else xi does not move"
+        )
     q, r, c, w = sp.symbols("q r c W", positive=True)
-    return Formula(
+    return _result(
         "plateau",
+        setting,
         {"xi": (c - w) / q, "loss": sp.log(n) + sp.log(1 + 1 / w), "plateau": sp.log(n)},
-        (
+        assignments=(
             (q, _uniform_attention(n, positions, label_bias)),
             (r, n / (labels - n)),
             (c, q**2 * T + r),
             (w, WrightOmega(c + sp.log(r))),
         ),
-        (T, *_symbols(n, labels)),
-        takes_theta=False,
-        notes=("Holds while alpha and beta1 are small: up to the transition's estimate.",),
+        variables=(T,),
+        notes=(
+            *(["Holds for L > N."] if setting.symbols else []),
+            "Holds while alpha and beta1 are small: up to the transition's estimate.",
+        ),
     )
 
 
@@ -97,33 +162,44 @@ def saddle(
 ) -> Formula:
     """Hessian and eigenvalues at the origin for L = N, and the time to escape.
 
+    Parameters
+    ----------
+    n_pairs, n_labels, positions, label_bias
+        As `Setting`.
+
     Raises
     ------
     ArgumentError
-        If L is not N, or the label bias is free and positions are exact.
+        If L is not N, if N = 1, where the loss is 0 everywhere, if the label bias is free and
+        positions are exact, or if an argument is out of range.
     """
-    n, labels, _ = check(n_pairs, n_labels, positions, label_bias, bounded=False)
-    _no_free_bias(positions, label_bias)
-    if labels != n:
-        raise ArgumentError("n_labels", str(n_labels), f"must equal the number of pairs, {n}")
+    setting = Setting(n_pairs, n_labels, positions, label_bias)
+    n = setting.n
+    if setting.labels != n:
+        raise ArgumentError(
+            "n_labels", setting.n_labels, "must be N, the number of pairs: else there is no saddle"
+        )
+    if n == 1:
+        raise ArgumentError("n_pairs", 1, "must be at least 2: else the loss is 0 everywhere")
+    _refuse_free_bias(setting)
     rate, rho = drives(n, sp.S.One, positions, label_bias)[0], sp.Symbol("rho", positive=True)
     zero = sp.S.Zero
-    results = {
-        "hessian": ((zero, zero, zero), (zero, zero, -rho), (zero, -rho, zero)),
-        "eigenvalues": (-rho, zero, rho),
-        "escape_time": sp.log(REACH / DELTA) / rho,
-    }
-    notes = ["u_end/delta: by how much alpha + xi grows. Mobilities multiply rho by √(M_a M_x)."]
-    if n is N and label_bias == 0:
-        large = "log N/(4 N²)" if positions == "exact" else "1/N²"
+    notes = ["Mobilities multiply rho by sqrt(M_alpha M_xi).", _order(setting)]
+    if n == N and label_bias == 0:
+        large = "log N/(4 N^2)" if positions == "exact" else "1/N^2"
         notes.append(f"For large N, rho approaches {large}.")
-    return Formula(
+    return _result(
         "saddle",
-        results,
-        (*needed(dict(harmonics(n)), [rate]), (rho, sp.factor(rate))),
-        (DELTA, REACH, *_symbols(n)),
-        takes_theta=False,
+        setting,
+        {
+            "hessian": ((zero, zero, zero), (zero, zero, -rho), (zero, -rho, zero)),
+            "eigenvalues": (-rho, zero, rho),
+            "escape_time": sp.log(REACH / DELTA) / rho,
+        },
+        assignments=(*needed(dict(harmonics(n)), [rate]), (rho, sp.factor(rate))),
+        variables=(DELTA, REACH),
         notes=tuple(notes),
+        conditions=_conditions({"escape_time": (n > 1,)}),
     )
 
 
@@ -133,12 +209,23 @@ def valleys(
     positions: str = "exact",
     label_bias: float | str = 0.0,
 ) -> Formula:
-    """Losses of the limits at infinity, by name; parameters as `loss`.
+    """Losses of the limits at infinity, by the names in `cliff.valleys.VALLEYS`.
 
-    For exact positions they are those of a label bias that stays finite. Where N or L is a symbol,
-    a valley that not all N and L have comes with its condition.
+    With exact positions a free label bias is taken to stay finite. Where N or L is a symbol, a
+    valley that only some N and L have comes with its condition.
+
+    Parameters
+    ----------
+    n_pairs, n_labels, positions, label_bias
+        As `Setting`.
+
+    Raises
+    ------
+    ArgumentError
+        If an argument is out of range.
     """
-    n, labels, _ = check(n_pairs, n_labels, positions, label_bias, bounded=False)
+    setting = Setting(n_pairs, n_labels, positions, label_bias)
+    n, labels = setting.n, setting.labels
     early = _log_gamma(n + 1) / n
     losses = {
         "induction": sp.S.Zero,
@@ -148,44 +235,45 @@ def valleys(
         "sink": _sink_loss(n, labels),
         "plateau": sp.log(n),
     }
-    required = {
-        "shunned-match": (n > 1,),
-        "early-labels-inverted": (sp.Eq(labels, n),),
-        "sink": (labels > n, n > 2),
-    }
-    conditions = {
-        name: tuple(relation for relation in relations if relation != sp.true)
-        for name, relations in required.items()
-    }
-    known = [
-        valley
-        for valley in VALLEYS
-        if positions in valley.positions and sp.false not in conditions.get(valley.name, ())
-    ]
-    arrow = {1: "+∞", -1: "−∞", 0: "any"}
+    required = {valley.name: _existence(valley, n, labels) for valley in VALLEYS}
+    known = [v for v in VALLEYS if positions in v.positions and sp.false not in required[v.name]]
+    arrow = {1: "+oo", -1: "-oo", 0: "any"}
     notes = [
-        f"{v.name}: (beta1, alpha, xi) → ({', '.join(arrow[d] for d in v.direction)}), "
+        f"{v.name}: (beta1, alpha, xi) -> ({', '.join(arrow[d] for d in v.direction)}), "
         + ("attracts" if v.attracts else "does not attract")
         for v in known
     ]
-    if n is N and positions == "exact":
+    if n == N and positions == "exact":
         notes.append("sink: no closed form is known for a symbolic N; the sum over s is finite.")
-    return Formula(
+    return _result(
         "valleys",
+        setting,
         {v.name: losses[v.name] for v in known},
-        arguments=_symbols(n, labels),
-        takes_theta=False,
         notes=tuple(notes),
-        conditions={name: left for name, left in conditions.items() if left},
+        conditions=_conditions({v.name: required[v.name] for v in known}),
     )
 
 
-def _sink_loss(n: Expr, labels: Expr) -> Expr:
-    """Loss of the valley "sink": for a symbolic N as a finite sum, where no closed form is known.
+def _existence(valley: Valley, n: Expr, labels: Expr) -> tuple[Boolean, ...]:
+    """What N and L must meet for a valley to exist, as `Valley.exists`."""
+    count = {None: sp.true, True: labels > n, False: sp.Eq(labels, n)}[valley.absent]
+    return count, n > valley.least_pairs - 1
 
-    The counts are those of `cliff.valleys.sink_counts`. For slots s > N/2 the strongest token is
-    the target, and no later label stays in play: their sum is a difference of log-gammas. In the
-    first slot all do.
+
+def _conditions(
+    required: Mapping[str, tuple[Boolean, ...]],
+) -> dict[str, tuple[Boolean, ...]]:
+    """The relations that do not hold for all N and L, of those results that have any."""
+    left = {k: tuple(r for r in relations if r != sp.true) for k, relations in required.items()}
+    return {name: relations for name, relations in left.items() if relations}
+
+
+def _sink_loss(n: Expr, labels: Expr) -> Expr:
+    """Loss of the valley "sink"; for a symbolic N a finite sum, as no closed form is known.
+
+    Each slot s adds the logarithm of the number of labels in play, `cliff.valleys.sink_counts`
+    plus L − N. In slot 1 all labels are in play. For s > N/2 no later label is, and the logarithms
+    add up to a difference of log-gammas.
     """
     if n is not N:
         return sp.Add(*(sp.log(count + labels - n) for count in sink_counts(int(n)))) / n
@@ -200,7 +288,7 @@ def _sink_loss(n: Expr, labels: Expr) -> Expr:
 
 
 def _log_gamma(value: Expr) -> Expr:
-    """Its logarithm written out where the gamma function is a number that 64 bits can hold."""
+    """log Γ(value); for a number up to 21 the logarithm of the factorial, which 64 bits hold."""
     return sp.loggamma(value, evaluate=not value.is_Integer or value <= 21)
 
 
@@ -210,43 +298,46 @@ def transition(
     positions: str = "exact",
     label_bias: float | str = 0.0,
 ) -> Formula:
-    """The closed-form estimate of t_transition from the origin, for unit mobilities.
+    """Estimate of t_transition from the origin in closed form, for unit mobilities.
+
+    Parameters
+    ----------
+    n_pairs, n_labels, positions, label_bias
+        As `Setting`.
 
     Raises
     ------
     ArgumentError
-        If L = N or N = 1, or the label bias is free and positions are exact.
+        If L = N or N = 1, if the label bias is free and positions are exact, or if an argument is
+        out of range.
     """
-    n, labels, _ = check(n_pairs, n_labels, positions, label_bias, bounded=False)
-    _no_free_bias(positions, label_bias)
+    setting = Setting(n_pairs, n_labels, positions, label_bias)
+    n, labels = setting.n, setting.labels
+    _refuse_free_bias(setting)
     if labels == n:
-        raise ArgumentError("n_labels", n_labels, "must exceed the number of pairs")
+        raise ArgumentError("n_labels", setting.n_labels, "must exceed the number of pairs")
     if n == 1:
-        raise ArgumentError("n_pairs", n_pairs, "must be at least 2")
+        raise ArgumentError("n_pairs", 1, "must be at least 2")
     q, kappa_alpha, kappa_beta, pull = sp.symbols("q kappa_alpha kappa_beta P", positive=True)
     alpha, beta = drives(n, n / labels, positions, label_bias)
-    return Formula(
+    return _result(
         "transition",
+        setting,
         {"t_transition": sp.sqrt(sp.sqrt(2 * sp.pi) / pull)},
-        (
+        assignments=(
             *needed(dict(harmonics(n)), [alpha, beta]),
             (q, _uniform_attention(n, positions, label_bias)),
             (kappa_alpha, alpha),
             (kappa_beta, beta),
             (pull, q * (1 - n / labels) * sp.sqrt(kappa_alpha * kappa_beta)),
         ),
-        _symbols(n, labels),
-        takes_theta=False,
         notes=("From the origin, unit mobilities; nothing is fitted.",),
+        conditions=_conditions({"t_transition": (labels > n, n > 1)}),
     )
 
 
-HARMONICS = sp.symbols("H H_2 O O_2", positive=True)
-"""Sums over k = 1 … N of 1/k, 1/k², 1/(2k − 1) and 1/(2k − 1)²."""
-
-
 def harmonics(n: Expr) -> Assignments:
-    """`HARMONICS` as finite sums, or as numbers for a concrete N."""
+    """`HARMONICS` with their values: finite sums, or numbers for a concrete N."""
     k = sp.Symbol("k", integer=True, positive=True)
     terms = (1 / k, 1 / k**2, 1 / (2 * k - 1), 1 / (2 * k - 1) ** 2)
     sums = [sp.Sum(term, (k, 1, n)) for term in terms]
@@ -256,9 +347,17 @@ def harmonics(n: Expr) -> Assignments:
 def drives(
     n: Expr, context: Expr, positions: str = "exact", label_bias: float | str = 0.0
 ) -> tuple[Expr, Expr]:
-    """kappa_alpha and kappa_beta, as `cliff.theory.drives`, with `HARMONICS` as names.
+    """kappa_alpha and kappa_beta at beta1 = 0, as `cliff.theory.drives`, in terms of `HARMONICS`.
 
-    A free label bias counts as 0.
+    Parameters
+    ----------
+    n : Expr
+        N.
+    context : Expr
+        Probability that the prediction puts on the labels of the context; N/L at xi = 0.
+    positions : {"exact", "mean"}
+    label_bias : float or "free"
+        A free label bias counts as 0.
     """
     if positions == "mean":
         spread = (1 - 1 / n) / n
@@ -284,7 +383,13 @@ def derive(
     positions: str = "exact",
     label_bias: float | str = 0.0,
 ) -> Formula:
-    """Any of `TARGETS` by name."""
+    """The formula of one of `TARGETS`, for a landscape as in `Setting`.
+
+    Raises
+    ------
+    ArgumentError
+        If the target has another name, or as the function of that name.
+    """
     functions = {
         "loss": loss,
         "gradient": gradient,
@@ -298,36 +403,34 @@ def derive(
     return functions[choice("target", target, TARGETS)](n_pairs, n_labels, positions, label_bias)
 
 
-def count(argument: str, text: str, symbol: sp.Symbol) -> int | sp.Symbol:
-    """A count as a user writes it: decimal digits, or exactly the symbol's name.
+def count(argument: str, text: str, *symbols: sp.Symbol) -> int | sp.Symbol:
+    """A count as a user writes it: decimal digits, or the name of one of the symbols.
 
     Raises
     ------
     ArgumentError
         If it is anything else; the text is compared, never evaluated.
     """
-    if text == str(symbol):
-        return symbol
+    for symbol in symbols:
+        if text == str(symbol):
+            return symbol
     if text.isascii() and text.isdigit() and len(text) <= 9 and int(text) >= 1:
         return int(text)
-    raise ArgumentError(argument, text, f"must be a whole number of at least 1, or {symbol}")
+    names = " or ".join(map(str, symbols))
+    raise ArgumentError(argument, text, f"must be a whole number of at least 1, or {names}")
 
 
-def _no_free_bias(positions: str, label_bias: object) -> None:
-    if positions == "exact" and label_bias == "free":
+def _refuse_free_bias(setting: Setting) -> None:
+    if setting.positions == "exact" and setting.is_free:
         raise ArgumentError("label_bias", "free", "must be a number for this result")
-
-
-def _symbols(*counts: Expr) -> tuple[sp.Symbol, ...]:
-    return tuple(dict.fromkeys(symbol for symbol in counts if symbol in (N, L)))
 
 
 def _uniform_attention(n: Expr, positions: str, label_bias: float | str) -> Expr:
     if positions == "mean":
         return 1 / n
-    bias = number(0.0 if label_bias == "free" else float(label_bias))
-    # of the two forms the one whose exponential cannot overflow; as a number where it is so small
-    # that sympy would take e^1000 for a polynomial of that degree
+    bias = as_expression(0.0 if label_bias == "free" else float(label_bias))
+    # of two equal forms the one whose exponential cannot overflow; evaluated where it is small,
+    # since sympy would treat e^1000 as a polynomial of degree 1000
     weight = sp.exp(-abs(bias))
     if abs(bias) > 20:
         weight = weight.evalf(17)

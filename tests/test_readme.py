@@ -1,0 +1,358 @@
+"""The README: its commands and code run, its numbers are what computing them gives.
+
+Whoever edits the README finds here what to adapt. A command that is new is added to `COMMANDS`; a
+sentence with a number, to `COMPUTED`, which makes the sentence from what it computes, or to one of
+the tables of sentences whose numbers are not computed here.
+"""
+
+import configparser
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from cliff import NestedLogit, integrate
+from cliff.cli import main
+from cliff.kernels import nested_logit as kernels
+from cliff.store import open_dataset
+from figures import prediction
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+class Elsewhere(NamedTuple):
+    """What else runs a command: a file of this repository."""
+
+    file: str
+
+
+SMALL_RUN = (
+    "--pairs 2 --labels 8 --steps 1200 --batch 32 --eval-size 64 --stop-accuracy 0.8 "
+    "--stop-delay 100"
+)
+COMMANDS: dict[str, dict[str, str] | Elsewhere] = {
+    # command of the README → {part: what stands in its place here}, in the order in which they run
+    "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/cliff flow --plot cliff.png": {
+        "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/": ""
+    },
+    "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/pytest": Elsewhere(
+        ".ci/run"
+    ),
+    "pytest -m slow": Elsewhere("setup.cfg"),
+    "cliff flow --plot figures/cliff.png": {"figures/": ""},
+    "cliff flow --pairs 16 --labels 64 --t-end 400": {},
+    "cliff flow --method euler --step 0.05 --json": {},
+    "cliff flow --label-bias free --t-end 300": {},
+    "cliff derive gradient --pairs 4 --format latex": {},
+    "cliff derive saddle --pairs N --labels N": {},
+    "cliff phase --x pairs=2:64:40:log --y labels=2:256:60:log --t-end 2e4 --plot phase.png": {
+        ":40:": ":4:", ":60:": ":5:"
+    },
+    "cliff phase --x alpha=-4:4:200 --y xi=-4:4:200 --metric basin --labels 8 --plot basins.png": {
+        ":200": ":8"
+    },
+    "cliff train --lr 0.1 --steps 10000 --seeds 0:6 --plot training.png --output training.nc": {
+        "--steps 10000": SMALL_RUN, "0:6": "0:1"
+    },
+    "cliff plot training.nc again.pdf": {},
+    "cliff train --labels 128 --seeds 0:3 --output other.nc": {
+        "--labels 128": SMALL_RUN.replace("--labels 8", "--labels 16"), "0:3": "0:1"
+    },
+    "cliff compare training.nc --test other.nc --plot compare.png": {
+        "training.nc": "training.nc --no-fit"
+    },
+    "cliff train --model minimal --seeds 0:3 --eval-every 50 --stop-accuracy 0.9 --stop-delay 500 "
+    "--output head.nc": {"--seeds 0:3": SMALL_RUN.partition(" --stop")[0], " 500": " 100"},
+    "cliff compare head.nc": {"head.nc": "head.nc --no-fit"},
+    "python -m figures prediction": {"prediction": "prediction --into ."},
+    "python -m figures scaling": {"scaling": "scaling --into ."},
+    "python -m figures all": Elsewhere("tests/test_figures.py"),
+    "pip install -e '.[test,bench]' && pytest tests/benchmarks -s": Elsewhere("tests/benchmarks"),
+    "pytest tests/benchmarks/test_network_speed.py -s": Elsewhere("tests/benchmarks"),
+    "cliff phase --x alpha=-4:4:1000 --y xi=-4:4:1000 --metric basin --labels 8 --output "
+    "basins.nc": {":1000": ":8"},
+}  # fmt: skip
+
+CODE = {"n_steps=10_000": "n_steps=20"}
+"""Parts of the Python block → what stands in their place here."""
+
+
+def fenced(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def commands() -> Iterator[str]:
+    """Every command of the README: the lines of its shell blocks, and what stands in code spans.
+
+    A span counts if it has arguments; ``cliff train`` alone is a name.
+    """
+    for block in fenced("sh"):
+        for line in block.replace("\\\n", " ").splitlines():
+            if command := re.sub(r"(^|\s)#.*", "", line).strip():
+                yield command
+    for span in re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```", "", README, flags=re.M | re.S)):
+        text = " ".join(span.split())
+        if re.match(r"cliff \S+ \S|(python|pip|pytest)\d? \S", text) and "HOST" not in text:
+            yield text
+
+
+def shortened(command: str) -> str:
+    parts = COMMANDS[command]
+    assert isinstance(parts, dict)
+    for part, short in parts.items():
+        assert part in command
+        command = command.replace(part, short)
+    return command
+
+
+def test_every_command_of_the_readme_is_run():
+    assert set(commands()) == set(COMMANDS), "adapt COMMANDS"
+    for entry in COMMANDS.values():
+        if isinstance(entry, Elsewhere):
+            assert (ROOT / entry.file).exists()
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """Exit code of every command, run one after the other in a directory of their own."""
+    folder = tmp_path_factory.mktemp("readme")
+    codes, before = {}, Path.cwd()
+    os.chdir(folder)
+    try:
+        for command, entry in COMMANDS.items():
+            if isinstance(entry, dict):
+                words = shlex.split(shortened(command))
+                codes[command] = run_here(words) if words[0] == "cliff" else run_apart(words)
+    finally:
+        os.chdir(before)
+    return folder, codes
+
+
+def run_here(words: list[str]) -> object:
+    """A ``cliff`` command in this process, which has the compiled kernels."""
+    with pytest.raises(SystemExit) as exit_:
+        main(words[1:])
+    return exit_.value.code
+
+
+def run_apart(words: list[str]) -> int:
+    """A ``python`` command in a process of its own, which finds the figures of this checkout."""
+    return subprocess.run(
+        [sys.executable, *words[1:]],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+    ).returncode
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("command", [c for c, e in COMMANDS.items() if isinstance(e, dict)])
+def test_command_runs_and_writes_what_it_names(command, ran):
+    folder, codes = ran
+    assert codes[command] == 0
+    for option, name in re.findall(r"--(plot|output) (\S+)", shortened(command)):
+        start = (folder / name).read_bytes()[:8]
+        assert start.startswith({"plot": b"\x89PNG", "output": (b"CDF", b"\x89HDF")}[option])
+    if "again.pdf" in command:
+        assert (folder / "again.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_python_block_runs_and_its_comments_hold(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (source,) = fenced("python")
+    for part, short in CODE.items():
+        assert part in source
+        source = source.replace(part, short)
+    scope: dict = {}
+    exec(compile(source, "README.md", "exec"), scope)
+    assert {path.name for path in tmp_path.iterdir()} == {"run.nc", "training.nc"}
+    quoted = re.findall(r"^(\S.*?)  # (-?\d+(?:\.(\d+))?)\b", source, re.MULTILINE)
+    assert quoted
+    for expression, number, decimals in quoted:
+        assert f"{float(eval(expression, scope)):.{len(decimals)}f}" == number
+
+
+def test_exit_codes(tmp_path, monkeypatch, capsys):
+    """0 is what every command above ends with; tests/test_interrupt.py has Ctrl-C."""
+    monkeypatch.chdir(tmp_path)
+    assert run_here(["cliff", "flow", "--max-steps", "5"]) == 1
+    assert run_here(["cliff", "flow", "--pairs", "-1"]) == 2
+    assert capsys.readouterr().err.count("cliff: ") == 2
+
+
+def test_links_and_paths_lead_somewhere():
+    targets = re.findall(r"\]\((?!http)([^)#]+)\)", README)
+    targets += re.findall(r"`((?:cliff|tests|figures|derivations)/[\w/.]*)`", README)
+    assert len(targets) > 30
+    for target in targets:
+        assert (ROOT / target).exists(), target
+
+
+def prose() -> str:
+    """The README's text on one line, without its blocks, commands and the targets of its links."""
+    text = re.sub(r"^```.*?^```", "", README, flags=re.MULTILINE | re.DOTALL)
+    text = " ".join(re.sub(r"\]\([^)]*\)", "]", text).split())
+    for command in sorted(COMMANDS, key=len, reverse=True):
+        text = text.replace(f"`{command}`", "")
+    return text
+
+
+def predictions() -> Iterator[str]:
+    data = open_dataset(ROOT / "figures/data/prediction.nc", "figure")
+    yield from prediction.table(data)[2:]
+    pairs, labels = prediction.FITTED
+    fitted = (data.setting_pairs.values == pairs) & (data.setting_labels.values == labels)
+    measured = prediction.measured_times(data)[~fitted]
+    predicted = data.predicted.values[~fitted]
+    error = 100.0 * np.median(np.abs(predicted / measured - 1.0))
+    rank = float(spearmanr(measured, predicted)[0])
+    assert prediction.SEEDS == 3
+    yield "measured (seeds 0, 1, 2)"
+    yield f"matched at (N, L) = ({pairs}, {labels})"
+    yield (
+        f"Over the {len(measured)} settings that were not fitted the median error is {error:.1f} % "
+        f"and the rank correlation {rank:.3f}"
+    )
+
+
+def fall() -> Iterator[str]:
+    model = NestedLogit()
+    path = integrate(model, [0.01, 0.01, 0.01], 200.0)
+    yield f"N = {model.n_pairs} pairs, L = {model.n_labels} labels"
+    yield f"falls off the cliff at t = {path.transition().t_transition:.1f}"
+
+
+def installation() -> Iterator[str]:
+    metadata = configparser.ConfigParser()
+    metadata.read(ROOT / "setup.cfg", encoding="utf-8")
+    yield f"Python {metadata['options']['python_requires'].removeprefix('>=')} or newer"
+
+
+def cost() -> Iterator[str]:
+    data = open_dataset(ROOT / "figures/data/scaling.nc", "figure")
+    first, last = 16, int(data.pairs[-1])
+    costs = data.cost.sel(pairs=slice(first, None)).values
+    exponents = np.log2(costs[1:] / costs[:-1])
+    low, high = exponents.min(), exponents.max()
+    yield f"local exponents {low:.2f} to {high:.2f} from N = {first} to {last}"
+    yield f"Transition time and cost up to N = {last}"
+    yield f"beyond the {kernels.NEAR}th"
+
+
+def sizes() -> Iterator[str]:
+    (command,) = (command for command in COMMANDS if command.endswith("basins.nc"))
+    counts = [int(count) for count in re.findall(r":(\d+)(?= )", command)]
+    yield f"A basin map of {np.prod(counts):,} starts"
+
+
+COMPUTED: tuple[Callable[[], Iterator[str]], ...] = (
+    predictions, fall, installation, cost, sizes
+)  # fmt: skip
+"""Each yields sentences of the README with numbers that it computes."""
+
+SLOW = {
+    # test below → sentence, whose groups are the numbers that it recomputes
+    "the_slow_phase": (
+        r"is off by ([\d.]+) nats in the slow phase at \((\d+), (\d+)\), instead of ([\d.]+)"
+    ),
+    "the_minimal_head": (
+        r"matching finds ([\d.]+) ± ([\d.]+), ([\d.]+) ± ([\d.]+) and ([\d.]+) ± ([\d.]+), and the "
+        r"flow falls at t = (\d+) where three seeds fall at (\d+), (\d+) and (\d+)"
+    ),
+}
+
+SPEED = (
+    # measured once, on the machine that the README names
+    "float64, rtol 1e-6 and atol 1e-9",
+    "on two cores of an AMD EPYC",
+    "a step took 2.4 to 2.8 times as long as its 87 million multiply-adds do",
+    "in one thread 2.0 to 2.6 times as long",
+    "made 1.8 to 2.0 times the steps of one",
+    "A gradient at N = 8 needs 69 exponentials; it takes 3.9 times as long",
+    "5.0 times as long within an ensemble",
+    "took 4 minutes",
+)
+
+NAMES = (
+    # names and settings that are no results
+    "ICLR 2024",
+    "arXiv:2312.03002",
+    "`kill -9`",
+    "exits with 0 when it is done, 1 when the computation failed (and says how), 2 for a mistake "
+    "in the call, and 130 after Ctrl-C",
+    "`--scheduler tcp://HOST:PORT`",
+    "BSD-3-Clause",
+)
+
+
+def test_every_number_of_the_readme_is_computed_or_listed():
+    text = prose()
+    for compute in COMPUTED:
+        for sentence in compute():
+            assert sentence in text, f"{compute.__name__}: the README should say: {sentence}"
+            text = text.replace(sentence, " ", 1)
+    for sentence in (*SPEED, *NAMES):
+        assert sentence in text, f"not in the README any more: {sentence}"
+        text = text.replace(sentence, " ")
+    for pattern in SLOW.values():
+        assert re.search(pattern, text), f"not in the README any more: {pattern}"
+        text = re.sub(pattern, " ", text)
+    text = re.sub(r"\| (job|loss|one|20,000|training)[^|]*\|[^|]*\| [\w. ]+ \|", " ", text)  # speed
+    left = re.findall(r".{0,40}\d.{0,40}", text)
+    assert not left, f"numbers that no test knows: {left}"
+
+
+def quoted(name: str) -> list[float]:
+    found = re.search(SLOW[name], prose())
+    assert found
+    return [float(number) for number in found.groups()]
+
+
+def summary_of(command: str, capsys) -> dict:
+    """What a comparison prints as JSON."""
+    capsys.readouterr()
+    assert run_here([*shlex.split(command), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def command_with(*parts: str) -> str:
+    (command,) = (command for command in COMMANDS if all(part in command for part in parts))
+    return command
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_misfits_of_the_slow_phase(tmp_path, monkeypatch, capsys):
+    """Networks differ by some percent from machine to machine."""
+    monkeypatch.chdir(tmp_path)
+    assert run_here(shlex.split(command_with("cliff train", "training.nc"))) == 0
+    misfit = summary_of("cliff compare training.nc --no-fit", capsys)["slow_phase_loss_misfit"]
+    noise, pairs, labels, slope = quoted("the_slow_phase")
+    assert (pairs, labels) == (8, 32)
+    assert misfit["crosstalk"] == pytest.approx(noise, abs=0.01)
+    assert misfit["slope"] == pytest.approx(slope, abs=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_mobilities_of_the_minimal_head(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run_here(shlex.split(command_with("--model minimal"))) == 0
+    summary = summary_of(command_with("cliff compare head.nc"), capsys)
+    *matched, flow, first, second, third = quoted("the_minimal_head")
+    for i, name in enumerate(("beta1", "alpha", "beta2")):
+        entry = summary["mobilities"][name]
+        assert entry["matched"] == pytest.approx(matched[2 * i], abs=0.02)
+        assert entry["matched_error"] == pytest.approx(matched[2 * i + 1], abs=0.02)
+    assert summary["flow"]["t_transition"] == pytest.approx(flow, rel=0.02)
+    times = sorted(summary["network"]["t_transition"])
+    assert times == pytest.approx([first, second, third], rel=0.02)
