@@ -14,6 +14,7 @@ function is thread-safe and finite wherever the landscape is.
 Source code becomes such a function here. Machine code is kept on disk under the hash of its source.
 """
 
+import ctypes
 import hashlib
 import json
 import math
@@ -21,6 +22,7 @@ import os
 import tempfile
 from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from threading import RLock
 
 import llvmlite
@@ -32,45 +34,71 @@ from numba.core.registry import cpu_target
 from numba.core.runtime import rtsys
 from numba.extending import intrinsic
 
-from cliff.kernels import entry, simd
-from cliff.kernels.cache import cache_directory
+from cliff.kernels import simd
+from cliff.kernels.cache import _stamp, cache_directory
 from cliff.kernels.simd import LANES, pack
 
+_HERE = Path(__file__).parent
 _pointer = types.CPointer(types.float64)
 SIGNATURE = types.void(_pointer, _pointer, types.int64, _pointer, _pointer)
 
 
 @intrinsic
 def evaluate_at(typing_context, address, theta, constants, want, work, out):
-    """Call the evaluation at `address` with contiguous float64 arrays."""
+    """Call the evaluation at `address` with pointers or contiguous arrays of float64."""
 
     def lower(context, builder, signature, arguments):
-        address, theta, constants, want, work, out = arguments
-        kinds = signature.args
-        theta, constants, work, out = (
-            context.make_array(kind)(context, builder, value).data
-            for kind, value in (
-                (kinds[1], theta),
-                (kinds[2], constants),
-                (kinds[4], work),
-                (kinds[5], out),
-            )
-        )
-        want = context.cast(builder, want, kinds[3], types.int64)
-        data = [theta, constants, want, work, out]
+        data = []
+        for kind, value in zip(signature.args[1:], arguments[1:], strict=True):
+            if isinstance(kind, types.Array):
+                value = context.make_array(kind)(context, builder, value).data
+            elif isinstance(kind, types.Integer):
+                value = context.cast(builder, value, kind, types.int64)
+            data.append(value)
         function = ir.FunctionType(ir.VoidType(), [value.type for value in data])
-        builder.call(builder.inttoptr(address, function.as_pointer()), data)
+        builder.call(builder.inttoptr(arguments[0], function.as_pointer()), data)
         return context.get_dummy_value()
 
     return types.void(types.intp, theta, constants, want, work, out), lower
 
 
-@entry
+@intrinsic
+def _advanced(typing_context, pointer, count):
+    """The pointer `count` entries further on."""
+
+    def lower(context, builder, signature, arguments):
+        return builder.gep(arguments[0], [arguments[1]])
+
+    return pointer(pointer, types.intp), lower
+
+
+def _rows(address, theta, constants, want, work, out, m, p, n_out):
+    for k in range(m):
+        evaluate_at(
+            address, _advanced(theta, k * p), constants, want, work, _advanced(out, k * n_out)
+        )
+
+
 def evaluate_rows(address, theta, constants, want, n_work, out):
-    """Evaluate theta of shape (m, p) at one row of constants into out of shape (m, …)."""
+    """Evaluate theta (m, p) at one row of constants into out (m, …), all contiguous float64.
+
+    Called through ctypes, which lets go of the interpreter's lock. numba's own way to call a
+    function takes it half a second to get ready for in every process.
+    """
     work = np.empty(n_work)
-    for k in range(theta.shape[0]):
-        evaluate_at(address, theta[k], constants, want, work, out[k])
+    arrays = (array.ctypes.data for array in (theta, constants, work, out))
+    theta_at, constants_at, work_at, out_at = arrays
+    sizes = (*theta.shape, out.shape[1])
+    _c_rows()(address, theta_at, constants_at, want, work_at, out_at, *sizes)
+
+
+@cache
+def _c_rows():
+    integer, data = ctypes.c_int64, ctypes.c_void_p
+    signature = types.void(types.intp, *SIGNATURE.args, types.int64, types.int64, types.int64)
+    address = _address_of(f"rows {_stamp(_HERE)}", lambda: cfunc(signature)(_rows))
+    kinds = [integer, data, data, integer, data, data, integer, integer, integer]
+    return ctypes.CFUNCTYPE(None, *kinds)(address)
 
 
 # ---- the names that generated code uses, for numbers and for packs -------------------------------
@@ -195,7 +223,7 @@ PACKS = {
 # ---- from source to an address -------------------------------------------------------------------
 
 _lock = RLock()
-_loaded = {}  # key → the library, which owns the machine code, and the address
+_loaded: dict = {}  # key → the library, which owns the machine code, and the address
 
 
 def address_of(key, source, names=NUMBERS):
@@ -204,26 +232,31 @@ def address_of(key, source, names=NUMBERS):
     Parameters
     ----------
     key : str
-        Hash of all that decides the source.
+        All that decides the source.
     source : callable
         Gives the source; called only if the machine code is not on disk.
     names : dict
         `NUMBERS`, or `PACKS` for a function of LANES points at a time.
     """
+
+    def compiled():
+        scope = dict(names)
+        exec(compile(source(), "<landscape>", "exec"), scope)  # printed from expressions, not read
+        return cfunc(SIGNATURE, error_model="numpy")(scope["evaluate"])
+
+    return _address_of(f"{names is PACKS} {key} {_stamp(_HERE)}", compiled)
+
+
+def _address_of(key, compiled):
     with _lock:
-        at = key, names is PACKS
-        if at not in _loaded:
-            _loaded[at] = _from_disk(str(at)) or _compiled(str(at), source(), names)
-        return _loaded[at][1]
-
-
-def _compiled(key, source, names):
-    scope = dict(names)
-    exec(compile(source, "<landscape>", "exec"), scope)  # printed from expressions, never read
-    function = cfunc(SIGNATURE, error_model="numpy")(scope["evaluate"])
-    library = function._library
-    _to_disk(key, function._wrapper_name, library.serialize_using_object_code())
-    return library, function.address
+        if key not in _loaded:
+            found = _from_disk(key)
+            if found is None:
+                function = compiled()
+                found = function._library, function.address
+                _to_disk(key, function)
+            _loaded[key] = found
+        return _loaded[key][1]
 
 
 @cache
@@ -239,13 +272,14 @@ def _path(key):
     return directory and directory / f"landscape-{name[:40]}.bin"
 
 
-def _to_disk(key, symbol, code):
+def _to_disk(key, function):
     """Write hash, header and machine code, or nothing where there is no room."""
     path = _path(key)
     if path is None:
         return
-    name, kind, parts = code
-    header = json.dumps([name, kind, symbol, [len(part) for part in parts]]).encode()
+    name, kind, parts = function._library.serialize_using_object_code()
+    symbol, lengths = function._wrapper_name, [len(part) for part in parts]
+    header = json.dumps([name, kind, symbol, lengths]).encode()
     content = b"\n".join([header, b"".join(parts)])
     with suppress(OSError):
         handle, temporary = tempfile.mkstemp(dir=path.parent)
