@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import sympy as sp
+from numba.core.errors import NumbaError
 from numpy.typing import ArrayLike, NDArray
 from sympy import Basic, Expr
 
@@ -182,7 +183,7 @@ class Landscape:
         constants = self.__dict__.get("constants", {})
         if name in constants:
             return constants[name]
-        raise AttributeError(f"{type(self).__name__} has no attribute or constant {name!r}")
+        raise AttributeError(f"Landscape has no attribute or constant {name!r}")
 
     def __dir__(self) -> list[str]:
         return sorted([*super().__dir__(), *self.constants])
@@ -199,7 +200,7 @@ class Landscape:
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value}" for name, value in self.constants.items())
         names = ", ".join(self.parameter_names)
-        return f"{type(self).__name__}({names}{'; ' if values else ''}{values})"
+        return f"Landscape({names}{'; ' if values else ''}{values})"
 
     @property
     def n_parameters(self) -> int:
@@ -313,9 +314,55 @@ class Landscape:
                 "landscape", "data", "is not a landscape of this package"
             ) from error
 
+    @staticmethod
+    def from_functions(
+        parameters: Sequence[sp.Symbol],
+        loss: Callable[..., Any],
+        gradient: Callable[..., Any],
+        hessian: Callable[..., Any] | None = None,
+        constants: Mapping[Any, Any] | None = None,
+        measures: Mapping[str, Callable[..., Any]] | None = None,
+        events: Mapping[str, Callable[..., Any]] | None = None,
+        plateau: float | None = None,
+    ) -> Landscape:
+        """A landscape of functions that numba can compile.
+
+        Parameters
+        ----------
+        parameters : sequence of sympy.Symbol
+        loss, gradient : callable
+            ``loss(theta, *constants)``, a number in nats, and ``gradient(theta, *constants)``, p
+            numbers; theta is an array of shape (p,), the constants are floats in their order.
+        hessian : callable, optional
+            The same for p rows of p numbers; without it the landscape has no Hessian.
+        constants : mapping of Symbol or str to number, optional
+        measures, events : mapping of str to callable, optional
+            Functions of the same arguments that give a number; an event is the moment when its
+            number falls to 0 or below.
+        plateau : float, optional
+
+        Returns
+        -------
+        Landscape
+            It is equal to another one if its functions are the same objects, and has no `to_data`;
+            it is pickled if its functions can be.
+
+        Raises
+        ------
+        ArgumentError
+            If names clash or a function is none. What does not compile is refused at its first use.
+        """
+        return _OfFunctions(
+            parameters, loss, gradient, hessian, constants, measures, events, plateau
+        )
+
     @cached_property
-    def _identity(self) -> str:
+    def _identity(self) -> Any:
         return json.dumps(self.to_data())
+
+    @property
+    def _has_loss(self) -> bool:
+        return not self.velocity
 
     # ---- its evaluation --------------------------------------------------------------------------
 
@@ -472,7 +519,8 @@ class Landscape:
 
     def loss_and_gradient(self, theta: ArrayLike) -> tuple[Array, Array]:
         """Loss (...,) and gradient (..., p) in one pass, on all cores for large batches."""
-        self._need_loss()
+        if not self._has_loss:
+            raise ArgumentError("landscape", self, "has a velocity and no loss")
         rows, shape = self._rows(theta)
         out = self._evaluate("flow", rows, self.n_out)
         gradient = np.ascontiguousarray(out[:, 1 : 1 + self.n_parameters])
@@ -491,15 +539,11 @@ class Landscape:
         if self._measures:
             values = self._evaluate("measured", rows, len(self._measures))
             found = {name: values[:, i].reshape(shape) for i, name in enumerate(self._measures)}
-        return found if self.expression is None else found | {"loss": self.loss(theta)}
+        return found | {"loss": self.loss(theta)} if self._has_loss else found
 
     def _rows(self, theta: ArrayLike) -> tuple[Array, tuple[int, ...]]:
         array = finite_array("theta", theta, self.n_parameters)
         return array.reshape(-1, self.n_parameters), array.shape[:-1]
-
-    def _need_loss(self) -> None:
-        if self.expression is None:
-            raise ArgumentError("landscape", self, "has a velocity and no loss")
 
     def _evaluate(self, kind: str, rows: Array, n_out: int, want: int = 1) -> Array:
         address, out = self._address(kind), np.empty((len(rows), n_out))
@@ -511,6 +555,90 @@ class Landscape:
 
         in_parallel(work, split(0, len(rows), CHUNK))
         return out
+
+
+class _OfFunctions(Landscape):
+    """A landscape of compiled functions in place of expressions; see `from_functions`."""
+
+    expression = None
+    velocity = ()
+
+    def __init__(
+        self,
+        parameters: Sequence[sp.Symbol],
+        loss: Callable[..., Any],
+        gradient: Callable[..., Any],
+        hessian: Callable[..., Any] | None,
+        constants: Mapping[Any, Any] | None,
+        measures: Mapping[str, Callable[..., Any]] | None,
+        events: Mapping[str, Callable[..., Any]] | None,
+        plateau: float | None,
+    ) -> None:
+        self._set_names(parameters, constants, measures, events)
+        functions = {"loss": loss, "gradient": gradient, **(measures or {}), **(events or {})}
+        if hessian is not None:
+            functions["hessian"] = hessian
+        for name, function in functions.items():
+            if not callable(function):
+                raise ArgumentError(name, function, "must be a function of theta and the constants")
+        if plateau is not None:
+            plateau = real("plateau", plateau)
+        self._keep(
+            _functions=functions,
+            _measures=dict.fromkeys(measures or {}),
+            _events=dict.fromkeys(events or {}),
+            _plateau=None if plateau is None else sp.Float(plateau),
+            _weights=[],
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        f = self._functions
+        measures, events = ({k: f[k] for k in names} for names in (self._measures, self._events))
+        arguments = (f["loss"], f["gradient"], f.get("hessian"), dict(self.constants))
+        return _OfFunctions, (self.parameters, *arguments, measures, events, self.plateau)
+
+    def to_data(self) -> dict[str, Any]:
+        raise ArgumentError("landscape", self, "is made of functions, which no file can hold")
+
+    @cached_property
+    def _identity(self) -> Any:
+        functions = tuple(self._functions.items())
+        return (self.parameter_names, tuple(self.constants.items()), functions, self._plateau)
+
+    def hessian(self, theta: ArrayLike) -> Array:
+        if "hessian" not in self._functions:
+            raise ArgumentError("hessian", None, "was not given to from_functions")
+        return super().hessian(theta)
+
+    @property
+    def pack_address(self) -> int:
+        return 0  # numba compiles a user's function for numbers alone
+
+    def _address(self, kind: str, names: dict[str, Any] = generated.NUMBERS) -> int:
+        first, then = getattr(self, f"_{kind}")()
+        sizes = self.n_parameters, len(self.constants)
+        try:
+            return int(generated.address_of_functions(self._functions, *sizes, first, then))
+        except NumbaError as error:
+            used = dict.fromkeys(name for name, _ in (*first.values(), *then.values()))
+            lines = [line for line in str(error).splitlines() if line.strip()]
+            reason = next((s for s in lines if not s.startswith("Failed in")), "numba refuses them")
+            raise ArgumentError(
+                "functions", ", ".join(used), f"do not compile: {reason}"
+            ) from error
+
+    def _flow(self) -> tuple[dict[int, Any], dict[int, Any]]:
+        p = self.n_parameters
+        scalars = ["loss", *[""] * p, *self._events]
+        then = {row: (name, ()) for row, name in enumerate(scalars) if name}
+        return {1 + i: ("gradient", (i,)) for i in range(p)}, then
+
+    def _hessian(self) -> tuple[dict[int, Any], dict[int, Any]]:
+        p = self.n_parameters
+        return {i * p + j: ("hessian", (i, j)) for i in range(p) for j in range(p)}, {}
+
+    def _measured(self) -> tuple[dict[int, Any], dict[int, Any]]:
+        return {i: (name, ()) for i, name in enumerate(self._measures)}, {}
 
 
 _GENERATOR = Path(evaluation_source.__code__.co_filename).parent

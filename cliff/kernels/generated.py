@@ -29,7 +29,7 @@ import llvmlite
 import numba
 import numpy as np
 from llvmlite import binding, ir
-from numba import cfunc, njit, types
+from numba import carray, cfunc, njit, types
 from numba.core.registry import cpu_target
 from numba.core.runtime import rtsys
 from numba.extending import intrinsic
@@ -223,7 +223,7 @@ PACKS = {
 # ---- from source to an address -------------------------------------------------------------------
 
 _lock = RLock()
-_loaded: dict = {}  # key → the library, which owns the machine code, and the address
+_loaded: dict = {}  # key → the owner of the machine code, and its address
 
 
 def address_of(key, source, names=NUMBERS):
@@ -245,6 +245,58 @@ def address_of(key, source, names=NUMBERS):
         return cfunc(SIGNATURE, error_model="numpy")(scope["evaluate"])
 
     return _address_of(f"{names is PACKS} {key} {_stamp(_HERE)}", compiled)
+
+
+def address_of_functions(functions, p, n_constants, first, then):
+    """Address of a C function ``evaluate`` made of functions of (theta, *constants).
+
+    Parameters
+    ----------
+    functions : dict of str to callable
+        Compiled by numba or to be so.
+    p, n_constants : int
+        Lengths of theta and of the row of constants.
+    first, then : dict of int to (str, tuple of int)
+        Which function, and which entry of its value, each entry of out is; `then` is left out with
+        want = 0.
+
+    Raises
+    ------
+    numba.core.errors.NumbaError
+        If a function does not compile.
+    """
+    names = list(dict.fromkeys(name for name, _ in (*first.values(), *then.values())))
+    arguments = ", ".join(["point", *(f"constants[{i}]" for i in range(n_constants))])
+    lines = ["def evaluate(theta, constants, want, work, out):", f"point = carray(theta, {p})"]
+    for rows in (first, then):
+        lines += ["if want == 0:\n        return"] if rows is then else []
+        for name in dict.fromkeys(name for name, _ in rows.values()):
+            lines.append(f"value{names.index(name)} = function{names.index(name)}({arguments})")
+        for row, (name, entry) in rows.items():
+            value = f"value{names.index(name)}"
+            enough = []  # an array may turn out to be too short
+            for i in entry:
+                enough.append(f"len({value}) > {i}")
+                value += f"[{i}]"
+            guard = f" if {' and '.join(enough)} else nan" if enough else ""
+            lines.append(f"out[{row}] = {value}{guard}")
+    source = "\n    ".join(lines)
+    with _lock:
+        key = (source, *(functions[name] for name in names))
+        if key not in _loaded:
+            scope = {"carray": carray, "nan": math.nan}
+            for i, name in enumerate(names):
+                function = functions[name]
+                jitted = (
+                    function
+                    if hasattr(function, "py_func")
+                    else njit(error_model="numpy")(function)
+                )
+                scope[f"function{i}"] = jitted
+            exec(compile(source, "<landscape>", "exec"), scope)
+            compiled = cfunc(SIGNATURE, error_model="numpy")(scope["evaluate"])
+            _loaded[key] = compiled, compiled.address
+        return _loaded[key][1]
 
 
 def _address_of(key, compiled):
