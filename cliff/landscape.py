@@ -678,7 +678,7 @@ def _expression(argument: str, value: Any, symbols: Mapping[str, sp.Symbol]) -> 
         expression = sp.sympify(value, strict=True)  # strict: text is refused, not evaluated
     except sp.SympifyError:
         expression = None
-    if not isinstance(expression, Expr):
+    if not isinstance(expression, Expr) or expression.is_Matrix:
         raise ArgumentError(argument, value, "must be a SymPy expression or a number")
     placed = _named(argument, expression, symbols)
     if placed.is_extended_real is False:

@@ -14,6 +14,7 @@ from typing import Any
 import sympy as sp
 from sympy import Basic
 
+from cliff.checks import shorten
 from cliff.symbolic.functions import CrossEntropy, LogSumExp, Softmax
 from cliff.symbolic.source import FUNCTIONS
 
@@ -75,7 +76,7 @@ def _leaf(expression: Basic) -> Any:
             return [name]
     if isinstance(expression, sp.Number):
         if not expression.is_finite or _too_large(expression):
-            raise NotData(f"{expression} is not a finite float64")
+            raise NotData(f"{shorten(expression)} is not a finite float64")
         if isinstance(expression, sp.Float):
             sign, mantissa, exponent, _ = expression._mpf_
             return ["Float", int(-mantissa if sign else mantissa), int(exponent), expression._prec]
@@ -84,7 +85,7 @@ def _leaf(expression: Basic) -> Any:
     if expression is sp.I:
         raise NotData("it is not real")
     if not expression.args:
-        raise NotData(f"{expression} has no compiled form")
+        raise NotData(f"{shorten(expression)} has no compiled form")
     return None
 
 

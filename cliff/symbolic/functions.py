@@ -147,6 +147,8 @@ class _OfLogits(Expr):
     """An expression of logits and weights, args (z, w) or (z, w, index)."""
 
     def __new__(cls, z: Any, w: Any, *index: Any) -> _OfLogits:
+        if len(z) != len(w) or not all(0 <= i < len(z) for i in index):
+            raise ValueError("as many weights as logits, and an index of one of them")
         return Expr.__new__(cls, Tuple(*z), Tuple(*w), *map(sp.Integer, index))
 
     @property

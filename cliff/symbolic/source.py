@@ -163,6 +163,7 @@ class _Printer(PythonCodePrinter):
         return code
 
     def _choose(self, condition: Any, yes: str, no: str) -> str:
+        condition = self.shared.get(condition, condition)
         if condition in (sp.true, sp.false):
             return yes if condition == sp.true else no
         if isinstance(condition, sp.And):
