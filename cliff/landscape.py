@@ -30,8 +30,8 @@ from cliff.kernels import generated
 from cliff.kernels.cache import _stamp
 from cliff.parallel import in_parallel, split
 from cliff.symbolic.data import NotData, from_table, to_table
-from cliff.symbolic.functions import CrossEntropy, LogSumExp, Softmax
-from cliff.symbolic.source import evaluation_source
+from cliff.symbolic.functions import OfLogits
+from cliff.symbolic.source import Chain, evaluation_source
 
 Array = NDArray[np.float64]
 Number = int | float
@@ -413,12 +413,7 @@ class Landscape:
     def _weights(self) -> list[tuple[Expr, Callable[..., Any]]]:
         """Weights that depend on the constants alone, as functions of rows of constants."""
         roots = [self.expression, *self.velocity, *self._measures.values(), *self._events.values()]
-        nodes = {
-            n
-            for root in roots
-            if root is not None
-            for n in root.atoms(LogSumExp, Softmax, CrossEntropy)
-        }
+        nodes = {n for root in roots if root is not None for n in root.atoms(OfLogits)}
         found = {weight for node in nodes for weight in node.w if weight.free_symbols}
         constant = [w for w in found if w.free_symbols <= set(self._constants)]
         return [(w, sp.lambdify(self._constants, w, "numpy")) for w in sorted(constant, key=str)]
@@ -456,35 +451,40 @@ class Landscape:
 
     def _source(self, kind: str) -> str:
         """Source of the evaluation "flow", of "hessian" or of "measures"."""
-        first, then = getattr(self, f"_{kind}")()
-        return evaluation_source(self.parameters, self._constants, first, then)
+        parts = getattr(self, f"_{kind}")()
+        return evaluation_source(self.parameters, self._constants, *parts)
 
-    def _flow(self) -> tuple[dict[int, Expr], dict[int, Expr]]:
-        p = self.n_parameters
-        loss = sp.S.Zero if self.expression is None else self.expression
+    def _flow(self) -> tuple[Any, ...]:
         events = [self._placed(e.lts - e.gts) for e in self._events.values()]
-        first = dict(enumerate(self._slopes, start=1))
-        return first, {0: loss} | dict(enumerate(events, start=1 + p))
+        chain, values = self._chain(events)
+        p = self.n_parameters
+        then = {0: chain.values[0]} | dict(
+            enumerate(chain.values[len(chain.values) - len(events) :], start=1 + p)
+        )
+        return chain.assignments, dict(enumerate(values, start=1)), then
 
-    def _hessian(self) -> tuple[dict[int, Expr], dict[int, Expr]]:
-        p, slopes = self.n_parameters, [_smooth(s) for s in self._slopes]
+    def _hessian(self) -> tuple[Any, ...]:
+        chain, slopes = self._chain([])
+        rows, p = chain.derivatives(slopes, self.parameters), self.n_parameters
         entries: dict[int, Expr] = {}
-        for i, slope in enumerate(slopes):
-            for j, symbol in enumerate(self.parameters):
-                mirrored = self.expression is not None and j < i  # equal to the last bit
-                entries[i * p + j] = entries[j * p + i] if mirrored else slope.diff(symbol)
-        return entries, {}
+        for i in range(p):
+            for j in range(p):
+                mirrored = self._has_loss and j < i  # equal to the last bit
+                entries[i * p + j] = rows[j][i] if mirrored else rows[i][j]
+        return chain.assignments, entries, {}
 
-    def _measured(self) -> tuple[dict[int, Expr], dict[int, Expr]]:
-        return dict(enumerate(self._placed(m) for m in self._measures.values())), {}
+    def _measured(self) -> tuple[Any, ...]:
+        chain = Chain([self._placed(measure) for measure in self._measures.values()])
+        return chain.assignments, dict(enumerate(chain.values)), {}
 
-    @cached_property
-    def _slopes(self) -> list[Expr]:
-        """The gradient, or minus the velocity."""
-        if self.expression is None:
-            return [-v for v in self.velocity]
-        loss = _smooth(self.expression)
-        return [loss.diff(symbol) for symbol in self.parameters]
+    def _chain(self, more: Sequence[Expr]) -> tuple[Chain, list[Expr]]:
+        """Chain of the loss (0 if there is none) and more values; the gradient or −velocity."""
+        if self.velocity:
+            forces = [-_smooth(v) for v in self.velocity]
+            chain = Chain([sp.S.Zero, *forces, *more])
+            return chain, chain.values[1 : 1 + len(forces)]
+        chain = Chain([_smooth(self.expression), *more])
+        return chain, chain.derivatives(chain.values[:1], self.parameters)[0]
 
     def _placed(self, expression: Expr) -> Expr:
         """With the loss and the plateau in the places of their symbols."""
@@ -627,17 +627,17 @@ class _OfFunctions(Landscape):
                 "functions", ", ".join(used), f"do not compile: {reason}"
             ) from error
 
-    def _flow(self) -> tuple[dict[int, Any], dict[int, Any]]:
+    def _flow(self) -> tuple[Any, ...]:
         p = self.n_parameters
         scalars = ["loss", *[""] * p, *self._events]
         then = {row: (name, ()) for row, name in enumerate(scalars) if name}
         return {1 + i: ("gradient", (i,)) for i in range(p)}, then
 
-    def _hessian(self) -> tuple[dict[int, Any], dict[int, Any]]:
+    def _hessian(self) -> tuple[Any, ...]:
         p = self.n_parameters
         return {i * p + j: ("hessian", (i, j)) for i in range(p) for j in range(p)}, {}
 
-    def _measured(self) -> tuple[dict[int, Any], dict[int, Any]]:
+    def _measured(self) -> tuple[Any, ...]:
         return {i: (name, ()) for i, name in enumerate(self._measures)}, {}
 
 

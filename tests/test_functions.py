@@ -31,7 +31,7 @@ def by_definition(name, z, w):
 
 def compiled(expression, n=3, names=generated.NUMBERS):
     """The expression of n logits and n weights as a function of their rows."""
-    source = evaluation_source(X[:n], W[:n], {0: expression}, {})
+    source = evaluation_source(X[:n], W[:n], {}, {0: expression}, {})
     address = generated.address_of(source, lambda: source, names)
     width = LANES if names is generated.PACKS else 1
 
@@ -172,7 +172,7 @@ def test_every_function_runs_on_packs(rng):
         sp.Heaviside(x), sp.Piecewise((x, x > y), (y**2, (x >= 0) & (y < 1)), (3, True)),
     ]  # fmt: skip
     rows = dict(enumerate(cases))
-    source = evaluation_source(X[:2], (), rows, {})
+    source = evaluation_source(X[:2], (), {}, rows, {})
     z = rng.normal(size=(30, 2, LANES))
     packed = np.empty((30, len(cases) * LANES))
     empty = np.empty(0)

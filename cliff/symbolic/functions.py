@@ -13,11 +13,12 @@ Compiled code shifts the logits by the largest that has a weight.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import sympy as sp
 from sympy import Expr, Tuple
+from sympy.core.cache import cacheit
 
 from cliff.checks import ArgumentError
 
@@ -143,10 +144,10 @@ def _index(argument: str, value: Any, count: int) -> int:
     return int(value)
 
 
-class _OfLogits(Expr):
+class OfLogits(Expr):
     """An expression of logits and weights, args (z, w) or (z, w, index)."""
 
-    def __new__(cls, z: Any, w: Any, *index: Any) -> _OfLogits:
+    def __new__(cls, z: Any, w: Any, *index: Any) -> OfLogits:
         if len(z) != len(w) or not all(0 <= i < len(z) for i in index):
             raise ValueError("as many weights as logits, and an index of one of them")
         return Expr.__new__(cls, Tuple(*z), Tuple(*w), *map(sp.Integer, index))
@@ -165,9 +166,14 @@ class _OfLogits(Expr):
     def _eval_evalf(self, prec: int) -> Expr:
         return self.doit()._eval_evalf(prec)
 
+    @cacheit
     def _eval_derivative(self, symbol: sp.Symbol) -> Expr:
-        by_z = self._along([z.diff(symbol) for z in self.z])
-        by_w = [(j, w.diff(symbol)) for j, w in enumerate(self.w)]
+        return self.slope(lambda part: part.diff(symbol))
+
+    def slope(self, of: Callable[[Expr], Expr]) -> Expr:
+        """Derivative from those of the logits and weights."""
+        by_w = [(j, of(w)) for j, w in enumerate(self.w)]
+        by_z = self._along([of(z) for z in self.z])
         return by_z + sp.Add(*(self._by_weight(j) * slope for j, slope in by_w if slope != 0))
 
     def _along(self, slopes: list[Expr]) -> Expr:
@@ -193,7 +199,7 @@ class _OfLogits(Expr):
         return sp.Add(*(self.w[j] * self._softmax(j) * d for j, d in pairs if d != 0))
 
 
-class LogSumExp(_OfLogits):
+class LogSumExp(OfLogits):
     """`log_sum_exp` as an expression: args are logits, weights."""
 
     def _along(self, slopes: list[Expr]) -> Expr:
@@ -207,7 +213,7 @@ class LogSumExp(_OfLogits):
         return sp.log(self._sum())
 
 
-class Softmax(_OfLogits):
+class Softmax(OfLogits):
     """`softmax` as an expression: args are logits, weights, index."""
 
     def _along(self, slopes: list[Expr]) -> Expr:
@@ -221,7 +227,7 @@ class Softmax(_OfLogits):
         return sp.S.Zero if self.w[i].is_zero else sp.exp(self.z[i]) / self._sum()
 
 
-class CrossEntropy(_OfLogits):
+class CrossEntropy(OfLogits):
     """`cross_entropy` as an expression: args are logits, weights, index."""
 
     def _along(self, slopes: list[Expr]) -> Expr:

@@ -11,10 +11,10 @@ from functools import reduce
 from typing import Any
 
 import sympy as sp
-from sympy import Expr
+from sympy import Basic, Expr
 from sympy.printing.pycode import PythonCodePrinter
 
-from cliff.symbolic.functions import CrossEntropy, LogSumExp, Softmax
+from cliff.symbolic.functions import CrossEntropy, LogSumExp, OfLogits, Softmax
 
 FUNCTIONS: tuple[type[Expr], ...] = (
     sp.exp, sp.log, sp.sin, sp.cos, sp.tan, sp.asin, sp.acos, sp.atan,
@@ -26,9 +26,73 @@ LARGEST_POWER = 64
 """Up to here powers with whole exponents are products."""
 
 
+class Chain:
+    """Values as a chain of named operations, which derivatives extend; equal ones have one name.
+
+    Parameters
+    ----------
+    values : sequence of Expr
+
+    Attributes
+    ----------
+    values : list of Expr
+        The names, or symbols and numbers, that hold the values.
+    assignments : dict
+        Name → its operation on names, symbols and numbers, in order.
+    """
+
+    def __init__(self, values: Sequence[Expr]) -> None:
+        self.assignments: dict[sp.Dummy, Expr] = {}
+        self._names: dict[Basic, Basic] = {}
+        pairs, reduced = sp.cse(values, symbols=sp.numbered_symbols(cls=sp.Dummy), order="none")
+        for symbol, value in pairs:
+            self._names[symbol] = self.name(value)
+        self.values = [self.name(value) for value in reduced]
+
+    def name(self, expression: Any) -> Any:
+        """The name that holds the value of an expression of names, symbols and numbers."""
+        if expression in self._names or expression.is_Atom:
+            return self._names.get(expression, expression)
+        operation = expression.func(*map(self.name, expression.args))
+        if not isinstance(operation, Expr) or operation.is_Atom:  # a tuple or a condition
+            return operation
+        if operation not in self._names:
+            known = {"positive": True} if operation.is_positive else {"real": True}
+            name = sp.Dummy(f"s{len(self.assignments)}", **known)
+            self.assignments[name], self._names[operation] = operation, name
+        self._names[expression] = self._names[operation]
+        return self._names[operation]
+
+    def derivatives(self, values: Sequence[Expr], symbols: Sequence[sp.Symbol]) -> list[list[Expr]]:
+        """Names of the derivatives of named values: a row a value, an entry a symbol."""
+        operations = list(self.assignments.items())
+        partial = {
+            name: [(n, operation.diff(n)) for n in sorted(operation.free_symbols, key=str)]
+            for name, operation in operations
+            if not isinstance(operation, OfLogits)
+        }
+        columns = []
+        for symbol in symbols:
+            slopes: dict[Basic, Expr] = {symbol: sp.S.One}
+
+            def of(part: Expr, slopes: dict[Basic, Expr] = slopes) -> Expr:
+                return slopes.get(part, sp.S.Zero)
+
+            for name, operation in operations:
+                if name in partial:
+                    slope = sp.Add(*(by * of(n) for n, by in partial[name] if of(n) != 0))
+                else:
+                    slope = operation.slope(of)
+                if slope != 0:
+                    slopes[name] = self.name(slope)
+            columns.append([of(value) for value in values])
+        return [list(row) for row in zip(*columns, strict=True)]
+
+
 def evaluation_source(
     parameters: Sequence[sp.Symbol],
     constants: Sequence[sp.Symbol],
+    assignments: Mapping[Any, Any],
     first: Mapping[int, Expr],
     then: Mapping[int, Expr],
 ) -> str:
@@ -38,6 +102,8 @@ def evaluation_source(
     ----------
     parameters, constants : sequences of Symbol
         Entries of theta and of the row of constants, in order.
+    assignments : mapping
+        Name → expression, for the names in the entries, as of a `Chain`.
     first, then : mappings of int to Expr
         Entries of out: those that are always written, and those that want = 0 leaves out.
 
@@ -45,18 +111,14 @@ def evaluation_source(
     -------
     str
     """
-    temporaries = sp.numbered_symbols("shared", cls=sp.Dummy)
-    values = [*first.values(), *then.values()]
-    shared, reduced = sp.cse(values, symbols=temporaries, order="none")
     names = {symbol: f"load(theta, {i})" for i, symbol in enumerate(parameters)}
     names |= {symbol: f"load(constants, {i})" for i, symbol in enumerate(constants)}
-    printer = _Printer(names, dict(shared))
-    rows = [*first, *then]
+    printer = _Printer(names, assignments)
     lines = ["def evaluate(theta, constants, want, work, out):"]
-    for row, value in zip(rows, reduced, strict=True):
-        if row == next(iter(then), None):
-            printer.lines.append("if want == 0:\n        return")
-        printer.lines.append(f"store(out, {row}, {printer.atom(value)})")
+    for rows in (first, then):
+        printer.lines += ["if want == 0:\n        return"] if rows is then else []
+        for row, value in rows.items():
+            printer.lines.append(f"store(out, {row}, {printer.atom(value)})")
     return "\n    ".join(lines + printer.lines) + "\n"
 
 
@@ -71,11 +133,17 @@ def _is_number(code: str) -> bool:
 class _Printer(PythonCodePrinter):
     """Prints an expression as an expression of names, after the assignments in `lines`."""
 
-    def __init__(self, names: Mapping[Any, str], shared: Mapping[Any, Expr]) -> None:
+    def __init__(self, names: Mapping[Any, str], assignments: Mapping[Any, Any]) -> None:
         super().__init__({"fully_qualified_modules": False})
-        self.names, self.shared = names, shared
+        self.names, self.assignments = names, assignments
         self.lines: list[str] = []
         self._assigned: dict[str, str] = {}
+        self._printed: dict[Any, str] = {}
+
+    def _print(self, expr: Any, **settings: Any) -> str:
+        if expr not in self._printed:
+            self._printed[expr] = super()._print(expr, **settings)
+        return self._printed[expr]
 
     def atom(self, expression: Any) -> str:
         """The name that holds the expression's value."""
@@ -97,7 +165,7 @@ class _Printer(PythonCodePrinter):
         return self.assign(self.names[expr])
 
     def _print_Dummy(self, expr: sp.Dummy) -> str:
-        return self.atom(self.shared[expr])  # computed where it is first needed
+        return self.atom(self.assignments[expr])  # computed where it is first needed
 
     def _print_Number(self, expr: Expr) -> str:
         return repr(float(expr))
@@ -163,7 +231,7 @@ class _Printer(PythonCodePrinter):
         return code
 
     def _choose(self, condition: Any, yes: str, no: str) -> str:
-        condition = self.shared.get(condition, condition)
+        condition = self.assignments.get(condition, condition)
         if condition in (sp.true, sp.false):
             return yes if condition == sp.true else no
         if isinstance(condition, sp.And):
