@@ -98,6 +98,8 @@ class Landscape:
 
     parameters: tuple[sp.Symbol, ...]
     constants: Mapping[str, Number]
+    expression: Expr | None
+    velocity: tuple[Expr, ...]
 
     def __init__(
         self,
@@ -654,7 +656,8 @@ _FORBIDDEN = {"loss", "plateau", "t", "theta", "status"}
 def _check_name(argument: str, name: Any) -> None:
     if not isinstance(name, str) or not name or any(c.isspace() or c in "=," for c in name):
         raise ArgumentError(argument, name, "must be a name without blanks, commas and =")
-    if name in _FORBIDDEN or (argument == "constants" and hasattr(Landscape, name)):
+    taken = hasattr(Landscape, name) or name in Landscape.__annotations__ or name[0] == "_"
+    if name in _FORBIDDEN or (argument == "constants" and taken):
         raise ArgumentError(argument, name, "is a reserved name")
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import mpmath
 import numpy as np
 import pytest
 import sympy as sp
+from numba import njit
 
 from cliff.checks import ArgumentError
 from cliff.kernels import generated
@@ -300,6 +302,34 @@ def test_packs_evaluate_as_numbers_do(rng):
             np.testing.assert_allclose(values, one, rtol=1e-13, atol=1e-15 * size**2)
 
 
+@njit
+def euler(address, theta, row, n_work, n_out, step, n_steps):
+    """What an integrator does with a landscape: no more than this, and the same for all of them."""
+    work, out = np.empty(n_work), np.empty(n_out)
+    for _ in range(n_steps):
+        generated.evaluate_at(address, theta, row, 0, work, out)
+        for i in range(theta.size):
+            theta[i] -= step * out[1 + i]
+    generated.evaluate_at(address, theta, row, 1, work, out)
+    return out[0]
+
+
+def test_one_compiled_loop_serves_all_landscapes():
+    made = from_functions()
+    for landscape in (MEAN_FIELD, Landscape([A, B], velocity=[-A, -2 * B]), made):
+        p = landscape.n_parameters
+        start = np.full(p, 0.5)
+        theta, row = start.copy(), landscape.constants_row
+        sizes = landscape.n_work(row), landscape.n_out
+        loss = euler(landscape.address, theta, row, *sizes, 0.125, 10)
+        expected = start.copy()
+        for _ in range(10):
+            expected -= 0.125 * landscape.gradient(expected)
+        np.testing.assert_array_equal(theta, expected)
+        assert loss == (0.0 if landscape.velocity else landscape.loss(theta))
+    assert len(euler.signatures) == 1
+
+
 def test_constants_that_differ_between_trajectories():
     rows = MEAN_FIELD.constants_rows({"N": [2, 4, 8]}, 3)
     np.testing.assert_array_equal(rows, [[2, 32], [4, 32], [8, 32]])
@@ -435,6 +465,8 @@ def test_a_gradient_that_is_too_short_is_not_read_beyond_its_end():
         (lambda: Landscape([A], A, {}, {"m": A}, {"m": A <= 0}), "events=m: is the name of"),
         (lambda: Landscape([A], A, {"loss": 1}), "constants=loss: is a reserved name"),
         (lambda: Landscape([A], A, {"gradient": 1}), "constants=gradient: is a reserved name"),
+        (lambda: Landscape([A], A, {"expression": 1}), "constants=expression: is a reserved name"),
+        (lambda: Landscape([A], A, {"_events": 1}), "constants=_events: is a reserved name"),
         (lambda: Landscape([A], A, {}, {"loss": A}), "measures=loss: is a reserved name"),
         (lambda: Landscape([sp.Symbol("t")], A), "parameters=t: is a reserved name"),
         (lambda: Landscape([A], A, {"my s": 1}), "must be a name without blanks"),
@@ -606,8 +638,6 @@ def run(cache, environment):
 
 
 def test_machine_code_is_kept_on_disk_and_damage_does_no_harm(tmp_path):
-    import os
-
     environment = dict(os.environ)
     first, compiled = run(tmp_path, environment)
     assert compiled == 2  # the evaluation, and the loop over rows
@@ -621,8 +651,6 @@ def test_machine_code_is_kept_on_disk_and_damage_does_no_harm(tmp_path):
 
 
 def test_a_cache_without_room_costs_a_compilation(tmp_path):
-    import os
-
     first, compiled = run(tmp_path / "missing" / "file", dict(os.environ))
     assert compiled == 2
     (tmp_path / "file").write_text("not a directory")

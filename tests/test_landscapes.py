@@ -17,10 +17,10 @@ from cliff.landscapes import (
     product_of_factors,
     product_of_vectors,
 )
-from cliff.landscapes.sparse_attention import emergence_time as attention_time
 from cliff.landscapes.causal import emergence_time as causal_time
-from cliff.landscapes.memory import acquisition_time
 from cliff.landscapes.factors import rise_time
+from cliff.landscapes.memory import acquisition_time
+from cliff.landscapes.sparse_attention import emergence_time as attention_time
 from cliff.landscapes.vectors import clamped_time
 
 

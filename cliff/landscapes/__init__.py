@@ -16,10 +16,10 @@ The sources of all but the first were read in their abstracts alone: their lands
 reconstructions, the simplest statements from which the laws follow.
 """
 
-from cliff.landscapes.sparse_attention import attention_and_value
 from cliff.landscapes.causal import causal_attention
-from cliff.landscapes.memory import memory_and_context
 from cliff.landscapes.factors import product_of_factors
+from cliff.landscapes.memory import memory_and_context
+from cliff.landscapes.sparse_attention import attention_and_value
 from cliff.landscapes.vectors import product_of_vectors
 
 GALLERY = {

@@ -8,7 +8,7 @@ from cliff.landscapes.factors import rise_time
 
 
 def product_of_vectors() -> Landscape:
-    """Half the squared distance of a⊗b⊗c to e⊗e⊗e for vectors of the plane, after Singh et al. [1]_.
+    """Half the squared distance of a⊗b⊗c to e⊗e⊗e, in the plane, after Singh et al. [1]_.
 
     A reconstruction: the source was read in its abstract alone. With e the first axis,
 
