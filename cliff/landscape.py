@@ -32,6 +32,7 @@ from cliff.parallel import in_parallel, split
 from cliff.symbolic.data import NotData, from_table, to_table
 from cliff.symbolic.functions import OfLogits
 from cliff.symbolic.source import Chain, evaluation_source
+from cliff.symbolic.statement import inequality, real_expression, smooth
 
 Array = NDArray[np.float64]
 Number = int | float
@@ -117,13 +118,15 @@ class Landscape:
         everywhere = {symbol.name: symbol for symbol in (*self.parameters, *self._constants)}
         fixed = {symbol.name: symbol for symbol in self._constants}
         if loss is not None:
-            loss = _expression("loss", loss, everywhere)
+            loss = real_expression("loss", loss, everywhere)
             everywhere["loss"] = LOSS
         if plateau is not None:
-            plateau = _expression("plateau", plateau, fixed)
+            plateau = real_expression("plateau", plateau, fixed)
             everywhere["plateau"] = PLATEAU
         if velocity is not None:
-            flow = [_expression("velocity", v, everywhere) for v in _sequence("velocity", velocity)]
+            flow = [
+                real_expression("velocity", v, everywhere) for v in _sequence("velocity", velocity)
+            ]
             if len(flow) != self.n_parameters:
                 raise ArgumentError("velocity", velocity, f"must have {self.n_parameters} entries")
         else:
@@ -132,11 +135,11 @@ class Landscape:
             expression=loss,
             velocity=tuple(flow),
             _plateau=plateau,
-            _measures={k: _expression(k, v, everywhere) for k, v in (measures or {}).items()},
-            _events={k: _relation(k, v, everywhere) for k, v in (events or {}).items()},
+            _measures={k: real_expression(k, v, everywhere) for k, v in (measures or {}).items()},
+            _events={k: inequality(k, v, everywhere) for k, v in (events or {}).items()},
         )
         self._structure  # noqa: B018  (refuses what has no compiled form)
-        self._check_weights(self.constants_row[np.newaxis])
+        self._check_values()
 
     # ---- what it is ------------------------------------------------------------------------------
 
@@ -245,8 +248,18 @@ class Landscape:
         other = object.__new__(type(self))
         other._keep(**{k: v for k, v in self.__dict__.items() if k not in _DEPENDS_ON_CONSTANTS})
         other._keep(constants=MappingProxyType(row))
-        other._check_weights(other.constants_row[np.newaxis])
+        other._check_values()
         return other
+
+    def _check_values(self) -> None:
+        """Refuse constants that are out of the landscape's range."""
+        self._check_weights(self.constants_row[np.newaxis])
+        try:
+            finite = self.plateau is None or np.isfinite(self.plateau)
+        except TypeError:  # complex
+            finite = False
+        if not finite:
+            raise ArgumentError("constants", dict(self.constants), "must give a finite plateau")
 
     def _changed(self, values: Mapping[str, Any]) -> dict[str, Number]:
         for name in values:
@@ -482,10 +495,10 @@ class Landscape:
     def _chain(self, more: Sequence[Expr]) -> tuple[Chain, list[Expr]]:
         """Chain of the loss (0 if there is none) and more values; the gradient or −velocity."""
         if self.velocity:
-            forces = [-_smooth(v) for v in self.velocity]
+            forces = [-smooth(v) for v in self.velocity]
             chain = Chain([sp.S.Zero, *forces, *more])
             return chain, chain.values[1 : 1 + len(forces)]
-        chain = Chain([_smooth(self.expression), *more])
+        chain = Chain([smooth(self.expression), *more])
         return chain, chain.derivatives(chain.values[:1], self.parameters)[0]
 
     def _placed(self, expression: Expr) -> Expr:
@@ -673,61 +686,3 @@ def _sequence(argument: str, value: Any) -> list[Any]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise ArgumentError(argument, value, "must be a sequence")
     return list(value)
-
-
-def _expression(argument: str, value: Any, symbols: Mapping[str, sp.Symbol]) -> Expr:
-    """A real expression of the symbols, which are put in the place of others of their names."""
-    try:
-        expression = sp.sympify(value, strict=True)  # strict: text is refused, not evaluated
-    except sp.SympifyError:
-        expression = None
-    if not isinstance(expression, Expr) or expression.is_Matrix:
-        raise ArgumentError(argument, value, "must be a SymPy expression or a number")
-    placed = _named(argument, expression, symbols)
-    if placed.is_extended_real is False:
-        raise ArgumentError(argument, value, "is not real")
-    _check_heads(argument, placed)
-    return placed
-
-
-def _relation(name: str, value: Any, symbols: Mapping[str, sp.Symbol]) -> Basic:
-    if not isinstance(value, sp.core.relational._Inequality):
-        decided = ", and this is so or not whatever theta" if value in (True, False) else ""
-        raise ArgumentError(name, value, f"must be an inequality such as loss <= 0.25{decided}")
-    placed = _named(name, value, symbols)
-    if not isinstance(placed, sp.core.relational._Inequality):
-        raise ArgumentError(name, value, "is so or not whatever theta")
-    _check_heads(name, placed)
-    return placed
-
-
-def _named(argument: str, expression: Basic, symbols: Mapping[str, sp.Symbol]) -> Any:
-    unknown = sorted(
-        {s.name for s in expression.free_symbols if getattr(s, "name", s) not in symbols}
-    )
-    if unknown:
-        known = ", ".join(symbols) or "none"
-        raise ArgumentError(
-            argument, expression, f"{unknown[0]} is not one of its symbols, {known}"
-        )
-    return expression.xreplace(
-        {s: symbols[s.name] for s in expression.free_symbols if s != symbols[s.name]}
-    )
-
-
-def _check_heads(argument: str, expression: Basic) -> None:
-    try:
-        to_table([expression])
-    except NotData as error:
-        raise ArgumentError(argument, expression, str(error)) from error
-
-
-def _smooth(expression: Expr) -> Expr:
-    """Put |f| and sign(f) in terms that SymPy differentiates without knowing that f is real."""
-    x = sp.Dummy(real=True)
-    return expression.replace(
-        lambda e: isinstance(e, sp.Abs | sp.sign) and not e.args[0].is_extended_real,
-        lambda e: (
-            sp.Max(x, -x, evaluate=False) if isinstance(e, sp.Abs) else 2 * sp.Heaviside(x) - 1
-        ).subs(x, e.args[0]),
-    )

@@ -238,6 +238,12 @@ def test_what_makes_landscapes_differ():
     assert len({base, *others}) == 9
 
 
+def test_the_order_of_the_constants_is_that_of_their_row():
+    one = Landscape([A], A * S, {S: 2, "u": 3})
+    other = Landscape([A], A * S, {"u": 3, S: 2})
+    assert one.loss([1.0]) == other.loss([1.0]) == 2.0
+
+
 def test_symbols_count_by_name():
     a, s = sp.Symbol("a", positive=True), sp.Symbol("s", integer=True)
     assert Landscape([a], a * s, {s: 2}) == Landscape([A], A * S, {"s": 2})
@@ -486,6 +492,9 @@ def test_a_gradient_that_is_too_short_is_not_read_beyond_its_end():
         (lambda: MEAN_FIELD.with_constants(M=1), "M=1: is no constant of this landscape: N, L"),
         (lambda: MEAN_FIELD.with_constants(N="8"), "N=8: must be a finite number"),
         (lambda: MEAN_FIELD.with_constants(N=33), "must not make the weight L - N negative"),
+        (lambda: Landscape([A], A, {S: -1}, plateau=sp.log(S)), "must give a finite plateau"),
+        (lambda: Landscape([A], A, {S: 0}, plateau=sp.log(S)), "must give a finite plateau"),
+        (lambda: Landscape([A], A, events={"e": np.ones(2)}), "must be an inequality"),
         (lambda: mean_field(n=0.5), "must not make the weight N - 1 negative"),
         (lambda: MEAN_FIELD.loss([1.0, 2.0]), "theta=.*must have a last axis of length 3"),
         (lambda: MEAN_FIELD.loss([1.0, 2.0, np.nan]), "theta=.*must be finite"),
