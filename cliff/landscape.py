@@ -1,0 +1,688 @@
+"""Landscapes: a loss, or a velocity, of a few named parameters with named constants.
+
+What an integrator needs of a landscape, whichever it is:
+
+    address, constants_row, n_work, n_out   the evaluation, see `cliff.kernels.generated`
+    n_parameters, parameter_names           the components of theta
+    event_names                             the entries of the evaluation behind the gradient
+    plateau                                 the loss at which a flow waits, or None
+    measures(theta)                         what to report along a trajectory
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from numbers import Integral
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import sympy as sp
+from numba.core.errors import NumbaError
+from numpy.typing import ArrayLike, NDArray
+from sympy import Basic, Expr
+
+from cliff.checks import ArgumentError, finite_array, real
+from cliff.kernels import generated
+from cliff.kernels.cache import _stamp
+from cliff.parallel import in_parallel, split
+from cliff.symbolic.data import NotData, from_table, to_table
+from cliff.symbolic.functions import OfLogits
+from cliff.symbolic.source import Chain, evaluation_source
+from cliff.symbolic.statement import inequality, real_expression, smooth
+
+Array = NDArray[np.float64]
+Number = int | float
+
+FORMAT = 1
+"""Version of the layout of `Landscape.to_data`; a higher one is refused rather than misread."""
+
+CHUNK = 4096
+"""Parameter vectors to a thread at a time: some tenths of a millisecond of work."""
+
+LOSS, PLATEAU = sp.symbols("loss plateau", real=True)
+"""In events and measures, symbols of these names stand for the landscape's loss and plateau."""
+
+
+class Landscape:
+    """A landscape stated in SymPy, compiled once and kept on disk.
+
+    Gradient and Hessian follow by symbolic differentiation. Symbols count by their names: those of
+    the parameters and constants stand for real numbers, whatever else was assumed of them.
+
+    Parameters
+    ----------
+    parameters : sequence of sympy.Symbol
+        Components of theta, in order.
+    loss : sympy.Expr, optional
+        The loss in nats, a real expression of the parameters and constants.
+    constants : mapping of Symbol or str to number, optional
+        Named numbers, which `with_constants` changes without compiling anew.
+    measures : mapping of str to Expr, optional
+        Quantities to report beside the loss.
+    events : mapping of str to relation, optional
+        Inequalities such as ``loss <= 0.25``; an event is the moment when one becomes true. A
+        symbol named "loss" stands for the loss, one named "plateau" for the plateau.
+    plateau : Expr or number, optional
+        The loss at which a flow waits, an expression of the constants.
+    velocity : sequence of Expr, optional
+        d theta/dt of a flow that is no gradient, in place of a loss.
+
+    Attributes
+    ----------
+    parameters : tuple of sympy.Symbol
+    constants : mapping of str to number
+        Read-only. Each constant is also an attribute: ``model.N``.
+    expression : sympy.Expr or None
+        The loss.
+
+    Raises
+    ------
+    ArgumentError
+        If names clash, an expression has a symbol that is neither parameter nor constant, is not
+        real or has no compiled form, an event is no inequality, or a weight of a softmax is
+        negative at these constants.
+
+    Examples
+    --------
+    >>> a, b, s = sp.symbols("a b s")
+    >>> loss = (s - a * b) ** 2 / 2
+    >>> model = Landscape([a, b], loss, constants={s: 1}, events={"fall": loss <= 0.125})
+    >>> model.gradient([1.0, 0.5])
+    array([-0.25, -0.5 ])
+    >>> float(model.with_constants(s=2).loss([1.0, 0.0]))
+    2.0
+    """
+
+    parameters: tuple[sp.Symbol, ...]
+    constants: Mapping[str, Number]
+    expression: Expr | None
+    velocity: tuple[Expr, ...]
+
+    def __init__(
+        self,
+        parameters: Sequence[sp.Symbol],
+        loss: Any = None,
+        constants: Mapping[Any, Any] | None = None,
+        measures: Mapping[str, Any] | None = None,
+        events: Mapping[str, Any] | None = None,
+        plateau: Any = None,
+        velocity: Sequence[Any] | None = None,
+    ) -> None:
+        self._set_names(parameters, constants, measures, events)
+        if (loss is None) == (velocity is None):
+            raise ArgumentError("loss", loss, "must be given, or else a velocity, and not both")
+        everywhere = {symbol.name: symbol for symbol in (*self.parameters, *self._constants)}
+        fixed = {symbol.name: symbol for symbol in self._constants}
+        if loss is not None:
+            loss = real_expression("loss", loss, everywhere)
+            everywhere["loss"] = LOSS
+        if plateau is not None:
+            plateau = real_expression("plateau", plateau, fixed)
+            everywhere["plateau"] = PLATEAU
+        if velocity is not None:
+            flow = [
+                real_expression("velocity", v, everywhere) for v in _sequence("velocity", velocity)
+            ]
+            if len(flow) != self.n_parameters:
+                raise ArgumentError("velocity", velocity, f"must have {self.n_parameters} entries")
+        else:
+            flow = []
+        self._keep(
+            expression=loss,
+            velocity=tuple(flow),
+            _plateau=plateau,
+            _measures={k: real_expression(k, v, everywhere) for k, v in (measures or {}).items()},
+            _events={k: inequality(k, v, everywhere) for k, v in (events or {}).items()},
+        )
+        self._structure  # noqa: B018  (refuses what has no compiled form)
+        self._check_values()
+
+    # ---- what it is ------------------------------------------------------------------------------
+
+    def _set_names(self, parameters: Any, constants: Any, measures: Any, events: Any) -> None:
+        """Check all names, and keep parameters and constants."""
+        symbols = _sequence("parameters", parameters)
+        if not symbols or not all(isinstance(symbol, sp.Symbol) for symbol in symbols):
+            raise ArgumentError("parameters", parameters, "must be one or more SymPy symbols")
+        for argument, value in (
+            ("constants", constants),
+            ("measures", measures),
+            ("events", events),
+        ):
+            if value is not None and not isinstance(value, Mapping):
+                raise ArgumentError(argument, value, "must be a mapping from names")
+        values = {getattr(key, "name", key): value for key, value in (constants or {}).items()}
+        seen: set[str] = set()
+        for argument, names in (
+            ("parameters", [symbol.name for symbol in symbols]),
+            ("constants", list(values)),
+            ("measures", list(measures or {})),
+            ("events", list(events or {})),
+        ):
+            for name in names:
+                _check_name(argument, name)
+                if name in seen or (argument == "constants" and len(values) < len(constants)):
+                    raise ArgumentError(argument, name, "is the name of something else, too")
+                seen.add(name)
+        numbers = {name: _constant(name, value) for name, value in values.items()}
+        self._keep(
+            parameters=tuple(sp.Symbol(symbol.name, real=True) for symbol in symbols),
+            _constants=tuple(sp.Symbol(name, real=True) for name in numbers),
+            constants=MappingProxyType(numbers),
+        )
+
+    def _keep(self, **attributes: Any) -> None:
+        self.__dict__.update(attributes)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("a Landscape is immutable: with_constants gives another one")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("a Landscape is immutable")
+
+    def __getattr__(self, name: str) -> Any:
+        constants = self.__dict__.get("constants", {})
+        if name in constants:
+            return constants[name]
+        raise AttributeError(f"Landscape has no attribute or constant {name!r}")
+
+    def __dir__(self) -> list[str]:
+        return sorted([*super().__dir__(), *self.constants])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Landscape) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Landscape.from_data, (self.to_data(),)
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value}" for name, value in self.constants.items())
+        names = ", ".join(self.parameter_names)
+        return f"Landscape({names}{'; ' if values else ''}{values})"
+
+    @property
+    def n_parameters(self) -> int:
+        """Components p of theta."""
+        return len(self.parameters)
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """Names of the components of theta, in order."""
+        return tuple(symbol.name for symbol in self.parameters)
+
+    @property
+    def measure_names(self) -> tuple[str, ...]:
+        """Names of the measures, without the loss."""
+        return tuple(self._measures)
+
+    @property
+    def event_names(self) -> tuple[str, ...]:
+        """Names of the events, in the order of their entries in the evaluation."""
+        return tuple(self._events)
+
+    @property
+    def plateau(self) -> float | None:
+        """Loss at which a flow waits (nats), or None."""
+        if self._plateau is None:
+            return None
+        return float(
+            self._plateau.subs(dict(zip(self._constants, self.constants.values(), strict=True)))
+        )
+
+    def with_constants(self, **values: Number) -> Landscape:
+        """The same landscape with other constants; nothing is compiled.
+
+        Raises
+        ------
+        ArgumentError
+            If there is no constant of that name, or its value is out of range.
+        """
+        row = self._changed(values)
+        other = object.__new__(type(self))
+        other._keep(**{k: v for k, v in self.__dict__.items() if k not in _DEPENDS_ON_CONSTANTS})
+        other._keep(constants=MappingProxyType(row))
+        other._check_values()
+        return other
+
+    def _check_values(self) -> None:
+        """Refuse constants that are out of the landscape's range."""
+        self._check_weights(self.constants_row[np.newaxis])
+        try:
+            finite = self.plateau is None or np.isfinite(self.plateau)
+        except TypeError:  # complex
+            finite = False
+        if not finite:
+            raise ArgumentError("constants", dict(self.constants), "must give a finite plateau")
+
+    def _changed(self, values: Mapping[str, Any]) -> dict[str, Number]:
+        for name in values:
+            if name not in self.constants:
+                known = ", ".join(self.constants) or "it has none"
+                raise ArgumentError(
+                    name, values[name], f"is no constant of this landscape: {known}"
+                )
+        return dict(self.constants) | {k: _constant(k, v) for k, v in values.items()}
+
+    def to_data(self) -> dict[str, Any]:
+        """The landscape as JSON: expressions are a table of nodes, see `cliff.symbolic.data`."""
+        return self._structure | {"constants": [[k, v] for k, v in self.constants.items()]}
+
+    @cached_property
+    def _structure(self) -> dict[str, Any]:
+        """`to_data` without the values of the constants."""
+        parts = {
+            "loss": [] if self.expression is None else [self.expression],
+            "velocity": self.velocity,
+            "plateau": [] if self._plateau is None else [self._plateau],
+            "measures": self._measures.values(),
+            "events": self._events.values(),
+        }
+        table, roots = to_table([root for part in parts.values() for root in part])
+        left = iter(roots)
+        numbers: dict[str, list[Any]] = {k: [next(left) for _ in part] for k, part in parts.items()}
+        for name, entries in (("measures", self._measures), ("events", self._events)):
+            numbers[name] = [list(pair) for pair in zip(entries, numbers[name], strict=True)]
+        names = {"format": FORMAT, "parameters": list(self.parameter_names)}
+        return names | numbers | {"nodes": table}
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Landscape:
+        """The landscape that `to_data` wrote. No text is evaluated, whoever wrote it.
+
+        Raises
+        ------
+        ArgumentError
+            If the data has another form, an unknown node, or is from a newer version.
+        """
+        try:
+            if data["format"] != FORMAT:
+                raise NotData(f"format {data['format']!r:.40} is not known: upgrade to read it")
+            constants = dict(data["constants"])
+            symbols = [sp.Symbol(str(name), real=True) for name in data["parameters"]]
+            names = {s.name: s for s in (*symbols, LOSS, PLATEAU)}
+            names |= {name: sp.Symbol(str(name), real=True) for name in constants}
+            entries = {name: dict(data[name]) for name in ("measures", "events")}
+
+            def read(roots: Any) -> list[Basic]:
+                return from_table(data["nodes"], list(roots), names)
+
+            loss, plateau = (read(data[name]) or [None] for name in ("loss", "plateau"))
+            measures, events = (
+                dict(zip(entries[name], read(entries[name].values()), strict=True))
+                for name in ("measures", "events")
+            )
+            velocity = read(data["velocity"]) or None
+            return cls(symbols, loss[0], constants, measures, events, plateau[0], velocity)
+        except NotData as error:
+            raise ArgumentError("landscape", "data", str(error)) from error
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, ArgumentError):
+                raise
+            raise ArgumentError(
+                "landscape", "data", "is not a landscape of this package"
+            ) from error
+
+    @staticmethod
+    def from_functions(
+        parameters: Sequence[sp.Symbol],
+        loss: Callable[..., Any],
+        gradient: Callable[..., Any],
+        hessian: Callable[..., Any] | None = None,
+        constants: Mapping[Any, Any] | None = None,
+        measures: Mapping[str, Callable[..., Any]] | None = None,
+        events: Mapping[str, Callable[..., Any]] | None = None,
+        plateau: float | None = None,
+    ) -> Landscape:
+        """A landscape of functions that numba can compile.
+
+        Parameters
+        ----------
+        parameters : sequence of sympy.Symbol
+        loss, gradient : callable
+            ``loss(theta, *constants)``, a number in nats, and ``gradient(theta, *constants)``, p
+            numbers; theta is an array of shape (p,), the constants are floats in their order.
+        hessian : callable, optional
+            The same for p rows of p numbers; without it the landscape has no Hessian.
+        constants : mapping of Symbol or str to number, optional
+        measures, events : mapping of str to callable, optional
+            Functions of the same arguments that give a number; an event is the moment when its
+            number falls to 0 or below.
+        plateau : float, optional
+
+        Returns
+        -------
+        Landscape
+            It is equal to another one if its functions are the same objects, and has no `to_data`;
+            it is pickled if its functions can be.
+
+        Raises
+        ------
+        ArgumentError
+            If names clash or a function is none. What does not compile is refused at its first use.
+        """
+        return _OfFunctions(
+            parameters, loss, gradient, hessian, constants, measures, events, plateau
+        )
+
+    @cached_property
+    def _identity(self) -> Any:
+        return json.dumps(self.to_data())
+
+    @property
+    def _has_loss(self) -> bool:
+        return not self.velocity
+
+    # ---- its evaluation --------------------------------------------------------------------------
+
+    @cached_property
+    def constants_row(self) -> Array:
+        """The constants as a row for the evaluation, float64 (n_constants,)."""
+        row = np.array(list(self.constants.values()), dtype=np.float64)
+        row.flags.writeable = False
+        return row
+
+    def constants_rows(self, values: Mapping[str, ArrayLike], m: int) -> Array:
+        """A row of constants for each of m trajectories, shape (m, n_constants).
+
+        Parameters
+        ----------
+        values : mapping of str to array_like, shape (m,) or ()
+            Constants that differ between trajectories; the landscape's own hold for the rest.
+        m : int
+
+        Raises
+        ------
+        ArgumentError
+            As `with_constants`, or if a shape is wrong.
+        """
+        rows = np.tile(self.constants_row, (m, 1))
+        for name, value in values.items():
+            self._changed({name: self.constants.get(name, 0)})
+            column = np.asarray(value)
+            if column.dtype.kind not in "fiu" or not np.isfinite(column).all():
+                raise ArgumentError(name, value, "must be finite numbers")
+            if column.shape not in ((), (m,)):
+                raise ArgumentError(name, value, f"must be a number or {m} of them")
+            rows[:, list(self.constants).index(name)] = column
+        self._check_weights(rows)
+        return rows
+
+    def _check_weights(self, rows: Array) -> None:
+        """Refuse constants that make a weight of a softmax negative."""
+        for weight, function in self._weights:
+            values = np.broadcast_to(function(*rows.T), len(rows))
+            if not (values >= 0.0).all():
+                worst = dict(zip(self.constants, rows[np.argmin(values)].tolist(), strict=True))
+                raise ArgumentError(
+                    "constants", worst, f"must not make the weight {weight} negative"
+                )
+
+    @cached_property
+    def _weights(self) -> list[tuple[Expr, Callable[..., Any]]]:
+        """Weights that depend on the constants alone, as functions of rows of constants."""
+        roots = [self.expression, *self.velocity, *self._measures.values(), *self._events.values()]
+        nodes = {n for root in roots if root is not None for n in root.atoms(OfLogits)}
+        found = {weight for node in nodes for weight in node.w if weight.free_symbols}
+        constant = [w for w in found if w.free_symbols <= set(self._constants)]
+        return [(w, sp.lambdify(self._constants, w, "numpy")) for w in sorted(constant, key=str)]
+
+    @property
+    def n_out(self) -> int:
+        """Entries that the evaluation writes: loss, gradient, events."""
+        return 1 + self.n_parameters + len(self._events)
+
+    def n_work(self, constants: ArrayLike | None = None) -> int:
+        """Scratch float64 that the evaluation needs at a row of constants."""
+        return 0
+
+    @property
+    def address(self) -> int:
+        """Address of the evaluation of one point, see `cliff.kernels.generated`."""
+        return self._address("flow")
+
+    @property
+    def pack_address(self) -> int:
+        """Address of the evaluation of LANES points: theta (p, LANES), constants, out likewise."""
+        return self._address("flow", generated.PACKS)
+
+    def _address(self, kind: str, names: dict[str, Any] = generated.NUMBERS) -> int:
+        at = kind, names is generated.PACKS
+        if at not in self._addresses:
+            structure = json.dumps([self._structure, list(self.constants)])
+            key = f"{kind} {structure} {_stamp(_GENERATOR)}"
+            self._addresses[at] = generated.address_of(key, lambda: self._source(kind), names)
+        return self._addresses[at]
+
+    @cached_property
+    def _addresses(self) -> dict[tuple[str, bool], int]:
+        return {}
+
+    def _source(self, kind: str) -> str:
+        """Source of the evaluation "flow", of "hessian" or of "measures"."""
+        parts = getattr(self, f"_{kind}")()
+        return evaluation_source(self.parameters, self._constants, *parts)
+
+    def _flow(self) -> tuple[Any, ...]:
+        events = [self._placed(e.lts - e.gts) for e in self._events.values()]
+        chain, values = self._chain(events)
+        p = self.n_parameters
+        then = {0: chain.values[0]} | dict(
+            enumerate(chain.values[len(chain.values) - len(events) :], start=1 + p)
+        )
+        return chain.assignments, dict(enumerate(values, start=1)), then
+
+    def _hessian(self) -> tuple[Any, ...]:
+        chain, slopes = self._chain([])
+        rows, p = chain.derivatives(slopes, self.parameters), self.n_parameters
+        entries: dict[int, Expr] = {}
+        for i in range(p):
+            for j in range(p):
+                mirrored = self._has_loss and j < i  # equal to the last bit
+                entries[i * p + j] = rows[j][i] if mirrored else rows[i][j]
+        return chain.assignments, entries, {}
+
+    def _measured(self) -> tuple[Any, ...]:
+        chain = Chain([self._placed(measure) for measure in self._measures.values()])
+        return chain.assignments, dict(enumerate(chain.values)), {}
+
+    def _chain(self, more: Sequence[Expr]) -> tuple[Chain, list[Expr]]:
+        """Chain of the loss (0 if there is none) and more values; the gradient or −velocity."""
+        if self.velocity:
+            forces = [-smooth(v) for v in self.velocity]
+            chain = Chain([sp.S.Zero, *forces, *more])
+            return chain, chain.values[1 : 1 + len(forces)]
+        chain = Chain([smooth(self.expression), *more])
+        return chain, chain.derivatives(chain.values[:1], self.parameters)[0]
+
+    def _placed(self, expression: Expr) -> Expr:
+        """With the loss and the plateau in the places of their symbols."""
+        known = {LOSS: self.expression, PLATEAU: self._plateau}
+        return expression.xreplace({k: v for k, v in known.items() if v is not None})
+
+    # ---- values ----------------------------------------------------------------------------------
+
+    def loss(self, theta: ArrayLike) -> Array:
+        """Loss in nats.
+
+        Parameters
+        ----------
+        theta : array_like, shape (..., p)
+
+        Returns
+        -------
+        ndarray, shape (...,)
+
+        Raises
+        ------
+        ArgumentError
+            If theta is not finite or its last axis is not p long, or there is no loss.
+        """
+        return self.loss_and_gradient(theta)[0]
+
+    def gradient(self, theta: ArrayLike) -> Array:
+        """Derivatives of the loss by theta, or minus the velocity, shape (..., p); see `loss`."""
+        rows, shape = self._rows(theta)
+        out = self._evaluate("flow", rows, self.n_out, want=0)
+        return np.ascontiguousarray(out[:, 1 : 1 + self.n_parameters]).reshape(*shape, -1)
+
+    def loss_and_gradient(self, theta: ArrayLike) -> tuple[Array, Array]:
+        """Loss (...,) and gradient (..., p) in one pass, on all cores for large batches."""
+        if not self._has_loss:
+            raise ArgumentError("landscape", self, "has a velocity and no loss")
+        rows, shape = self._rows(theta)
+        out = self._evaluate("flow", rows, self.n_out)
+        gradient = np.ascontiguousarray(out[:, 1 : 1 + self.n_parameters])
+        return out[:, 0].reshape(shape), gradient.reshape(*shape, self.n_parameters)
+
+    def hessian(self, theta: ArrayLike) -> Array:
+        """Derivatives of the gradient by theta, shape (..., p, p); kinks count as smooth."""
+        rows, shape = self._rows(theta)
+        p = self.n_parameters
+        return self._evaluate("hessian", rows, p * p).reshape(*shape, p, p)
+
+    def measures(self, theta: ArrayLike) -> dict[str, Array]:
+        """The measures by name, and the loss if there is one; each of shape (...,); see `loss`."""
+        rows, shape = self._rows(theta)
+        found = {}
+        if self._measures:
+            values = self._evaluate("measured", rows, len(self._measures))
+            found = {name: values[:, i].reshape(shape) for i, name in enumerate(self._measures)}
+        return found | {"loss": self.loss(theta)} if self._has_loss else found
+
+    def _rows(self, theta: ArrayLike) -> tuple[Array, tuple[int, ...]]:
+        array = finite_array("theta", theta, self.n_parameters)
+        return array.reshape(-1, self.n_parameters), array.shape[:-1]
+
+    def _evaluate(self, kind: str, rows: Array, n_out: int, want: int = 1) -> Array:
+        address, out = self._address(kind), np.empty((len(rows), n_out))
+        constants, n_work = self.constants_row, self.n_work(self.constants_row)
+
+        def work(start: int, stop: int) -> None:
+            part = slice(start, stop)
+            generated.evaluate_rows(address, rows[part], constants, want, n_work, out[part])
+
+        in_parallel(work, split(0, len(rows), CHUNK))
+        return out
+
+
+class _OfFunctions(Landscape):
+    """A landscape of compiled functions in place of expressions; see `from_functions`."""
+
+    expression = None
+    velocity = ()
+
+    def __init__(
+        self,
+        parameters: Sequence[sp.Symbol],
+        loss: Callable[..., Any],
+        gradient: Callable[..., Any],
+        hessian: Callable[..., Any] | None,
+        constants: Mapping[Any, Any] | None,
+        measures: Mapping[str, Callable[..., Any]] | None,
+        events: Mapping[str, Callable[..., Any]] | None,
+        plateau: float | None,
+    ) -> None:
+        self._set_names(parameters, constants, measures, events)
+        functions = {"loss": loss, "gradient": gradient, **(measures or {}), **(events or {})}
+        if hessian is not None:
+            functions["hessian"] = hessian
+        for name, function in functions.items():
+            if not callable(function):
+                raise ArgumentError(name, function, "must be a function of theta and the constants")
+        if plateau is not None:
+            plateau = real("plateau", plateau)
+        self._keep(
+            _functions=functions,
+            _measures=dict.fromkeys(measures or {}),
+            _events=dict.fromkeys(events or {}),
+            _plateau=None if plateau is None else sp.Float(plateau),
+            _weights=[],
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        f = self._functions
+        measures, events = ({k: f[k] for k in names} for names in (self._measures, self._events))
+        arguments = (f["loss"], f["gradient"], f.get("hessian"), dict(self.constants))
+        return _OfFunctions, (self.parameters, *arguments, measures, events, self.plateau)
+
+    def to_data(self) -> dict[str, Any]:
+        raise ArgumentError("landscape", self, "is made of functions, which no file can hold")
+
+    @cached_property
+    def _identity(self) -> Any:
+        functions = tuple(self._functions.items())
+        return (self.parameter_names, tuple(self.constants.items()), functions, self._plateau)
+
+    def hessian(self, theta: ArrayLike) -> Array:
+        if "hessian" not in self._functions:
+            raise ArgumentError("hessian", None, "was not given to from_functions")
+        return super().hessian(theta)
+
+    @property
+    def pack_address(self) -> int:
+        return 0  # numba compiles a user's function for numbers alone
+
+    def _address(self, kind: str, names: dict[str, Any] = generated.NUMBERS) -> int:
+        first, then = getattr(self, f"_{kind}")()
+        sizes = self.n_parameters, len(self.constants)
+        try:
+            return int(generated.address_of_functions(self._functions, *sizes, first, then))
+        except NumbaError as error:
+            used = dict.fromkeys(name for name, _ in (*first.values(), *then.values()))
+            lines = [line for line in str(error).splitlines() if line.strip()]
+            reason = next((s for s in lines if not s.startswith("Failed in")), "numba refuses them")
+            raise ArgumentError(
+                "functions", ", ".join(used), f"do not compile: {reason}"
+            ) from error
+
+    def _flow(self) -> tuple[Any, ...]:
+        p = self.n_parameters
+        scalars = ["loss", *[""] * p, *self._events]
+        then = {row: (name, ()) for row, name in enumerate(scalars) if name}
+        return {1 + i: ("gradient", (i,)) for i in range(p)}, then
+
+    def _hessian(self) -> tuple[Any, ...]:
+        p = self.n_parameters
+        return {i * p + j: ("hessian", (i, j)) for i in range(p) for j in range(p)}, {}
+
+    def _measured(self) -> tuple[Any, ...]:
+        return {i: (name, ()) for i, name in enumerate(self._measures)}, {}
+
+
+_GENERATOR = Path(evaluation_source.__code__.co_filename).parent
+"""Its files decide, with those of the kernels, what a landscape's machine code is."""
+
+_DEPENDS_ON_CONSTANTS = {"constants", "constants_row", "_identity"}
+
+
+_FORBIDDEN = {"loss", "plateau", "t", "theta", "status"}
+"""Names that results and placeholders have already."""
+
+
+def _check_name(argument: str, name: Any) -> None:
+    if not isinstance(name, str) or not name or any(c.isspace() or c in "=," for c in name):
+        raise ArgumentError(argument, name, "must be a name without blanks, commas and =")
+    taken = hasattr(Landscape, name) or name in Landscape.__annotations__ or name[0] == "_"
+    if name in _FORBIDDEN or (argument == "constants" and taken):
+        raise ArgumentError(argument, name, "is a reserved name")
+
+
+def _constant(name: str, value: Any) -> Number:
+    return (
+        int(value)
+        if isinstance(value, Integral) and not isinstance(value, bool)
+        else real(name, value)
+    )
+
+
+def _sequence(argument: str, value: Any) -> list[Any]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ArgumentError(argument, value, "must be a sequence")
+    return list(value)
