@@ -70,24 +70,25 @@ class Mobilities:
             If constants are negative or of another shape, if a function does not compile, does not
             return p finite numbers of at least 0 at the start, or has frozen a global variable.
         """
-        p, shape = model.n_parameters, np.shape(arguments)
-        values = finite_array("mobility_args", arguments, shape[-1] if shape else 1)
+        p = model.n_parameters
         if callable(mobility):
-            _check_rows("mobility_args", values, starts)
+            rows = finite_array("mobility_args", arguments)
+            _check_rows("mobility_args", rows, starts)
             function = getattr(mobility, "py_func", mobility)
             name = getattr(function, "__name__", repr(function))
-            settings = {"mobility": f"function {name}", "mobility_args": values.tolist()}
-            zeros, values = np.zeros((1, 4)), np.atleast_2d(values)
-            compiled = _compile_as_python(name, mobility, function, p, values, starts)
-            return cls(model, zeros, values, function, compiled, settings)
-        if values.size:
+            settings = {"mobility": f"function {name}", "mobility_args": rows.tolist()}
+            rows = np.atleast_2d(rows)
+            compiled = _compile_as_python(name, mobility, function, p, rows, starts)
+            return cls(model, np.zeros((1, 4)), rows, function, compiled, settings)
+        if np.size(arguments):
             raise ArgumentError("mobility_args", arguments, "needs a mobility that is a function")
         if isinstance(mobility, tuple) and mobility == UNIT_MOBILITIES:
-            mobility = np.ones(p)
-        values = finite_array("mobility", mobility, p)
-        _check_rows("mobility", values, starts)
-        if not _valid(values, p):
-            raise ArgumentError("mobility", mobility, _REQUIREMENT.format(p))
+            values = np.ones(p)
+        else:
+            values = finite_array("mobility", mobility, p)
+            _check_rows("mobility", values, starts)
+            if not _valid(values, p):
+                raise ArgumentError("mobility", mobility, _REQUIREMENT.format(p))
         rows = np.zeros((len(np.atleast_2d(values)), 4))
         rows[:, :p] = values
         return cls(model, rows, np.zeros((1, 0)), None, None, {"mobility": values.tolist()})
@@ -109,7 +110,7 @@ class Mobilities:
         if self.compiled is None:
             return self.constants[0, :p]
         values = _call(self.compiled, theta, self.arguments[0])
-        if not _valid(values, p):
+        if np.isnan(values).any():
             raise MobilityError(self.reason(theta))
         return values
 
@@ -198,13 +199,12 @@ def _variables(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _call(compiled: Any, theta: Array, arguments: Array) -> Array:
-    """What the compiled function returns, NaN if it raises."""
-    values = np.empty(len(theta))
+    """The p mobilities from the compiled function, NaN where it fails."""
+    values = np.empty(8)
     pointer = ctypes.POINTER(ctypes.c_double)
     arrays = np.ascontiguousarray(theta), np.ascontiguousarray(arguments), values
-    if compiled.ctypes(*(array.ctypes.data_as(pointer) for array in arrays)):
-        values[:] = np.nan
-    return values
+    compiled.ctypes(*(array.ctypes.data_as(pointer) for array in arrays))
+    return values[: len(theta)]
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Work on all cores: compiled kernels that let go of the interpreter's lock, in threads."""
+"""Threads for compiled kernels, which release Python's global interpreter lock (GIL)."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def n_cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -40,20 +40,20 @@ def in_parallel(
     Parameters
     ----------
     work : callable
-        Fills its range of arrays that the caller made. It has to let go of the interpreter's lock
-        for the threads to run side by side.
+        Writes the range to arrays that the caller allocated. It has to release the GIL, or the
+        threads take turns.
     ranges : sequence of (start, stop)
-        Ranges that do not overlap, in the order in which to start them.
+        Ranges that do not overlap; they are started in this order.
     workers : int, optional
-        Threads; all cores by default.
+        Number of threads; that of the cores by default.
     progress : callable, optional
-        Called in this thread with the number of entries that have been done since the last call; a
-        true answer drops the ranges that have not been started.
+        Called in this thread with the number of entries done since the last call. If it returns
+        something true, no further range is started.
 
     Raises
     ------
     Exception
-        The first that a range raises; ranges that have not been started are dropped.
+        The first exception of a range. No further range is started then.
     """
     workers = min(n_cores() if workers is None else workers, len(ranges))
     if workers <= 1:
@@ -62,7 +62,7 @@ def in_parallel(
             if progress and progress(stop - start):
                 return
         return
-    todo = iter(ranges)  # shared: taking the next range is atomic
+    todo = iter(ranges)  # shared by the threads: taking the next range is atomic
     finished: SimpleQueue[int | BaseException] = SimpleQueue()
 
     def take_turns() -> None:
@@ -85,20 +85,20 @@ def in_parallel(
                 if progress and progress(result):
                     return
         finally:
-            for _ in todo:  # nothing more is started
+            for _ in todo:  # empty it, so that no thread starts another range
                 pass
 
 
 def aside(work: Callable[[], T]) -> Callable[[], T]:
-    """Start a call in a second thread, after those that were started there before.
+    """Start a call in a second thread, where calls run one after the other.
 
-    Not for use within such a call: it would wait for itself.
+    A call that itself uses `aside` would wait for itself for good.
 
     Returns
     -------
     callable
-        Waits for the call and returns its result. Where numba may have one thread only
-        (``NUMBA_NUM_THREADS``), nothing was started, and this is `work` itself.
+        Waits for the call to end and returns its result. With ``NUMBA_NUM_THREADS=1`` no thread is
+        started: this is `work` itself.
     """
     if config.NUMBA_NUM_THREADS == 1:  # type: ignore[attr-defined]
         return work
@@ -107,7 +107,7 @@ def aside(work: Callable[[], T]) -> Callable[[], T]:
 
 @cache
 def _second_thread(process: int) -> ThreadPoolExecutor:
-    """The thread of `aside`; a forked process needs its own."""
+    """The thread of `aside`, one for each process: a forked process has no threads."""
     return ThreadPoolExecutor(1, "cliff")
 
 

@@ -21,24 +21,27 @@ larger SAFETY saves few steps and has several times as many rejected, since the 
 
 @intrinsic
 def _call_mobility(typing_context, address, theta, arguments, mobility):
-    """Call the C function at `address` that `compile_mobility` made; its answer."""
+    """Call the C function at `address` that `compile_mobility` made."""
 
     def lower(context, builder, signature, values):
         data = [
             context.make_array(kind)(context, builder, value).data
             for kind, value in zip(signature.args[1:], values[1:], strict=True)
         ]
-        function = ir.FunctionType(ir.IntType(64), [value.type for value in data])
-        return builder.call(builder.inttoptr(values[0], function.as_pointer()), data)
+        function = ir.FunctionType(ir.VoidType(), [value.type for value in data])
+        builder.call(builder.inttoptr(values[0], function.as_pointer()), data)
+        return context.get_dummy_value()
 
-    return types.int64(types.intp, theta, arguments, mobility), lower
+    return types.void(types.intp, theta, arguments, mobility), lower
 
 
 def compile_mobility(function, p, n_arguments):
     """Compile mobility(theta, *arguments) to a C function.
 
-    Its signature is ``int64 (const double *theta, const double *arguments, double *mobility)``; it
-    returns 0, or 1 if the function raises. The function gets a copy of theta.
+    Its signature is ``void (const double *theta, const double *arguments, double *mobility)``. The
+    Python function gets a copy of theta. Where it raises, or returns what is negative or not
+    finite, the p mobilities become NaN, and theta is written to ``mobility[4:4 + p]``, unless that
+    holds the theta of an earlier failure (is not NaN) or theta itself is not finite.
 
     Parameters
     ----------
@@ -60,8 +63,9 @@ def compile_mobility(function, p, n_arguments):
     def call(theta, arguments):  # numba unpacks no tuple within a try
         return compiled(theta, *to_fixed_tuple(arguments, n_arguments))
 
-    @cfunc(types.int64(pointer, pointer, pointer))
+    @cfunc(types.void(pointer, pointer, pointer))
     def wrapper(theta, arguments, mobility):
+        valid, finite = True, True
         try:
             m = call(carray(theta, p).copy(), carray(arguments, n_arguments))
             # entry by entry, since they may be of different types
@@ -69,35 +73,30 @@ def compile_mobility(function, p, n_arguments):
             if p == 4:
                 mobility[3] = m[3]
         except Exception:
-            return 1
-        return 0
+            valid = False
+        for i in range(p):
+            valid = valid and 0.0 <= mobility[i] < math.inf
+            finite = finite and math.isfinite(theta[i])
+        if not valid:
+            note = finite and math.isnan(mobility[4])
+            for i in range(p):
+                mobility[i] = math.nan
+                if note:
+                    mobility[4 + i] = theta[i]
 
     return wrapper
 
 
 @njit
 def _velocity(
-    positions, n, p, n_absent, theta, mobility, address, arguments, failed_at, with_loss, work, out,
-    k, stage,
-):  # fmt: skip
-    """Write −M ∂loss/∂theta to k[stage] and return the loss, if it is asked for.
-
-    Where a mobility function raises or gives what is no mobility, the velocity is NaN, and theta is
-    written to `failed_at`, unless an earlier stage has done so.
-    """
+    positions, n, p, n_absent, theta, mobility, address, arguments, with_loss, work, out, k, stage
+):
+    """Write −M ∂loss/∂theta to k[stage] and return the loss, if it is asked for."""
     evaluate(
         positions, n, n_absent, theta[0], theta[1], theta[2], theta[3], with_loss, work, out, None
     )  # fmt: skip
     if address != 0:
-        valid = _call_mobility(address, theta, arguments, mobility) == 0
-        finite = True
-        for i in range(p):
-            valid = valid and 0.0 <= mobility[i] < math.inf
-            finite = finite and math.isfinite(theta[i])
-        if not valid:
-            mobility[:] = math.nan
-            if finite and math.isnan(failed_at[0]):
-                failed_at[:] = theta
+        _call_mobility(address, theta, arguments, mobility)
     for i in range(p):
         k[stage, i] = -mobility[i] * out[i + 1]
     return out[0]
@@ -118,8 +117,8 @@ def _dense_output(p, step, k, weights, dense):
 def _locate(positions, n, p, level, y, dense, loss_0, loss_1, n_absent, theta, work, out):
     """Fraction of the step at which the loss on the dense output falls to `level`.
 
-    The bracketing secant method of Illinois, with a bisection wherever three rounds have not halved
-    the bracket.
+    Found by the Illinois method (regula falsi), with a bisection wherever three rounds have not
+    halved the bracket.
     """
     low, high = 0.0, 1.0
     above, below = loss_0 - level, loss_1 - level
@@ -190,7 +189,7 @@ def integrate_batch(
     record_loss,
     record_dense,
 ):
-    """Integrate m trajectories of one N, one after the other, from where they stand to t_end.
+    """Integrate m trajectories of one N, one after the other, from their state to t_end.
 
     Parameters
     ----------
@@ -229,19 +228,18 @@ def integrate_batch(
     stages, degree = dense_weights.shape
     recording = record_t.shape[0] > 0
     work, out = np.empty(workspace(n)), np.empty(5)
-    y, y_new, trial, mobilities = np.empty(4), np.empty(4), np.empty(4), np.empty(4)
+    y, y_new, trial, mobilities = np.empty(4), np.empty(4), np.empty(4), np.empty(8)
     k, dense = np.zeros((stages, 4)), np.zeros((4, degree))
     for index in range(theta.shape[0]):
         if status[index] != RUNNING:
             continue
         y[:] = theta[index]
         y_new[:] = y
-        mobilities[:] = mobility[index]
-        arguments, failed = mobility_arguments[index], failed_at[index]
-        failed[:] = math.nan
+        mobilities[:4], mobilities[4:] = mobility[index], math.nan
+        arguments = mobility_arguments[index]
         now_loss = _velocity(
             positions, n, p, n_absent[index], y, mobilities, mobility_address, arguments,
-            failed, True, work, out, k, 0,
+            True, work, out, k, 0,
         )  # fmt: skip
         if n_steps[index] == 0:
             loss[index] = now_loss
@@ -262,15 +260,14 @@ def integrate_batch(
 
         rejected = False
         attempts = 0
-        # between a rejection and the step that follows, the arrays are not the whole state
+        # the budget cannot end after a rejection, which the arrays do not record
         while status[index] == RUNNING and (attempts < budget or rejected):
             attempts += 1
             left = t_end - t[index]
             arriving = h[index] * (1.0 + 1e-10) >= left
             width = left if arriving else h[index]
             new_loss = 0.0
-            if mobility_address != 0:
-                failed[:] = math.nan
+            mobilities[4] = math.nan
             for stage in range(1, stages):
                 for i in range(p):
                     slope = 0.0
@@ -279,12 +276,12 @@ def integrate_batch(
                     y_new[i] = y[i] + width * slope
                 new_loss = _velocity(
                     positions, n, p, n_absent[index], y_new, mobilities, mobility_address,
-                    arguments, failed, stage == stages - 1, work, out, k, stage,
+                    arguments, stage == stages - 1, work, out, k, stage,
                 )  # fmt: skip
             finite = math.isfinite(new_loss)
             for i in range(p):
                 finite = finite and math.isfinite(y_new[i]) and math.isfinite(k[stages - 1, i])
-            failure = NOT_FINITE if math.isnan(failed[0]) else MOBILITY
+            failure = NOT_FINITE if math.isnan(mobilities[4]) else MOBILITY
 
             norm = 0.0
             if step == 0.0 and finite:
@@ -347,3 +344,4 @@ def integrate_batch(
                 h[index] = width * min(1.0 if rejected else GROW, max(SHRINK, factor))
                 rejected = False
         theta[index] = y
+        failed_at[index] = mobilities[4:]

@@ -45,29 +45,31 @@ LARGE = 300.0
 """Largest |beta1|, |alpha| + |beta2| and |xi|·q, q any attention to a label, of the fast kernel."""
 
 NEAR = 16
-"""Labels up to this slot always enter the last softmax one by one; a multiple of LANES."""
+"""Labels up to this slot enter the last softmax one by one; a multiple of LANES."""
 
 TERMS = 12
 """Terms of the series that sums the labels beyond NEAR; a multiple of LANES."""
 
 RADIUS = 0.25
-"""Largest argument of the series, whose remainder is then 1.2e-16: RADIUS^TERMS / TERMS!."""
+"""Largest argument of the series; its remainder RADIUS^TERMS / TERMS! is then 1.2e-16."""
 
 N_MEASURES = 6
 """ila1, tila2, tla2, cla, p_correct, accuracy."""
 
-# Rows of the workspace, each with an entry a slot: exp(alpha·m) of the slot's label for targets of
-# earlier slots, the same times m and times dm/dbeta1; overlap of the label with its own target, and
-# its exp(alpha·m + beta2); exp(alpha·m) of the slot's item, times m, times dm/dbeta1.
+# Rows of the workspace, each with an entry for every slot: exp(alpha·m) of the slot's label when
+# an earlier slot matches, the same times m and times dm/dbeta1; overlap m of the label when its own
+# slot matches, and its exp(alpha·m + beta2); exp(alpha·m) of the slot's item, times m, times
+# dm/dbeta1.
 _G, _G_M, _G_SLOPE, _MATCH, _MATCH_FACTOR, _ITEM, _ITEM_M, _ITEM_SLOPE, _ROWS = range(9)
 
-# Columns of the direct kernel's token table of one slot. Tokens with equal overlap share a row.
+# Columns of the direct kernel's table of tokens for one matching slot. Tokens with the same overlap
+# share a row.
 _COUNT, _IS_LABEL, _M, _M_1, _M_11, _LOGIT, _Q, _Y, _COLUMNS = range(9)
 
 
 @njit
 def workspace(n):
-    """Length of the float64 workspace that the kernels need for n pairs."""
+    """Length of the float64 scratch array for n pairs."""
     blocks = (n + LANES - 1) // LANES
     return max(LANES * _ROWS * blocks + 3 * TERMS, (2 * n + 2) * _COLUMNS)
 
@@ -119,10 +121,10 @@ def evaluate(positions, n, n_absent, beta1, alpha, xi, beta2, with_loss, work, o
 
 @njit
 def _evaluate_exact(n, n_absent, beta1, alpha, xi, beta2, with_loss, work, out, measures):
-    """Exact positions, LANES slots at a time.
+    """Exact positions, for LANES matching slots at a time.
 
-    The factors exp(alpha·m) depend on the token and not on the slot of the match, so that each is
-    computed once; only the last softmax sees pairs of slots.
+    The factors exp(alpha·m) do not depend on the slot that matches, except for the match's own, so
+    that each is computed once. Only the last softmax has a term for every pair of slots.
     """
     blocks = (n + LANES - 1) // LANES
     label_factor = exp(splat(beta2))
@@ -132,7 +134,7 @@ def _evaluate_exact(n, n_absent, beta1, alpha, xi, beta2, with_loss, work, out, 
     target_slope = -target_m * (1.0 - n * target)
     _tokens(n, blocks, beta1, alpha, label_factor, work)
 
-    # g runs monotonically from its value at slot NEAR + 1 to that at slot N
+    # g is monotonic in the slot, so that slots NEAR + 1 and N bound it
     far = n > NEAR
     labels_row = LANES * _G * blocks
     moments = LANES * _ROWS * blocks
@@ -140,7 +142,7 @@ def _evaluate_exact(n, n_absent, beta1, alpha, xi, beta2, with_loss, work, out, 
     if far:
         nearest, farthest = work[labels_row + NEAR], work[labels_row + n - 1]
         centre = 0.5 * (nearest + farthest)
-        half_width = max(0.5 * abs(nearest - farthest), 1e-300)  # it divides
+        half_width = max(0.5 * abs(nearest - farthest), 1e-300)  # a divisor
         work[moments : moments + 3 * TERMS] = 0.0
 
     if measures is not None:
@@ -177,17 +179,19 @@ def _evaluate_exact(n, n_absent, beta1, alpha, xi, beta2, with_loss, work, out, 
         later_m = later_m + first(fma(label_factor, labels_m, items_m))
         later_slope = later_slope + first(fma(label_factor, labels_slope, items_slope))
 
-        # layer 2: overlaps are taken relative to the match, which saves digits once it dominates
+        # layer 2: overlaps relative to the match's, which keeps their digits when it dominates
         inverse_z = 1.0 / (match_factor + others)
         q_match = match_factor * inverse_z
         q_before = label_factor * inverse_z
         lead_m = inverse_z * (match * others - others_m)
         lead_slope = inverse_z * (match_slope * others - others_slope)
 
-        # readout: labels before the match share one logit, label k after it has xi·q_before·g_k
+        # readout: labels before the match have the logit c, label k after it has c·g_k
         c = xi * q_before
         e_match = exp(xi * q_match)
-        e_before = exp(where_above(before, 0.5, c, 0.0)) * before  # at slot 1 no label bounds c
+        e_before = (
+            exp(where_above(before, 0.5, c, 0.0)) * before
+        )  # slot 1: none, and c is unbounded
         sums = zero, zero, zero, zero
         for k in range(start + 1, min(start + LANES, n)):
             e = where_above(k + 1.0, slot, exp(c * broadcast(work, labels_row + k)), 0.0)
@@ -293,7 +297,7 @@ _RECIPROCALS = tuple(1.0 / max(j, 1) for j in range(TERMS))
 
 @njit(forceinline=True)
 def _add_series(c, u, centre, half_width, moments, sums, work):
-    """Add what `_add_label` would for all labels in the moments.
+    """Add all labels in the moments to `sums`, as `_add_label` does one by one.
 
     With g_k = centre + half_width·rho_k, |rho_k| ≤ 1, and u = c·half_width, exp(c·g_k) is
     exp(c·centre)·Σ_j (u·rho_k)^j / j!, so that its sums over k are the moments, Σ w_k·rho_k^j.
@@ -338,7 +342,7 @@ def _add_to_moments(k, centre, half_width, moments, blocks, work):
 
 @njit(forceinline=True)
 def _evaluate_mean_field(n, n_absent, beta1, alpha, xi, out, measures):
-    """Mean field: one matching label against N − 1 equal others; beta2 shifts all alike."""
+    """Mean field: the match against N − 1 equal labels; beta2 shifts all logits, to no effect."""
     others = n - 1.0
     E = math.exp(beta1)
     p1 = E / (E + n)
@@ -429,7 +433,7 @@ def _accuracy(positions, n, n_absent, beta1, alpha, xi):
     return correct / n
 
 
-# ---- any finite parameters, one at a time -------------------------------------------------------
+# ---- any finite parameters, one slot at a time --------------------------------------------------
 
 
 @njit
@@ -462,7 +466,7 @@ def _set_token(work, row, count, is_label, m, m_1, m_11):
 
 @njit
 def _exact_tokens(n, s, beta1, work):
-    """Token table of slot s with exact positions; row 0 is the matching label. Returns the rows."""
+    """Write the table of tokens when slot s matches; row 0 is the match. Return its length."""
     seen, _, seen_1, _, seen_11, _ = _shares(beta1, 2.0 * s - 1.0)
     _set_token(work, 0, 1.0, 1.0, seen, seen_1, seen_11)
     _set_token(work, 1, s - 1.0, 1.0, 0.0, 0.0, 0.0)  # labels before the match
@@ -486,7 +490,7 @@ def _exact_tokens(n, s, beta1, work):
 
 @njit
 def _mean_field_tokens(n, beta1, work):
-    """Token table of the mean field: the matching label, and N − 1 labels that it is not."""
+    """Write the table of the mean field: the match, and N − 1 other labels. Return its length."""
     seen, _, seen_1, _, seen_11, _ = _shares(beta1, 1.0 * n)
     _set_token(work, 0, 1.0, 1.0, seen, seen_1, seen_11)
     _set_token(work, 1, n - 1.0, 1.0, 0.0, 0.0, 0.0)
@@ -539,7 +543,7 @@ def evaluate_direct(
             rows = _exact_tokens(n, s, beta1, work)
         else:
             rows = _mean_field_tokens(n, beta1, work)
-        measures[0] += work[_M]  # the match sees its item as every label sees the one before it
+        measures[0] += work[_M]  # a label's overlap with its item is its attention to it
         loss += (
             _slot(rows, n_absent, alpha, xi, beta2, with_hessian, work, gradient, hessian, measures)
             / slots
@@ -578,7 +582,7 @@ def _slot(rows, n_absent, alpha, xi, beta2, with_hessian, work, gradient, hessia
             work[base + _Q] = 0.0
 
     # means over tokens of x_i (beta1, alpha, beta2) and of the second derivatives; overlaps are
-    # taken relative to the match, which saves the digits of the differences once it dominates
+    # relative to the match's, which keeps the digits of differences when it dominates
     m_0, m1_0, m11_0 = work[_M], work[_M_1], work[_M_11]
     off_labels = 0.0
     mean_m, mean_m1, mean_m11, on_labels = 0.0, 0.0, 0.0, 0.0

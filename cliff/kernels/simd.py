@@ -1,8 +1,9 @@
-"""Packs of float64 lanes for numba: arithmetic on LANES numbers at a time.
+"""Vectors of LANES float64 for numba, called packs, for the nested-logit kernel.
 
-Numba's own loops are vectorised only where LLVM finds out by itself that they can be. Here the
-vector is explicit: a pack is an LLVM vector of LANES doubles, ``+ - * /`` act lane by lane and mix
-with numbers, so that a formula on packs reads as the formula on numbers does.
+A pack is an LLVM vector of LANES doubles. ``+ - * /`` act lane by lane and mix with numbers, so
+that a formula for packs reads like the formula for numbers. The same kernel in plain numba, whose
+loops are vectorised only where LLVM proves that they can be, was measured to be 2 to 2.6 times
+slower.
 """
 
 import math
@@ -21,6 +22,8 @@ _INTEGERS = ir.VectorType(ir.IntType(64), LANES)
 
 
 class PackType(types.Type):
+    """numba's type of a pack."""
+
     def __init__(self):
         super().__init__(name=f"Pack({LANES})")
 
@@ -39,7 +42,7 @@ def _constant(value, vector=_DOUBLES):
 
 
 def _as_doubles(context, builder, kind, value):
-    """The pack itself, or a number copied to every lane."""
+    """The LLVM vector of a pack, or of a number copied to every lane."""
     if isinstance(kind, PackType):
         return value
     number = context.cast(builder, value, kind, types.float64)
@@ -50,7 +53,7 @@ def _as_doubles(context, builder, kind, value):
 
 
 def _lanewise(emit, count):
-    """An intrinsic of `count` packs or numbers whose LLVM is `emit(builder, *vectors)`."""
+    """A numba function of `count` packs or numbers that emits `emit(builder, *vectors)` as LLVM."""
 
     def lower(context, builder, signature, arguments):
         pairs = zip(signature.args, arguments, strict=True)
@@ -123,7 +126,7 @@ absolute = _lanewise(_call("fabs", 1), 1)
 
 @intrinsic
 def load(typing_context, array, row):
-    """Lanes ``array[row·LANES : (row + 1)·LANES]`` of a contiguous float64 array."""
+    """The pack ``array[row·LANES : (row + 1)·LANES]`` of a contiguous float64 array."""
 
     def lower(context, builder, signature, arguments):
         pointer = _row_pointer(context, builder, signature, arguments)
@@ -134,7 +137,7 @@ def load(typing_context, array, row):
 
 @intrinsic
 def store(typing_context, array, row, value):
-    """Write a pack, or a number to every lane, where `load` would read it."""
+    """Write a pack, or a number to every lane, to the place that `load` reads."""
 
     def lower(context, builder, signature, arguments):
         pointer = _row_pointer(context, builder, signature, arguments)
@@ -189,7 +192,7 @@ def powers(typing_context, x):
 
 @intrinsic
 def any_above(typing_context, a, b):
-    """Whether any lane of `a` is above the same lane of `b`."""
+    """Whether `a` > `b` in any lane."""
 
     def lower(context, builder, signature, arguments):
         pairs = zip(signature.args, arguments, strict=True)
@@ -202,7 +205,7 @@ def any_above(typing_context, a, b):
 
 @intrinsic
 def where_above(typing_context, a, b, yes, no):
-    """Lane by lane `yes` where `a` is above `b`, else `no`."""
+    """Lane by lane: `yes` where `a` > `b`, else `no`."""
 
     def lower(context, builder, signature, arguments):
         pairs = zip(signature.args, arguments, strict=True)
@@ -213,7 +216,7 @@ def where_above(typing_context, a, b, yes, no):
 
 
 def _move_down(builder, a, distance):
-    """Lane i takes lane i + distance; zeros come in at the end."""
+    """Move every lane down by `distance`; the last ones become zero."""
     lanes = [min(lane + distance, LANES) for lane in range(LANES)]  # LANES: first of the zeros
     indices = ir.Constant(ir.VectorType(ir.IntType(32), LANES), lanes)
     return builder.shuffle_vector(a, _constant(0.0), indices)
@@ -233,13 +236,13 @@ def _emit_first(builder, a):
 
 
 suffix_sums = _lanewise(_emit_suffix_sums, 1)
-"""suffix_sums(a): in every lane the sum of `a` over it and the lanes after it."""
+"""suffix_sums(a): lane i is the sum of lanes i, i + 1, … of `a`."""
 
 after = _lanewise(lambda builder, a: _move_down(builder, a, 1), 1)
-"""after(a): in every lane the next lane of `a`, in the last one zero."""
+"""after(a): lane i is lane i + 1 of `a`; the last lane is zero."""
 
 first = _lanewise(_emit_first, 1)
-"""first(a): the first lane everywhere."""
+"""first(a): the first lane of `a` in every lane."""
 
 
 @intrinsic
@@ -253,9 +256,9 @@ def total(typing_context, a):
     return types.float64(a), lower
 
 
-# exp and log1p by argument reduction and a polynomial, without a branch. The polynomials
-# interpolate at Chebyshev nodes; the remainder is quoted with each. They are summed in pairs
-# (Estrin), since a chain of multiply-adds would wait for itself.
+# exp and log1p by argument reduction and a polynomial, without branches. The polynomials
+# interpolate at Chebyshev nodes; each is given with its remainder. They are evaluated in Estrin's
+# scheme, since Horner's is one chain of dependent multiply-adds.
 
 _SHIFTER = 1.5 * 2.0**52  # adding it leaves the nearest integer in the low bits of the mantissa
 _LOG2_E = 1.0 / math.log(2.0)
@@ -319,7 +322,7 @@ _mantissa = _lanewise(_emit_mantissa, 1)
 def log1p(x):
     """log(1 + x) of every lane, to two units in the last place, for finite x ≥ 0 (not checked)."""
     u = x + 1.0
-    lost = (x - (u - 1.0)) / u  # what rounding took from 1 + x
+    lost = (x - (u - 1.0)) / u  # rounding error of 1 + x, relative
     k = _exponent(u)
     f = _mantissa(u) - 1.0
     s = f / (f + 2.0)  # log(1 + f) = 2 artanh(s), |s| ≤ 0.1716
