@@ -12,6 +12,7 @@ import sys
 import time
 import types
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from fractions import Fraction
 from functools import partial
 
@@ -684,6 +685,23 @@ def test_a_signal_stops_a_sweep_and_keeps_what_is_done(tmp_path, number, where):
     assert "SweepBroken" not in said
     done = open_dataset(path, "sweep")["outcome"].values == 1
     assert 0 < done.sum() < 1000
+
+
+class Interrupted(ThreadPoolExecutor):
+    """A pool whose workers die of the Ctrl-C that the sweep notes."""
+
+    def submit(self, function, /, *args):
+        os.kill(os.getpid(), signal.SIGINT)
+        future = Future()
+        future.set_exception(BrokenProcessPool("a worker died"))
+        return future
+
+
+def test_workers_that_die_of_a_signal_do_not_break_the_sweep(tmp_path):
+    path = tmp_path / "grid.nc"
+    with Interrupted() as pool, pytest.raises(KeyboardInterrupt):
+        sweep(partial(scaled, a=1.0), {"x": np.arange(100.0)}, pool, path, block=100)
+    assert (open_dataset(path)["outcome"] == 0).all()
 
 
 def test_a_sweep_of_the_flow_survives_a_process_pool(tmp_path):
