@@ -22,11 +22,14 @@ from cliff.network.minimal import MinimalHead
 from cliff.network.training import train
 from cliff.network.transformer import Transformer
 from cliff.parallel import one_blas_thread
-from cliff.task import DATA, Task, stream
+from cliff.task import DATA, EVALUATION, Task, stream
 
 SMALL = Task(
     n_pairs=4, n_labels=5, n_classes=10, dim=7, window=13, burstiness=2, p_novel=0.5, p_bursty=0.5
 )
+TINY = Task(n_pairs=2, n_labels=3, n_classes=6, dim=3, window=7, p_novel=0.5, p_bursty=0.5)
+"""For derivatives with respect to every single parameter."""
+
 MODELS = ["transformer", "minimal"]
 
 
@@ -42,7 +45,9 @@ def batch_of(task=SMALL, size=6, seed=0):
 
 def features_and_kept(net, batch):
     """Of the whole batch, which the network itself takes in two parts."""
-    batch = batch._replace(items=batch.items.astype(net.dtype), labels=batch.labels.copy())
+    items, *others = batch
+    # laid out as the parts are, for which the passes are compiled already
+    batch = type(batch)(items.astype(net.dtype), *map(np.ascontiguousarray, others))
     return net._features(net._weights(), batch, net._held(batch))
 
 
@@ -81,7 +86,7 @@ def numerical_gradient(loss, parameters):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_gradients_of_the_reference_equal_central_differences(model):
-    net, batch = away_from_the_start(make(model, width=9)), batch_of()
+    net, batch = away_from_the_start(make(model, TINY, width=9)), batch_of(TINY)
     _, _, gradient = by_reference(net, batch)
     numerical = numerical_gradient(lambda: by_reference(net, batch)[1], net.parameters)
     assert gradient.keys() == numerical.keys()
@@ -153,7 +158,7 @@ CLAMPS = [{}, *({layer: pattern} for layer in (1, 2) for pattern in PATTERNS[lay
 @pytest.mark.parametrize("clamp", CLAMPS, ids=str)
 @pytest.mark.parametrize("model", MODELS)
 def test_gradients_equal_central_differences(model, clamp):
-    net, batch = away_from_the_start(make(model, width=9)), batch_of()
+    net, batch = away_from_the_start(make(model, TINY, width=9)), batch_of(TINY)
     for layer, pattern in clamp.items():
         net.set_clamp(layer, pattern)
     net.loss_and_gradient(batch)
@@ -395,6 +400,12 @@ def test_evaluation_asks_all_questions():
     assert set(sets) == {"train", "icl", "icl_swapped", "iwl"}
     found = evaluate(make("minimal"), sets)
     assert {"loss", "icl", "icl_swapped", "iwl", "beta1", "alpha", "beta2"} <= set(found)
+
+
+def test_evaluation_sequences_have_a_stream_of_their_own():
+    held_out = evaluation_sets(SMALL, seed=0, size=30)["train"]
+    assert held_out == SMALL.sample(stream(0, EVALUATION), 30)
+    assert held_out != SMALL.sample(stream(0, DATA), 30)  # what training with this seed sees
 
 
 def test_attention_maps_average_over_slots():
