@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numba import config
+from threadpoolctl import threadpool_info
 
 import cliff.network.checkpoint as checkpoint_module
 import cliff.network.training as module
@@ -284,7 +286,9 @@ def test_resuming_with_other_probes_is_refused_before_the_first_step(tmp_path):
     path = tmp_path / "run.npz"
     train(network(), TASK, 11, **OPTIONS, checkpoint=path, probes=[norm_probe])
     steps = []
-    with pytest.raises(ArgumentError, match="probes=norm: must be recorded throughout a run"):
+    with pytest.raises(
+        ArgumentError, match="probes=norm, threads: must be recorded throughout a run"
+    ):
         train(
             network(), TASK, 40, **OPTIONS, checkpoint=path, resume=True,
             callbacks=[lambda state: steps.append(state.step)],
@@ -301,11 +305,20 @@ def test_callbacks_cannot_move_what_the_run_counts_on(name):
         train(network(), TASK, 20, **OPTIONS, callbacks=[meddle])
 
 
-def test_callbacks_write_into_the_networks_arrays_and_do_not_replace_them():
+@pytest.mark.parametrize(
+    ("name", "value", "match"),
+    [
+        ("net.parameters", network(seed=5).parameters, r"net\.parameters: must write into"),
+        ("net.dtype", np.dtype(np.float64), r"net\.parameters: must write into"),
+        ("task", None, "task=None: must be a Task"),
+    ],
+)
+def test_what_callbacks_replace_has_to_fit(name, value, match):
     def replace(state):
-        state.net.parameters = network(seed=5).parameters
+        *owner, attribute = name.split(".")
+        setattr(state.net if owner else state, attribute, value)
 
-    with pytest.raises(ArgumentError, match=r"net\.parameters: must write into"):
+    with pytest.raises(ArgumentError, match=match):
         train(network(), TASK, 20, **OPTIONS, callbacks=[replace])
 
 
@@ -676,7 +689,11 @@ def test_runs_side_by_side_equal_runs_alone(tmp_path):
 
 
 def norm_probe(net, sets):
-    return {"norm": np.linalg.norm(net.parameters["Q1"])}
+    threads = [library["num_threads"] for library in threadpool_info()]
+    return {
+        "norm": np.linalg.norm(net.parameters["Q1"]),
+        "threads": max(*threads, config.NUMBA_NUM_THREADS),
+    }
 
 
 def clamp_at_once(state):
@@ -696,7 +713,10 @@ def test_results_come_in_the_order_of_the_runs(processes):
     assert sorted(number for number, _ in ended) == [0, 1, 2]
     assert all(results[number] is run for number, run in ended)
     assert results[2].ila1.values[-1] == 1
-    np.testing.assert_allclose(results[2].norm, runs[2].train()[0].norm, rtol=1e-6)
+    alone = runs[2].train()[0]
+    np.testing.assert_allclose(results[2].norm, alone.norm, rtol=1e-6)
+    if processes == 2:
+        assert set(results[2].threads.values) == {1}
     assert run_all([]) == []
 
 

@@ -283,7 +283,7 @@ def _check_memory(runs: Sequence[Run], at_a_time: int, quiet: bool) -> None:
         * (4 * (task.n_pairs + 1) * task.dim + task.n_tokens**2),
     }
     needed = 4e-9 * at_a_time * sum(each.values())
-    if hasattr(os, "sysconf"):
+    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", ()):
         there = 1e-9 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         if needed > there:
             requirement = f"needs about {needed:,.0f} GB of memory; this machine has {there:,.0f}"

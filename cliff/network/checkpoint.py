@@ -152,7 +152,7 @@ def reading(path: Path) -> Iterator[None]:
 
 @contextmanager
 def locked(path: str | os.PathLike[str] | None, argument: str) -> Iterator[None]:
-    """Keep every other run, on any machine, from writing to `path` meanwhile.
+    """Keep other runs from writing to `path` meanwhile.
 
     The lock is a hidden file beside `path`. A killed process lets go of it. Where the file system
     has no locks, nothing is locked.
@@ -165,7 +165,7 @@ def locked(path: str | os.PathLike[str] | None, argument: str) -> Iterator[None]
     if path is None:
         yield
         return
-    target = Path(path)
+    target = Path(path).resolve()
     lock = FileLock(target.with_name(f".{target.name}.lock"))
     try:
         lock.acquire(timeout=0)

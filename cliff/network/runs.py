@@ -10,19 +10,21 @@ other has died. The processes are spawned, since a fork would copy the locks of 
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import signal
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
+
+from numba import config
+from threadpoolctl import threadpool_limits
 
 from cliff.checks import choice, integer
 from cliff.interrupt import StopRequest, deferred, handled_by
@@ -227,7 +229,7 @@ def _train_in_processes(
 
     try:
         # the processes inherit that these signals are ignored, and hear of them from here alone
-        with one_thread_each(), handled_by(signal.SIG_IGN):
+        with handled_by(signal.SIG_IGN):
             for _ in range(at_a_time):
                 line, its_end = context.Pipe()
                 workers[line] = child = context.Process(target=_work, args=(its_end,), daemon=True)
@@ -281,7 +283,8 @@ def _work(line: Connection) -> None:
         except OSError:
             return True
 
-    with handled_by(lambda *_: None), suppress(EOFError, OSError):
+    config.NUMBA_NUM_THREADS = 1  # type: ignore[attr-defined]
+    with threadpool_limits(1), handled_by(lambda *_: None), suppress(EOFError, OSError):
         while (run := line.recv()) is not None:
             try:
                 send("result", run.train(lambda _, row: send("row", row), asked_to_stop)[0])
@@ -296,19 +299,3 @@ def _picklable(error: Exception) -> Exception:
     except Exception:
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error
-
-
-@contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Give the processes that are started meanwhile one thread in BLAS and in numba."""
-    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

@@ -330,7 +330,7 @@ def run_training(
                 for callback in callbacks:
                     callback(state)
                 check_fits(net, state.task)
-                if net.parameters is not arrays:
+                if net.parameters is not arrays or net.dtype != arrays.vector.dtype:
                     requirement = "must write into the network's arrays, not replace them"
                     raise ArgumentError("callbacks", "net.parameters", requirement)
                 if not math.isfinite(net.loss_and_gradient(draws.take(state.task), draws.ahead)):
@@ -372,6 +372,8 @@ def descend(net: Network, lr: float, weight_decay: float) -> None:
 
 def check_fits(net: Network, task: Task) -> None:
     """Raise ArgumentError unless `task` has the classes, labels and sizes of the network's task."""
+    if not isinstance(task, Task):
+        raise ArgumentError("task", task, "must be a Task")
     if task is not net.task:
         for name in ("n_labels", "n_classes", "dim", "window", "seed"):
             own, other = getattr(net.task, name), getattr(task, name)
