@@ -121,8 +121,7 @@ def train_all(name: str, cases: Sequence[Case], fast: bool = False) -> list[xr.D
             axes = {"run": np.arange(len(cases))}
             train_one = _Train(tuple(cases), folder)
             sweep(train_one, axes, pool, folder / f"{name}.sweep.nc", progress=bar.advance)
-            if bar.stopped:
-                raise KeyboardInterrupt
+            bar.stop.raise_if_made()
         return [load(folder / one.file) for one in cases]
 
 
