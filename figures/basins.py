@@ -12,9 +12,10 @@ from cliff.metrics import METRIC_UNITS, FlowMetric
 
 CAPTION = """
 The valley in which the flow from (0.01, alpha, xi) ends, at (a) L = N = 8 and (b) N = 8, L = 32,
-by t = 100,000, with sample paths from the dots. At L = N the line alpha = -xi through the saddle
-parts the starts that reach the induction head from those that do not; more labels than pairs push
-that boundary away from the origin. Command: python -m figures basins --recompute.
+by t = 100,000, with sample paths from the dots. The saddle itself stays undecided. At L = N the
+line alpha = -xi through the saddle parts the starts that reach the induction head from those that
+do not; more labels than pairs push that boundary away from the origin. Command: python -m figures
+basins --recompute.
 """
 
 LABELS = (8, 32)

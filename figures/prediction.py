@@ -12,7 +12,7 @@ from matplotlib.ticker import NullFormatter
 from scipy.stats import spearmanr
 
 from cliff import plots
-from cliff.mobility_law import MobilityLaw, curves_of, match_gradients, set_clock
+from cliff.mobility_law import MobilityLaw, curves_of, match_gradients, mobility, set_clock
 from cliff.network.logits import LOGITS
 from cliff.store import open_dataset
 from cliff.trajectory import transition_of
@@ -117,8 +117,10 @@ TIME = {"units": "gradient-flow time"}
 
 def at_fitted(law: MobilityLaw) -> MobilityLaw:
     """Four constant mobilities, those of the law at the fitted setting while xi is about one."""
-    xi = law.at(*FITTED)(np.array([0.0, 0.0, 1.0, 0.0]))
-    return MobilityLaw(law.beta1, law.alpha, float(xi[3]), 1e12, 0.0, float(xi[2]), diluted=False)
+    _, _, beta2, start, growth, limit = law.arguments(*FITTED)
+    xi = mobility((0.0, 0.0, 1.0, 0.0), law.beta1, law.alpha, beta2, start, growth, limit)[2]
+    # of a network whose beta2 does not slow down with N, and whose xi has the one speed `limit`
+    return MobilityLaw(law.beta1, law.alpha, beta2, 1e12, 0.0, xi, network="minimal")
 
 
 def _time(law: MobilityLaw, setting: tuple[int, int], t_end: float) -> float:
