@@ -498,6 +498,18 @@ def test_docstrings_partials_and_builtin_functions_in_versions():
     assert code_version(numba.njit(scaled)) == code_version(scaled)
 
 
+def test_a_function_that_names_what_comes_later_has_a_version():
+    def function(x):
+        return later(x)
+
+    before = code_version(function)
+
+    def later(x):
+        return x
+
+    assert before != code_version(function)
+
+
 def versioned(offset):
     """The same function by name, in versions that differ by a constant of its code."""
 

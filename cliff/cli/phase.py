@@ -99,12 +99,11 @@ def phase(
 ) -> int:
     """Sweep one or two parameters and map a metric of the flow.
 
-    Axes: pairs (N), labels (L), labels_per_pair (L/N), the starts beta1, alpha, xi, and the
-    mobilities mobility_beta1, mobility_alpha, mobility_xi; with --label-bias free also beta2 and
-    mobility_beta2. Cells whose flow stops before --t-end fail, and are counted by the reason.
+    Axes: pairs (N), labels (L), labels_per_pair (L/N); the start: beta1, alpha, xi;
+    mobility_beta1, mobility_alpha, mobility_xi; with --label-bias free also beta2
+    and mobility_beta2. A cell whose flow stops before --t-end fails, with a reason.
 
-    An example: cliff phase --x pairs=2:64:32:log --y labels_per_pair=1:16:40:log --t-end 1e4
-    --plot phase.png
+    Example: cliff phase --x pairs=2:64:32:log --y labels_per_pair=1:16:40:log --plot phase.png
     """
     check_outputs(output, plot)
     parsed = [Axis.parse("x", x)]
@@ -233,7 +232,7 @@ class Axis:
         if name in INTEGERS and not 1.0 <= start < stop <= LARGEST_INTEGER:
             raise ArgumentError(option, text, f"needs START and STOP from 1 to {LARGEST_INTEGER}")
         if name in INTEGERS and not (start.is_integer() and stop.is_integer()):
-            raise ArgumentError(option, text, "needs whole numbers START and STOP")
+            raise ArgumentError(option, text, "needs START and STOP to be whole numbers")
         if name.startswith("mobility_") and start < 0.0:
             raise ArgumentError(option, text, "needs START of at least 0")
         check_size({name: count}, option, text)
