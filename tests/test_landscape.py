@@ -167,6 +167,12 @@ def test_kinks_count_as_smooth():
     assert Landscape([A], sp.Max(A, 0)).gradient([0.0]) == 0.5
 
 
+def test_what_a_piecewise_does_not_choose_may_be_infinite():
+    entropy = Landscape([A], sp.Piecewise((A * sp.log(A), A > 0), (0, True)))
+    assert entropy.loss([0.0]) == entropy.gradient([0.0]) == entropy.hessian([0.0]) == 0.0
+    assert entropy.hessian([2.0]) == 0.5
+
+
 @pytest.mark.parametrize(
     "expression",
     [sp.LambertW(A**2), sp.gamma(A), sp.zeta(A), sp.besselj(0, A), sp.Function("f")(A)],
