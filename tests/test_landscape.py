@@ -555,6 +555,9 @@ HOSTILE_NODES = [
     [["Lambda", 0, 0]],
     ["a", ["Function", 0]],
     ["a", ["__import__", 0]],
+    ["a", ["gamma", 0]],  # SymPy's, but not on the list
+    ["a", ["sympify", 0]],
+    ["a", ["lambdify", 0, 0]],
     ["a", ["Add", 0, 1]],  # itself
     ["a", ["Add", 0, -1]],
     ["a", ["Add", 0, True]],
