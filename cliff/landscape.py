@@ -26,7 +26,7 @@ from numba.core.errors import NumbaError
 from numpy.typing import ArrayLike, NDArray
 from sympy import Basic, Expr
 
-from cliff.checks import ArgumentError, finite_array, real
+from cliff.checks import LARGEST_INTEGER, ArgumentError, finite_array, real
 from cliff.kernels import generated
 from cliff.kernels.cache import _stamp
 from cliff.parallel import in_parallel, split
@@ -680,11 +680,14 @@ def _check_name(argument: str, name: Any) -> None:
 
 
 def _constant(name: str, value: Any) -> Number:
-    return (
-        int(value)
-        if isinstance(value, Integral) and not isinstance(value, bool)
-        else real(name, value)
-    )
+    """A finite number; one that is whole as an int, so that 8 and 8.0 are the same constant."""
+    try:
+        number = real(name, value)
+    except OverflowError as error:
+        raise ArgumentError(name, value, "must be a finite number") from error
+    if isinstance(value, Integral):
+        return int(value)
+    return int(number) if number.is_integer() and abs(number) <= LARGEST_INTEGER else number
 
 
 def _sequence(argument: str, value: Any) -> list[Any]:

@@ -205,7 +205,7 @@ def test_other_constants_give_another_landscape():
     assert other.plateau == np.log(16)
     assert other.address == MEAN_FIELD.address  # nothing is compiled
     assert other != MEAN_FIELD
-    assert other.with_constants(N=8) == MEAN_FIELD
+    assert other.with_constants(N=8) == other.with_constants(N=8.0) == MEAN_FIELD
     assert other.loss([0.0, 0.0, 0.0]) == pytest.approx(np.log(32))
     assert list(other.constants_row) == [16.0, 32.0]
 
@@ -485,6 +485,8 @@ def test_a_gradient_that_is_too_short_is_not_read_beyond_its_end():
         (lambda: Landscape([A], A, {1: 1}), "constants=1: must be a name"),
         (lambda: Landscape([A], A, {S: "1"}), "s=1: must be a finite number"),
         (lambda: Landscape([A], A, {S: np.inf}), "s=inf: must be a finite number"),
+        (lambda: Landscape([A], A, {S: True}), "s=True: must be a finite number"),
+        (lambda: Landscape([A], A, {S: 10**400}), "s=1000.*must be a finite number"),
         (lambda: Landscape([A], A, {S: 1j}), "s=1j: must be a finite number"),
         (lambda: Landscape([A], A, [S]), "constants=.*must be a mapping from names"),
         (lambda: Landscape([A], A, {}, [A]), "measures=.*must be a mapping from names"),
