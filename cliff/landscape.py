@@ -11,9 +11,10 @@ What an integrator needs of a landscape, whichever it is:
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from numbers import Integral
 from pathlib import Path
 from types import MappingProxyType
@@ -25,7 +26,7 @@ from numba.core.errors import NumbaError
 from numpy.typing import ArrayLike, NDArray
 from sympy import Basic, Expr
 
-from cliff.checks import ArgumentError, finite_array, real
+from cliff.checks import LARGEST_INTEGER, ArgumentError, finite_array, real
 from cliff.kernels import generated
 from cliff.kernels.cache import _stamp
 from cliff.parallel import in_parallel, split
@@ -456,7 +457,7 @@ class Landscape:
         at = kind, names is generated.PACKS
         if at not in self._addresses:
             structure = json.dumps([self._structure, list(self.constants)])
-            key = f"{kind} {structure} {_stamp(_GENERATOR)}"
+            key = f"{kind} {structure} {_generator()}"
             self._addresses[at] = generated.address_of(key, lambda: self._source(kind), names)
         return self._addresses[at]
 
@@ -656,8 +657,12 @@ class _OfFunctions(Landscape):
         return {i: (name, ()) for i, name in enumerate(self._measures)}, {}
 
 
-_GENERATOR = Path(evaluation_source.__code__.co_filename).parent
-"""Its files decide, with those of the kernels, what a landscape's machine code is."""
+@cache
+def _generator() -> str:
+    """Hash of the files that decide, with the kernels, what the machine code of a landscape is."""
+    own = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    return own + _stamp(Path(evaluation_source.__code__.co_filename).parent)
+
 
 _DEPENDS_ON_CONSTANTS = {"constants", "constants_row", "_identity"}
 
@@ -675,11 +680,14 @@ def _check_name(argument: str, name: Any) -> None:
 
 
 def _constant(name: str, value: Any) -> Number:
-    return (
-        int(value)
-        if isinstance(value, Integral) and not isinstance(value, bool)
-        else real(name, value)
-    )
+    """A finite number; one that is whole as an int, so that 8 and 8.0 are the same constant."""
+    try:
+        number = real(name, value)
+    except OverflowError as error:
+        raise ArgumentError(name, value, "must be a finite number") from error
+    if isinstance(value, Integral):
+        return int(value)
+    return int(number) if number.is_integer() and abs(number) <= LARGEST_INTEGER else number
 
 
 def _sequence(argument: str, value: Any) -> list[Any]:

@@ -11,7 +11,8 @@ event is the fall of its value from above 0 to 0 or below. With want = 0 only ou
 written, with want = 1 everything. `work` is scratch of as many float64 as the landscape says. The
 function is thread-safe and finite wherever the landscape is.
 
-Source code becomes such a function here. Machine code is kept on disk under the hash of its source.
+Source code becomes such a function here. Machine code is kept on disk, under the hash of all that
+decides the source.
 """
 
 import ctypes
@@ -19,6 +20,7 @@ import hashlib
 import json
 import math
 import os
+import platform
 import tempfile
 from contextlib import suppress
 from functools import cache
@@ -286,13 +288,9 @@ def address_of_functions(functions, p, n_constants, first, then):
         if key not in _loaded:
             scope = {"carray": carray, "nan": math.nan}
             for i, name in enumerate(names):
-                function = functions[name]
-                jitted = (
-                    function
-                    if hasattr(function, "py_func")
-                    else njit(error_model="numpy")(function)
-                )
-                scope[f"function{i}"] = jitted
+                given = functions[name]
+                jitted = hasattr(given, "py_func")
+                scope[f"function{i}"] = given if jitted else njit(error_model="numpy")(given)
             exec(compile(source, "<landscape>", "exec"), scope)
             compiled = cfunc(SIGNATURE, error_model="numpy")(scope["evaluate"])
             _loaded[key] = compiled, compiled.address
@@ -315,7 +313,8 @@ def _address_of(key, compiled):
 def _machine():
     """What machine code is good for besides its source."""
     features = binding.get_host_cpu_features().flatten()
-    return f"{numba.__version__} {llvmlite.__version__} {binding.get_host_cpu_name()} {features}"
+    versions = platform.python_version(), numba.__version__, llvmlite.__version__
+    return f"{versions} {binding.get_host_cpu_name()} {features}"
 
 
 def _path(key):
@@ -334,7 +333,7 @@ def _to_disk(key, function):
     header = json.dumps([name, kind, symbol, lengths]).encode()
     content = b"\n".join([header, b"".join(parts)])
     with suppress(OSError):
-        handle, temporary = tempfile.mkstemp(dir=path.parent)
+        handle, temporary = tempfile.mkstemp(prefix=".landscape-", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(hashlib.sha256(content).digest() + content)

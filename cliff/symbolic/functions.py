@@ -39,7 +39,7 @@ def log_sum_exp(logits: Iterable[Any], weights: Iterable[Any] | None = None) -> 
     Raises
     ------
     ArgumentError
-        If there are no logits, the weights are not as many, or all or one below 0.
+        If there are no logits, or the weights are not as many, one is negative or all are 0.
 
     Examples
     --------

@@ -66,10 +66,11 @@ class Chain:
     def derivatives(self, values: Sequence[Expr], symbols: Sequence[sp.Symbol]) -> list[list[Expr]]:
         """Names of the derivatives of named values: a row a value, an entry a symbol."""
         operations = list(self.assignments.items())
+        moving = {*symbols, *self.assignments}
         partial = {
-            name: [(n, operation.diff(n)) for n in sorted(operation.free_symbols, key=str)]
+            name: [(n, operation.diff(n)) for n in sorted(operation.free_symbols & moving, key=str)]
             for name, operation in operations
-            if not isinstance(operation, OfLogits)
+            if not isinstance(operation, OfLogits | sp.Piecewise)
         }
         columns = []
         for symbol in symbols:
@@ -81,6 +82,8 @@ class Chain:
             for name, operation in operations:
                 if name in partial:
                     slope = sp.Add(*(by * of(n) for n, by in partial[name] if of(n) != 0))
+                elif isinstance(operation, sp.Piecewise):  # what is not chosen may be infinite
+                    slope = sp.Piecewise(*((of(value), where) for value, where in operation.args))
                 else:
                     slope = operation.slope(of)
                 if slope != 0:
