@@ -23,7 +23,7 @@ larger SAFETY saves few steps and has several times as many rejected, since the 
 def _call_mobility(typing_context, address, theta, arguments, mobility):
     """Call the C function at `address` that `compile_mobility` made; arguments are an address too.
 
-    (An array more among the arguments of `_velocity` would cost some percent of an ensemble's speed.)
+    One more array among the arguments of `_velocity` would slow ensembles by some percent.
     """
 
     def lower(context, builder, signature, values):
