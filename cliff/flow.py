@@ -242,6 +242,11 @@ def _check_counts(argument: str, value: ArrayLike, m: int) -> NDArray[np.int64]:
     return np.broadcast_to(np.asarray(value, dtype=np.int64), (m,)).copy()
 
 
+def _rows(values: Array, m: int) -> Array:
+    """The m rows of values, or m times the only one."""
+    return values if len(values) == m else np.broadcast_to(values, (m, values.shape[1]))
+
+
 @dataclass(frozen=True)
 class _Batch:
     """m trajectories under way: the arrays that the compiled loop reads and writes."""
@@ -271,8 +276,8 @@ class _Batch:
         return cls(
             pairs=pairs,
             n_absent=(labels - pairs).astype(np.float64),
-            mobility=np.broadcast_to(mobilities.constants, (m, 4)),
-            arguments=np.broadcast_to(mobilities.arguments, (m, mobilities.arguments.shape[1])),
+            mobility=_rows(mobilities.constants, m),
+            arguments=_rows(mobilities.arguments, m),
             levels=levels,
             theta=mobilities.model.complete(starts).copy(),
             t=zeros[0],

@@ -150,6 +150,8 @@ def _compile_as_python(
     starts: Array,
 ) -> Any:
     """The compiled function, if it does what the Python function does at the starts."""
+    if not starts.size:
+        return _compile(mobility, p, arguments.shape[1])[0]
     points = np.atleast_2d(starts)
     chosen = np.unique(np.linspace(0, len(points) - 1, COMPARED).astype(int))
     rows = arguments[chosen % len(arguments)]

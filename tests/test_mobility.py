@@ -79,6 +79,8 @@ def test_each_trajectory_of_an_ensemble_has_its_own_arguments():
     for i, row in enumerate(rows):
         alone = run(growing, mobility_args=row)
         np.testing.assert_array_equal(ensemble.theta[i], alone.theta[-1])
+    none = integrate_ensemble(PAPER, np.empty((0, 3)), 150.0, growing, mobility_args=rows[1])
+    assert none.theta.shape == (0, 3)
     shared = integrate_ensemble(PAPER, [START] * 3, 150.0, growing, mobility_args=rows[1])
     np.testing.assert_array_equal(shared.theta, np.repeat(ensemble.theta[1:2], 3, axis=0))
 

@@ -194,11 +194,11 @@ def test_a_large_xi_stays_linear_while_attention_is_spread(rng):
 def test_measures_of_long_contexts_take_no_time():
     model = NestedLogit(100_000, 400_000)
     model.measures([0.01, 0.01, 0.01])
-    began = time.perf_counter()
+    began = time.process_time()
     for theta in ([0.01, 0.01, 0.01], [0.5, 1.0, 250.0], [2.0, 6.0, 100.0], [0.1, 0.1, 3e5]):
         measures = model.measures(theta)
         assert 0.0 < measures["p_correct"] <= measures["cla"] <= 1.0
-    assert time.perf_counter() - began < 2.0  # minutes if it were quadratic
+    assert time.process_time() - began < 2.0  # minutes if it were quadratic
 
 
 def test_models_survive_copies_and_processes():

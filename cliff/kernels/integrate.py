@@ -21,18 +21,22 @@ larger SAFETY saves few steps and has several times as many rejected, since the 
 
 @intrinsic
 def _call_mobility(typing_context, address, theta, arguments, mobility):
-    """Call the C function at `address` that `compile_mobility` made."""
+    """Call the C function at `address` that `compile_mobility` made; arguments are an address too.
+
+    One more array among the arguments of `_velocity` would slow ensembles by some percent.
+    """
 
     def lower(context, builder, signature, values):
-        data = [
-            context.make_array(kind)(context, builder, value).data
-            for kind, value in zip(signature.args[1:], values[1:], strict=True)
-        ]
-        function = ir.FunctionType(ir.VoidType(), [value.type for value in data])
-        builder.call(builder.inttoptr(values[0], function.as_pointer()), data)
+        theta, mobility = (
+            context.make_array(signature.args[i])(context, builder, values[i]).data for i in (1, 3)
+        )
+        arguments = builder.inttoptr(values[2], theta.type)
+        function = ir.FunctionType(ir.VoidType(), [theta.type] * 3)
+        pointer = builder.inttoptr(values[0], function.as_pointer())
+        builder.call(pointer, [theta, arguments, mobility])
         return context.get_dummy_value()
 
-    return types.void(types.intp, theta, arguments, mobility), lower
+    return types.void(types.intp, theta, types.intp, mobility), lower
 
 
 def compile_mobility(function, p, n_arguments):
@@ -236,7 +240,7 @@ def integrate_batch(
         y[:] = theta[index]
         y_new[:] = y
         mobilities[:4], mobilities[4:] = mobility[index], math.nan
-        arguments = mobility_arguments[index]
+        arguments = mobility_arguments.ctypes.data + index * mobility_arguments.strides[0]
         now_loss = _velocity(
             positions, n, p, n_absent[index], y, mobilities, mobility_address, arguments,
             True, work, out, k, 0,
