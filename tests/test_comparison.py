@@ -199,6 +199,11 @@ def test_a_comparison_of_a_flow_with_itself():
     assert float(result.flow_t_transition) > 1.05 * float(result.network_t_transition[0])
     assert np.isnan(result.fitted).all()
     assert result.calibrated.values.tolist() == [0]
+    for name, variable in result.data_vars.items():
+        assert variable.attrs["long_name"], name
+        assert variable.attrs["units"], name
+    assert result.network_width.units == result.flow_t_transition.units == "gradient-flow time"
+    assert result.flow_loss.units == result.loss.units == "nats"
 
 
 def test_a_comparison_tells_matched_used_and_fitted_laws_apart(monkeypatch):
