@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
-from types import CodeType, FunctionType, MethodType
+from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any
 
 import numpy as np
@@ -128,15 +128,21 @@ class _Content:
         if function.__doc__ is not None and code.co_consts[:1] == (function.__doc__,):
             code = code.replace(co_consts=(None, *code.co_consts[1:]))
         defaults = function.__defaults__, tuple(sorted((function.__kwdefaults__ or {}).items()))
-        enclosed = inspect.getclosurevars(function).nonlocals
+        enclosed = zip(code.co_freevars, function.__closure__ or (), strict=True)
         return "".join(
             [
                 self.of(code),
                 self.of(defaults),
-                *(f"{name}={self.of(value)};" for name, value in sorted(enclosed.items())),
+                *(f"{name}={self._enclosed(cell)};" for name, cell in enclosed),
                 *(f"{name}={self._named(function, name)};" for name in sorted(_names(code))),
             ]
         )
+
+    def _enclosed(self, cell: CellType) -> str:
+        try:
+            return self.of(cell.cell_contents)
+        except ValueError:  # a name that is still to be assigned
+            return ""
 
     def _named(self, function: FunctionType, name: str) -> str:
         """Content of what a function names in its class or module."""

@@ -22,8 +22,8 @@ import tempfile
 import time
 import unicodedata
 import uuid
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from importlib import import_module, resources
 from importlib.metadata import PackageNotFoundError, version
@@ -221,8 +221,17 @@ def save_dataset(dataset: xr.Dataset, path: str | os.PathLike[str], kind: str) -
         if variable.dtype.kind in "fiu" and variable.nbytes >= COMPRESSED
     }
     buffer = io.BytesIO()
-    marked.to_netcdf(buffer, engine="h5netcdf", encoding=compressed)
+    with _without_dask():
+        marked.to_netcdf(buffer, engine="h5netcdf", encoding=compressed)
     return write_atomic(path, lambda file: file.write(buffer.getvalue()))
+
+
+@contextmanager
+def _without_dask() -> Iterator[None]:
+    """Keep xarray from asking the scheduler of an open Dask client for a lock on a local buffer."""
+    dask = sys.modules.get("dask")
+    with dask.config.set(scheduler="synchronous") if dask else nullcontext():
+        yield
 
 
 def save(result: Any, path: str | os.PathLike[str]) -> Path:

@@ -47,11 +47,11 @@ _TRANSIENT = (MemoryError, OSError)
 
 
 class SweepBroken(RuntimeError):
-    """The executor failed; what had been computed is in the file, to be resumed."""
+    """The executor failed. The file holds the cells that are done, and can be resumed."""
 
 
 class SweepIncomplete(RuntimeWarning):
-    """Cells ran out of memory or files: they are missing, and sweeping again tries them again."""
+    """Cells are missing, because memory or files ran out in them; resuming tries them again."""
 
 
 def sweep(
@@ -144,7 +144,7 @@ def sweep(
         raise ArgumentError("axes", axes, "must map the name of at least one axis to its values")
     grid = {name: _axis(name, values) for name, values in axes.items()}
     size = integer("block", (1024 if vectorized else 1) if block is None else block, 1)
-    _check_memory(grid)
+    check_memory({name: len(values) for name, values in grid.items()})
     described = identity(function, path is not None) | {
         "axes": {name: values.tolist() for name, values in grid.items()}
     }
@@ -236,7 +236,7 @@ class _Results:
         blanks = [np.full(part.failures.count(""), np.nan) for part in parts]
         values: dict[str, NDArray[Any]] = {}
         for name in names:
-            # a cell that failed without a word of the result does not make its integers floats
+            # a part without done cells lacks the result, and must not turn its integers to floats
             values[name] = np.concatenate(
                 [
                     part.values.get(name, blank)
@@ -264,7 +264,7 @@ class _Block:
             return self._cell(columns)
         try:
             return self._evaluate(columns)
-        except Exception:  # some cells are to blame, and the rest must not suffer for it
+        except Exception:  # some cells fail: halve the block until they stand alone
             half = m // 2
             return _Results.join(
                 [self([c[:half] for c in columns]), self([c[half:] for c in columns])]
@@ -418,10 +418,11 @@ class _Table:
 
     def resume(self, path: str | os.PathLike[str], mixed_versions: bool) -> None:
         """Take over the cells of a file of the same sweep, by their coordinates."""
-        import xarray as xr
 
-        def refuse(requirement: str, way_out: str = ", or remove this one") -> ArgumentError:
-            return ArgumentError("path", str(path), f"{requirement}: name another file{way_out}")
+        def refuse(requirement: str, way_out: str = "remove this one") -> ArgumentError:
+            return ArgumentError(
+                "path", str(path), f"{requirement}: name another file, or {way_out}"
+            )
 
         stored = upgraded(open_dataset(path, "sweep"))
         difference = _difference(description(stored), json.loads(json.dumps(self.described)))
@@ -431,15 +432,26 @@ class _Table:
             if set(array.dims) != set(self.grid):
                 dims = ", ".join(map(str, array.dims)) or "no axes"
                 raise refuse(f"holds {name} over {dims}, not over {', '.join(self.grid)}")
-        place = np.ix_(*(_places(name, self.grid[name], stored, refuse) for name in self.grid))
-        stored = stored.transpose(*self.grid)
+        for axis, values in self.grid.items():
+            if axis not in stored.coords:
+                raise refuse(f"holds no values of the axis {axis}")
+            there = stored[axis].values
+            strange = there[~np.isin(there, values)]
+            if strange.size:
+                raise refuse(f"holds {axis} = {strange[0]}, which is not on the axis")
+            if len(np.unique(there)) < len(there):
+                raise refuse(f"holds values of {axis} twice")
+        columns = {
+            str(name): array.values.ravel().astype(np.float64)
+            for name, array in stored.reindex(self.grid).transpose(*self.grid).items()
+        }
 
         outcomes = json.loads(stored.attrs["outcomes"])
-        outcome = np.nan_to_num(stored["outcome"].values, nan=MISSING).astype(np.int64)
-        if not ((outcome >= MISSING) & (outcome < len(outcomes))).all():
+        outcome = np.nan_to_num(columns.pop("outcome"), nan=MISSING)
+        if not np.isin(outcome, range(len(outcomes))).all():
             raise refuse("holds outcomes without a name")
         self.failures = {name: code for code, name in enumerate(outcomes) if code > DONE}
-        self._reshaped(self.outcome)[place] = outcome
+        self.outcome[:] = outcome
 
         versions = json.loads(stored.attrs.get("function_versions", '[""]'))
         others = [version for version in versions if version not in ("", self.versions[0])]
@@ -447,40 +459,17 @@ class _Table:
             raise refuse(
                 f"holds cells that another version of the function's code computed ({others[0]}, "
                 f"now {self.versions[0]})",
-                ", or allow both with mixed_versions",
+                "allow mixed versions",
             )
         self.versions += [version for version in versions if version not in self.versions]
         numbers = np.array([self.versions.index(version) for version in versions])
-        index = stored.get("function_version", xr.zeros_like(stored["outcome"])).values
-        self._reshaped(self.version)[place] = numbers[np.nan_to_num(index).astype(np.int64)]
+        index = np.nan_to_num(columns.pop("function_version", np.zeros(len(outcome))))
+        self.version[:] = numbers[index.astype(np.int64)]
 
-        for name, array in stored.drop_vars(
-            ("outcome", "function_version"), errors="ignore"
-        ).items():
-            self._add(str(name))
-            values = np.where(outcome == DONE, array.values.astype(np.float64), np.nan)
-            self._reshaped(self.results[str(name)])[place] = values
-            self.integers[str(name)] = array.dtype.kind in "iu"
-
-    def _reshaped(self, column: NDArray[Any]) -> NDArray[Any]:
-        return column.reshape(self.shape)
-
-
-def _places(
-    name: str, axis: NDArray[Any], stored: xr.Dataset, refuse: Callable[[str], ArgumentError]
-) -> NDArray[np.int64]:
-    """Where the stored values of an axis are on the axis, shape (n,)."""
-    if name not in stored.coords:
-        raise refuse(f"holds no values of the axis {name}")
-    values = stored[name].values
-    order = np.argsort(axis)
-    places = order[np.searchsorted(axis, values, sorter=order).clip(max=len(axis) - 1)]
-    strange = axis[places] != values
-    if strange.any():
-        raise refuse(f"holds {name} = {values[strange][0]}, which is not on the axis")
-    if len(np.unique(places)) != len(places):
-        raise refuse(f"holds values of {name} twice")
-    return places
+        for name, column in columns.items():
+            self._add(name)
+            self.results[name][:] = np.where(outcome == DONE, column, np.nan)
+            self.integers[name] = stored[name].dtype.kind in "iu"
 
 
 def _difference(held: Any, wanted: Any, name: str = "") -> str:
@@ -573,15 +562,20 @@ def _axis(name: str, values: ArrayLike) -> NDArray[Any]:
     return numbers
 
 
-def _check_memory(grid: Mapping[str, NDArray[Any]]) -> None:
-    """Refuse a grid whose cells alone exceed the memory of this machine."""
-    n_cells = math.prod(len(values) for values in grid.values())
+def check_memory(sizes: Mapping[str, int]) -> None:
+    """Raise ArgumentError if the cells of a grid exceed this machine's memory.
+
+    Parameters
+    ----------
+    sizes : mapping of str to int
+        Number of values of each axis.
+    """
+    n_cells = math.prod(sizes.values())
     needed, there = n_cells * _BYTES_PER_CELL, _memory()
     if needed > there:
-        size = " × ".join(f"{len(values)} {name}" for name, values in grid.items())
         raise ArgumentError(
             "axes",
-            size,
+            " × ".join(f"{size} {name}" for name, size in sizes.items()),
             f"{n_cells:,} cells take at least {needed / 1e9:,.1f} GB of memory, and there are "
             f"{there / 1e9:,.1f}: sweep parts of the grid",
         )

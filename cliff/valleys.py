@@ -7,11 +7,10 @@ works out how they are found.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -46,9 +45,11 @@ class Valley:
         Whether an open set of starts ends there.
     positions : tuple of str
         The kinds of positions that have it.
-    requires : callable
-        (n_pairs, n_labels, equal) → conditions on N and L under which the valley exists. `equal` is
-        ``operator.eq`` for numbers and ``sympy.Eq`` for symbols.
+    least_pairs : int
+        The smallest N that has it.
+    absent : bool or None
+        Whether it takes labels that are absent from the context: True for L > N only, False for
+        L = N only, None for both.
     """
 
     name: str
@@ -57,13 +58,12 @@ class Valley:
     guesses: Callable[[int, int], Sequence[int]]
     attracts: bool
     positions: tuple[str, ...] = ("exact", "mean")
-    requires: Callable[[Any, Any, Callable[[Any, Any], Any]], tuple[Any, ...]] = (
-        lambda n_pairs, n_labels, equal: ()
-    )
+    least_pairs: int = 1
+    absent: bool | None = None
 
     def exists(self, n_pairs: int, n_labels: int) -> bool:
-        """Whether landscapes of this N and L have the valley."""
-        return all(self.requires(n_pairs, n_labels, operator.eq))
+        """Whether a landscape of its kinds of positions has it."""
+        return n_pairs >= self.least_pairs and self.absent in (None, n_labels > n_pairs)
 
     def loss(self, n_pairs: int, n_labels: int) -> float:
         """Loss in the limit (nats)."""
@@ -115,7 +115,7 @@ VALLEYS = (
         (1, -1, -1),
         lambda n_pairs, n_labels: [n_labels - n_pairs + 1] * n_pairs,
         attracts=True,
-        requires=lambda n_pairs, n_labels, equal: (n_pairs > 1,),
+        least_pairs=2,
     ),
     Valley(
         "early-labels",
@@ -134,7 +134,7 @@ VALLEYS = (
         lambda n_pairs, n_labels: range(1, n_pairs + 1),
         attracts=True,
         positions=("exact",),
-        requires=lambda n_pairs, n_labels, equal: (equal(n_labels, n_pairs),),
+        absent=False,
     ),
     Valley(
         "sink",
@@ -144,7 +144,8 @@ VALLEYS = (
         lambda n_pairs, n_labels: [count + n_labels - n_pairs for count in sink_counts(n_pairs)],
         attracts=True,
         positions=("exact",),
-        requires=lambda n_pairs, n_labels, equal: (n_labels > n_pairs, n_pairs > 2),
+        least_pairs=3,
+        absent=True,
     ),
     Valley(
         "plateau",

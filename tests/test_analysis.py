@@ -380,7 +380,14 @@ def test_a_trajectory_that_stopped_early_is_in_no_basin():
     ensemble = integrate_ensemble(PAPER, [[5.0, 8.0, 25.0]] * 2, 1e4, max_steps=1)
     assert not ensemble.done.any()
     assert basins(ensemble).tolist() == [-1, -1]
-    assert basins(replace(ensemble, status=np.ones(2, np.int8))).tolist() == [0, 0]
+    assert basins(replace(ensemble, status=np.array([1, 2], np.int8))).tolist() == [0, -1]
+
+
+def test_labels_per_pair_are_rounded_to_the_nearest_label():
+    ratios = np.array([1.2, 1.3, 1.4, 1.5])  # times 8: 9.6, 10.4, 11.2, 12
+    losses = FlowMetric("loss", t_end=50.0)(labels_per_pair=ratios)["loss"]
+    expected = FlowMetric("loss", t_end=50.0)(labels=np.array([10, 10, 11, 12]))["loss"]
+    np.testing.assert_array_equal(losses, expected)
 
 
 def test_a_saddle_without_an_unstable_direction_has_no_manifold():

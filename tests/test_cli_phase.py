@@ -74,7 +74,7 @@ def test_basin_map_with_saddle_and_paths(capsys, tmp_path):
     assert code == 0
     fractions = json.loads(out)["fractions"]
     assert {"induction", "shunned-match"} <= set(fractions)
-    assert sum(entry["fraction"] for entry in fractions.values()) == pytest.approx(1.0)
+    assert sum(fractions.values()) == pytest.approx(1.0)
     assert picture.exists()
 
 
@@ -103,10 +103,8 @@ def test_basin_fractions_are_those_of_cells_that_can_be(capsys, tmp_path):
     )  # fmt: skip
     assert code == 0
     assert json.loads(out)["cells"] == {"done": 1, "fewer labels than pairs": 1}
-    assert json.loads(out)["fractions"] == {"induction": {"fraction": 1.0, "error": 0.0}}
-    code, out, _ = run(
-        capsys, "phase", "--metric", "basin", "--pairs", "1", "--x", "pairs=1:2:2", "--json"
-    )
+    assert json.loads(out)["fractions"] == {"induction": 1.0}
+    code, out, _ = run(capsys, "phase", "--metric", "basin", "--x", "pairs=1:2:2", "--json")
     assert code == 0
     assert json.loads(out)["fractions"].keys() <= {"induction", "undecided"}
 
@@ -117,8 +115,130 @@ def test_nothing_but_failures_is_a_failure(capsys, tmp_path):
         capsys, "phase", "--x", "labels_per_pair=0.1:0.5:3", "--plot", str(picture), "-q"
     )
     assert (code, out) == (1, "")
-    assert err == "cliff: no cell could be computed: 3 cells fewer labels than pairs\n"
+    assert err == "cliff: no cell could be computed: fewer labels than pairs in 3\n"
     assert not picture.exists()
+
+
+@pytest.mark.parametrize("metric", ["t_transition", "width", "abruptness", "loss", "basin"])
+def test_flows_that_stop_early_are_failures(capsys, tmp_path, metric):
+    result, picture = tmp_path / "phase.nc", tmp_path / "x.png"
+    code, out, err = run(
+        capsys, "phase", "--x", "alpha=0:1:2", "--y", "xi=0:1:2", "--metric", metric,
+        "--max-steps", "5", "-o", str(result), "--plot", str(picture), "-q",
+    )  # fmt: skip
+    assert (code, out) == (1, "")
+    assert err == "cliff: no cell could be computed: step limit in 4\n"
+    assert not picture.exists()
+    assert (open_dataset(result)["outcome"] == 2).all()
+
+
+def test_failures_are_counted_beside_what_is_done(capsys):
+    """Of three starts the one next to the valley is there within 15 steps."""
+    arguments = ["phase", "--x", "xi=0.01:25.01:3", "--init", "5", "8", "0.01", "--max-steps", "9"]
+    arguments += ["--t-end", "1000"]
+    code, out, _ = run(capsys, *arguments, "--metric", "loss", "-q")
+    assert code == 0
+    assert out.startswith("loss: 2 of 3 cells done, step limit in 1\n  2 finite, ")
+    code, out, _ = run(capsys, *arguments, "--metric", "basin", "-q")
+    assert out == (
+        "basin: 2 of 3 cells done, step limit in 1\n  shares of the 2 cells:\n"
+        "  induction              1.0000\n"
+    )
+    code, out, _ = run(capsys, *arguments, "--metric", "basin", "--json")
+    assert json.loads(out)["cells"] == {"done": 2, "step limit": 1}
+    assert json.loads(out)["n_cells"] == 3
+
+
+def test_an_interrupted_basin_sweep_gives_shares_of_what_it_did(capsys, tmp_path, monkeypatch):
+    """Stopped after the first 1,024 of 1,600 cells."""
+    result, picture = tmp_path / "basins.nc", tmp_path / "basins.png"
+
+    def advance(bar, amount):
+        if amount > 0:
+            bar.stop.receive(signal.SIGINT)
+        return bool(bar.stop)
+
+    arguments = [
+        "phase", "--x", "alpha=-3:3:40", "--y", "xi=-3:3:40", "--metric", "basin", "--labels", "8",
+        "-o", str(result),
+    ]  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr("cliff.cli.common.Bar.advance", advance)
+        code, out, err = run(capsys, *arguments, "--plot", str(picture))
+    assert code == 130
+    lines = out.splitlines()
+    assert lines[0].startswith("basin: 1024 of 1600 cells done, missing in 576")
+    assert lines[1] == "  shares of the 1024 cells:"
+    shares = [float(line.split()[1]) for line in lines[2:]]
+    assert sum(shares) == pytest.approx(1.0, abs=1e-3)
+    assert "±" not in out
+    done = open_dataset(result)
+    induction = (done["basin"].values == 0)[done["outcome"].values == 1]
+    assert shares[0] == pytest.approx(induction.mean(), abs=1e-4)
+    assert f"1024 of 1600 cells are in {result}: --resume" in err
+    assert picture.exists()
+    code, out, _ = run(capsys, *arguments, "--resume", "-q")
+    assert code == 0
+    assert out.startswith("basin: 1600 of 1600 cells done\n  induction")
+
+
+def test_a_free_label_bias_has_axes_and_options_of_its_own(capsys, tmp_path):
+    result = tmp_path / "phase.nc"
+    free = ["phase", "--metric", "loss", "--label-bias", "free", "--t-end", "50", "-q"]
+    code, _, _ = run(
+        capsys, *free, "--x", "beta2=0:1:2", "--y", "mobility_beta2=0.5:2:2", "-o", str(result)
+    )
+    assert code == 0
+    model = cliff.NestedLogit(8, 32, label_bias="free")
+    run_of_cell = cliff.integrate(model, [0.01, 0.01, 0.01, 1.0], 50.0, (1, 1, 1, 0.5))
+    cell = open_dataset(result)["loss"].sel(beta2=1.0, mobility_beta2=0.5)
+    assert float(cell) == run_of_cell.loss[-1]
+    other = tmp_path / "other.nc"
+    code, _, _ = run(
+        capsys, *free, "--x", "alpha=0:1:2", "--bias-init", "1", "--bias-mobility", "0.5",
+        "-o", str(other),
+    )  # fmt: skip
+    assert code == 0
+    assert float(open_dataset(other)["loss"].sel(alpha=0.0)) == pytest.approx(
+        cliff.integrate(model, [0.01, 0.0, 0.01, 1.0], 50.0, (1, 1, 1, 0.5)).loss[-1], rel=1e-12
+    )
+
+
+def test_numbers_that_are_rounded_are_said(capsys):
+    code, _, err = run(capsys, "phase", "--x", "pairs=2:9:6", "--metric", "loss", "--t-end", "1")
+    assert code == 0
+    assert err.splitlines()[0] == ("--x pairs=2:9:6: rounded to whole numbers, [2, 3, 5, 6, 8, 9]")
+    code, _, err = run(
+        capsys, "phase", "--x", "pairs=2:8:3:log", "--y", "labels=8:9:2", "--metric", "loss",
+        "--t-end", "1",
+    )  # fmt: skip
+    assert code == 0
+    assert "rounded" not in err
+
+
+def test_axes_need_no_fitting_defaults(capsys):
+    """The defaults N = 8 and L = 32 do not matter where they are axes."""
+    for arguments in (
+        ["--x", "pairs=2:4:3", "--labels", "4"],
+        ["--pairs", "64", "--x", "labels=64:66:2"],
+        ["--pairs", "64", "--x", "labels_per_pair=1:2:2"],
+    ):
+        code, out, _ = run(capsys, "phase", *arguments, "--metric", "loss", "--t-end", "1", "-q")
+        assert code == 0
+        assert "failed" not in out
+
+
+def test_cells_of_another_version_are_resumed_when_asked(capsys, tmp_path, monkeypatch):
+    result = tmp_path / "phase.nc"
+    arguments = ["phase", "--x", "alpha=0:1:2", "--t-end", "5", "-o", str(result), "-q"]
+    with monkeypatch.context() as patch:
+        patch.setattr("cliff.sweeps.code_version", lambda function: "3.11-earlier")
+        assert run(capsys, *arguments)[0] == 0
+    code, _, err = run(capsys, *arguments, "--resume")
+    assert code == 2
+    assert "holds cells that another version of the function's code computed (3.11-earlier" in err
+    assert err.endswith(": name another file, or allow mixed versions\n")
+    assert run(capsys, *arguments, "--resume", "--mixed-versions")[0] == 0
 
 
 def test_cells_without_memory_are_told(capsys, tmp_path, monkeypatch):
@@ -149,7 +269,10 @@ def test_an_existing_file_is_resumed_only_when_asked(capsys, tmp_path):
     assert result.read_bytes() == before
     code, _, err = run(capsys, *arguments, "--resume", "--t-end", "7")
     assert code == 2
-    assert "other parameters" in err
+    assert err == (
+        f"cliff: --output {shorten(str(result))}: holds a sweep with t_end = 1000.0, not 7.0: "
+        "name another file, or remove this one\n"
+    )
     assert result.read_bytes() == before
     part = tmp_path / "part.nc"
     sweep(
@@ -186,6 +309,46 @@ def test_an_existing_file_is_resumed_only_when_asked(capsys, tmp_path):
         (["--x", "pairs=1:1e16:3"], "--x pairs=1:1e16:3: needs START and STOP from 1 to"),
         (["--x", "labels=0:9:3"], "--x labels=0:9:3: needs START and STOP from 1 to"),
         (["--x", "alpha=1:2:3", "-o", "nowhere/x.nc"], "--output nowhere/x.nc"),
+        (["--x", "pairs=2.5:9.5:6"], "--x pairs=2.5:9.5:6: needs START and STOP to be whole"),
+        (["--x", "alpha=0:1:10000000000"], "--x alpha=0:1:10000000000: 10,000,000,000 cells take"),
+        (["--x", "alpha=0:1:9", "--y", "xi=0:1:9000000000"], "--y xi=0:1:9000000000: 9,000"),
+        (["--x", "pairs=2:4:3", "--pairs", "8"], "--pairs 8: has no effect beside the axis pairs"),
+        (["--x", "labels=9:16:3", "--labels", "32"], "--labels 32: has no effect beside the axis"),
+        (
+            ["--x", "labels_per_pair=1:2:3", "-L", "9"],
+            "--labels 9: has no effect beside the axis labels_per_pair",
+        ),
+        (
+            ["--x", "alpha=1:2:3", "--init", "0", "2", "0"],
+            "--init 0.0 2.0 0.0: 2.0 has no effect beside the axis alpha: write 0.01",
+        ),
+        (
+            ["--x", "alpha=1:2:3", "--y", "mobility_xi=1:2:3", "--mobility", "2", "2", "2"],
+            "--mobility 2.0 2.0 2.0: 2.0 has no effect beside the axis mobility_xi: write 1.0",
+        ),
+        (["--x", "alpha=1:2:3", "--bias-init", "0"], "--bias-init 0.0: has no effect without --la"),
+        (["--x", "alpha=1:2:3", "--bias-mobility", "1"], "--bias-mobility 1.0: has no effect with"),
+        (
+            ["--x", "beta2=1:2:3", "--label-bias", "free", "--bias-init", "1"],
+            "--bias-init 1.0: has no effect beside the axis beta2",
+        ),
+        (
+            ["--x", "mobility_beta2=1:2:3", "--label-bias", "free", "--bias-mobility", "1"],
+            "--bias-mobility 1.0: has no effect beside the axis mobility_beta2",
+        ),
+        (
+            ["--x", "xi=1:2:3", "--positions", "mean", "--label-bias", "free"],
+            "--label-bias free: has no effect with --positions mean",
+        ),
+        (["--x", "alpha=1:2:3", "--label-bias", "none"], "--label-bias none: must be a number or"),
+        (
+            ["--x", "alpha=1:2:3", "--workers", "1", "--scheduler", "tcp://h:1"],
+            "--workers 1: has no effect beside --scheduler",
+        ),
+        (
+            ["--x", "alpha=1:2:3", "--mixed-versions"],
+            "--mixed-versions True: has no effect without",
+        ),
     ],
 )
 def test_mistakes_get_one_line(capsys, tmp_path, monkeypatch, arguments, named):

@@ -12,6 +12,7 @@ import sys
 import time
 import types
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from fractions import Fraction
 from functools import partial
 
@@ -497,6 +498,18 @@ def test_docstrings_partials_and_builtin_functions_in_versions():
     assert code_version(numba.njit(scaled)) == code_version(scaled)
 
 
+def test_a_function_that_names_what_comes_later_has_a_version():
+    def function(x):
+        return later(x)
+
+    before = code_version(function)
+
+    def later(x):
+        return x
+
+    assert before != code_version(function)
+
+
 def versioned(offset):
     """The same function by name, in versions that differ by a constant of its code."""
 
@@ -517,7 +530,7 @@ def test_a_file_made_by_two_versions_of_a_function_is_refused_or_says_so(tmp_pat
     assert json.loads(cut.attrs["function_versions"]) == [old]
     assert "function_version" not in cut
     save_dataset(cut.isel(x=[1]), path, "sweep")
-    with pytest.raises(ArgumentError, match="allow both with mixed_versions"):
+    with pytest.raises(ArgumentError, match="or allow mixed versions"):
         sweep(versioned(5.0), axes, path=path)
     for _ in range(2):
         mixed = sweep(versioned(5.0), axes, path=path, mixed_versions=True)
@@ -684,6 +697,23 @@ def test_a_signal_stops_a_sweep_and_keeps_what_is_done(tmp_path, number, where):
     assert "SweepBroken" not in said
     done = open_dataset(path, "sweep")["outcome"].values == 1
     assert 0 < done.sum() < 1000
+
+
+class Interrupted(ThreadPoolExecutor):
+    """A pool whose workers die of the Ctrl-C that the sweep notes."""
+
+    def submit(self, function, /, *args):
+        os.kill(os.getpid(), signal.SIGINT)
+        future = Future()
+        future.set_exception(BrokenProcessPool("a worker died"))
+        return future
+
+
+def test_workers_that_die_of_a_signal_do_not_break_the_sweep(tmp_path):
+    path = tmp_path / "grid.nc"
+    with Interrupted() as pool, pytest.raises(KeyboardInterrupt):
+        sweep(partial(scaled, a=1.0), {"x": np.arange(100.0)}, pool, path, block=100)
+    assert (open_dataset(path)["outcome"] == 0).all()
 
 
 def test_a_sweep_of_the_flow_survives_a_process_pool(tmp_path):

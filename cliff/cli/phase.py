@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import math
 import warnings
+from collections.abc import Collection, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cliff.checks import LARGEST_INTEGER, ArgumentError
+from cliff.checks import LARGEST_INTEGER, ArgumentError, shorten
 from cliff.cli.common import (
     Bar,
     ComputationFailed,
@@ -21,6 +25,8 @@ from cliff.cli.common import (
     Quiet,
     announce_compiling,
     check_outputs,
+    label_bias_of,
+    one_of,
     print_json,
     say,
 )
@@ -32,12 +38,14 @@ if TYPE_CHECKING:
     import numpy as np
     import xarray as xr
 
-
 CONNECT_SECONDS = 5
 INTEGERS = ("pairs", "labels")
+LOGITS = ("beta1", "alpha", "xi")
+START, MOBILITY = (0.01, 0.01, 0.01), (1.0, 1.0, 1.0)
 
 
 def phase(
+    context: typer.Context,
     x: Annotated[
         str, typer.Option("--x", metavar="NAME=START:STOP:COUNT[:log]", help="Horizontal axis.")
     ],
@@ -46,20 +54,25 @@ def phase(
         typer.Option("--y", metavar="NAME=START:STOP:COUNT[:log]", help="Vertical axis."),
     ] = None,
     metric: Annotated[
-        str, typer.Option(help="t_transition, width, abruptness, loss or basin.")
+        str,
+        one_of(("t_transition", "width", "abruptness", "loss", "basin"), help="What to map."),
     ] = "t_transition",
     pairs: Pairs = 8,
     labels: Labels = 32,
     init: Annotated[
         tuple[float, float, float],
-        typer.Option(metavar="BETA1 ALPHA XI", help="Start where it is no axis."),
-    ] = (0.01, 0.01, 0.01),
+        typer.Option(metavar="BETA1 ALPHA XI", help="Start of the logits that are no axes."),
+    ] = START,
     mobility: Annotated[
         tuple[float, float, float],
-        typer.Option(metavar="M M M", help="Mobilities where they are no axes."),
-    ] = (1.0, 1.0, 1.0),
+        typer.Option(metavar="M M M", help="Mobilities that are no axes, at least 0."),
+    ] = MOBILITY,
     positions: Positions = "exact",
-    label_bias: Annotated[float, typer.Option(help="beta2, the layer-2 bias of the labels.")] = 0.0,
+    label_bias: Annotated[
+        str, typer.Option(help="beta2, the layer-2 bias of the labels: a number, or free.")
+    ] = "0",
+    bias_init: Annotated[float, typer.Option(help="Start of a free beta2.")] = 0.0,
+    bias_mobility: Annotated[float, typer.Option(help="Mobility of a free beta2.")] = 1.0,
     t_end: Annotated[
         float | None,
         typer.Option(help="End of the flow; 1000 by default, 1e5 for basins."),
@@ -76,6 +89,10 @@ def phase(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the sweep in --output.")
     ] = False,
+    mixed_versions: Annotated[
+        bool,
+        typer.Option("--mixed-versions", help="Resume cells of another version of cliff, too."),
+    ] = False,
     output: Output = None,
     plot: Plot = None,
     as_json: Json = False,
@@ -83,34 +100,42 @@ def phase(
 ) -> int:
     """Sweep one or two parameters and map a metric of the flow.
 
-    Axes: pairs, labels, labels_per_pair, the starts beta1, alpha, xi, and mobility_beta1,
-    mobility_alpha, mobility_xi. An example: cliff phase --x pairs=2:64:32:log
-    --y labels_per_pair=1:16:40:log --t-end 1e4 --plot phase.png
+    Axes: pairs (N), labels (L), labels_per_pair (L/N); the start: beta1, alpha, xi;
+    mobility_beta1, mobility_alpha, mobility_xi; with --label-bias free also beta2
+    and mobility_beta2. A cell whose flow stops before --t-end fails, with a reason.
+
+    Example: cliff phase --x pairs=2:64:32:log --y labels_per_pair=1:16:40:log --plot phase.png
     """
     check_outputs(output, plot)
-    axes = dict([parse_axis("x", x)])
+    parsed = [Axis.parse("x", x)]
     if y is not None:
-        axes = dict([parse_axis("y", y)]) | axes  # the vertical axis varies slowest
-        if len(axes) == 1:
-            raise ArgumentError("y", y, "must name another parameter than --x")
+        parsed.insert(0, Axis.parse("y", y))  # the vertical axis varies slowest
+    axes = {axis.name: axis.values for axis in parsed}
+    if len(axes) < len(parsed):
+        raise ArgumentError("y", y, "must name another parameter than --x")
+    sizes = {axis.name: len(axis.values) for axis in parsed}
+    check_size(sizes, parsed[0].option, parsed[0].text)
     if workers is not None and workers < 1:
         raise ArgumentError("workers", workers, "must be at least 1")
     if output is not None and output.exists() and not resume:
         raise ArgumentError("output", str(output), "exists: add --resume, or name another file")
     if resume and output is None:
         raise ArgumentError("resume", True, "needs --output, the file to go on with")
+    refuse_unused(context, axes)
 
-    from cliff.metrics import METRIC_UNITS, FlowMetric
+    from cliff.metrics import LONG_NAMES, METRIC_UNITS, FlowMetric
     from cliff.sweeps import DONE, SweepBroken, SweepIncomplete, sweep
 
+    bias = label_bias_of(label_bias)
+    is_free = bias == "free"
     function = FlowMetric(
         metric=metric,
-        pairs=pairs,
-        labels=labels,
+        pairs=min(pairs, labels) if "pairs" in axes else pairs,
+        labels=max(pairs, labels) if {"labels", "labels_per_pair"} & set(axes) else labels,
         positions=positions,
-        label_bias=label_bias,
-        theta0=init,
-        mobility=mobility,
+        label_bias=bias,
+        theta0=(*init, bias_init) if is_free else init,
+        mobility=(*mobility, bias_mobility) if is_free else mobility,
         t_end=t_end if t_end is not None else 1e5 if metric == "basin" else 1e3,
         rtol=rtol,
         atol=atol,
@@ -120,12 +145,14 @@ def phase(
     try:
         function.check_axes(axes)
     except ArgumentError as error:
-        option, text = ("x", x) if x.startswith(f"{error.value}=") else ("y", str(y))
-        raise ArgumentError(option, text, error.requirement) from None
+        axis = next(axis for axis in parsed if axis.name == error.value)
+        raise ArgumentError(axis.option, axis.text, error.requirement) from None
+    for axis in parsed:
+        if axis.is_rounded:
+            whole = shorten(axis.values.tolist())
+            say(f"--{axis.option} {axis.text}: rounded to whole numbers, {whole}", quiet)
     announce_compiling(quiet)
-    n_cells = 1
-    for values in axes.values():
-        n_cells *= len(values)
+    n_cells = math.prod(sizes.values())
     with (
         connected(scheduler) as executor,
         Bar("phase", n_cells, quiet) as bar,
@@ -140,56 +167,130 @@ def phase(
                 output,
                 vectorized=True,
                 units=METRIC_UNITS,
+                long_names=LONG_NAMES,
+                mixed_versions=mixed_versions,
                 progress=bar.advance,
             )
         except (SweepBroken, SweepIncomplete) as error:
             raise ComputationFailed(str(error)) from None
-    if not (dataset["outcome"] == DONE).any():
-        bar.stop.raise_if_made()
-        raise ComputationFailed(f"no cell could be computed: {_list(_counts(dataset))}")
-    if plot is not None:
-        from cliff import plots
+        except ArgumentError as error:
+            if error.argument != "path":
+                raise
+            raise ArgumentError("output", str(output), error.requirement) from None
+    counts = _counts(dataset)
+    if (dataset["outcome"] == DONE).any():
+        _report(dataset, metric, as_json)
+        if plot is not None:
+            from cliff import plots
 
-        plots.save(plots.draw(dataset), plot)
-    _report(dataset, metric, as_json)
-    for path in (output, plot):
-        if path is not None and not as_json:
-            say(f"wrote {path}", quiet)
+            plots.save(plots.draw(dataset), plot)
+        for path in (output, plot):
+            if path is not None and not as_json:
+                say(f"wrote {path}", quiet)
+    elif not bar.stop:
+        raise ComputationFailed(f"no cell could be computed: {_list(counts)}")
+    if bar.stop and output is not None:
+        say(f"{counts.get('done', 0)} of {n_cells} cells are in {output}: --resume", quiet)
     bar.stop.raise_if_made()
     return 0
 
 
-def parse_axis(option: str, text: str) -> tuple[str, np.ndarray[Any, Any]]:
-    """NAME=START:STOP:COUNT, with :log for even ratios, as a name and its values."""
-    import numpy as np
+@dataclass(frozen=True)
+class Axis:
+    """An axis as the user typed it, with its values."""
 
-    from cliff.metrics import AXES
+    option: str
+    text: str
+    name: str
+    values: np.ndarray[Any, Any]
+    is_rounded: bool
 
-    requirement = "must be NAME=START:STOP:COUNT or NAME=START:STOP:COUNT:log"
-    name, equals, numbers = text.partition("=")
-    parts = numbers.split(":")
-    logarithmic = len(parts) == 4 and parts[3] == "log"
-    if not equals or not (len(parts) == 3 or logarithmic):
-        raise ArgumentError(option, text, requirement)
-    if name not in AXES:
-        raise ArgumentError(option, text, "NAME must be one of " + ", ".join(AXES))
+    @classmethod
+    def parse(cls, option: str, text: str) -> Axis:
+        """Read NAME=START:STOP:COUNT, with :log for values of equal ratios."""
+        import numpy as np
+
+        from cliff.metrics import AXES
+
+        requirement = "must be NAME=START:STOP:COUNT or NAME=START:STOP:COUNT:log"
+        name, equals, numbers = text.partition("=")
+        parts = numbers.split(":")
+        logarithmic = len(parts) == 4 and parts[3] == "log"
+        if not equals or not (len(parts) == 3 or logarithmic):
+            raise ArgumentError(option, text, requirement)
+        if name not in AXES:
+            raise ArgumentError(option, text, "NAME must be one of " + ", ".join(AXES))
+        try:
+            start, stop, count = float(parts[0]), float(parts[1]), int(parts[2])
+        except ValueError:
+            raise ArgumentError(option, text, requirement) from None
+        if not (np.isfinite([start, stop]).all() and start < stop and count >= 2):
+            raise ArgumentError(
+                option, text, "needs START below STOP, both finite, and COUNT above 1"
+            )
+        if logarithmic and start <= 0.0:
+            raise ArgumentError(option, text, "a logarithmic axis needs START above 0")
+        if name in INTEGERS and not 1.0 <= start < stop <= LARGEST_INTEGER:
+            raise ArgumentError(option, text, f"needs START and STOP from 1 to {LARGEST_INTEGER}")
+        if name in INTEGERS and not (start.is_integer() and stop.is_integer()):
+            raise ArgumentError(option, text, "needs START and STOP to be whole numbers")
+        if name.startswith("mobility_") and start < 0.0:
+            raise ArgumentError(option, text, "needs START of at least 0")
+        check_size({name: count}, option, text)
+        values = (np.geomspace if logarithmic else np.linspace)(start, stop, count)
+        if name not in INTEGERS:
+            return cls(option, text, name, values, is_rounded=False)
+        whole = np.unique(np.rint(values).astype(np.int64))
+        is_rounded = len(whole) < count or bool((np.abs(whole - values) > 1e-9 * values).any())
+        return cls(option, text, name, whole, is_rounded)
+
+
+def check_size(sizes: Mapping[str, int], option: str, text: str) -> None:
+    """Refuse a grid that does not fit into memory, before its axes take any."""
+    from cliff.sweeps import check_memory
+
     try:
-        start, stop, count = float(parts[0]), float(parts[1]), int(parts[2])
-    except ValueError:
-        raise ArgumentError(option, text, requirement) from None
-    if not (np.isfinite([start, stop]).all() and start < stop and count >= 2):
-        raise ArgumentError(option, text, "needs START below STOP, both finite, and COUNT above 1")
-    if logarithmic and start <= 0.0:
-        raise ArgumentError(option, text, "a logarithmic axis needs START above 0")
-    if name in INTEGERS and not 1.0 <= start < stop <= LARGEST_INTEGER:
-        raise ArgumentError(option, text, f"needs START and STOP from 1 to {LARGEST_INTEGER}")
-    if name.startswith("mobility_") and start < 0.0:
-        raise ArgumentError(option, text, "needs START of at least 0")
-    space = np.geomspace if logarithmic else np.linspace
-    values = space(start, stop, count)
-    if name in INTEGERS:
-        values = np.unique(np.rint(values).astype(np.int64))
-    return name, values
+        check_memory(sizes)
+    except ArgumentError as error:
+        raise ArgumentError(option, text, error.requirement) from None
+
+
+def refuse_unused(context: typer.Context, axes: Collection[str]) -> None:
+    """Refuse options on the command line that have no effect beside the axes and each other."""
+    values = context.params
+    given = {
+        name for name in values if str(context.get_parameter_source(name)).endswith("COMMANDLINE")
+    }
+
+    def refuse(name: str, requirement: str) -> None:
+        if name in given:
+            value = values[name]
+            text = " ".join(map(str, value)) if isinstance(value, tuple) else value
+            raise ArgumentError(name, text, requirement)
+
+    beside = "has no effect beside the axis"
+    for name, covering in (
+        ("pairs", ("pairs",)),
+        ("labels", ("labels", "labels_per_pair")),
+        ("bias_init", ("beta2",)),
+        ("bias_mobility", ("mobility_beta2",)),
+    ):
+        for axis in covering:
+            if axis in axes:
+                refuse(name, f"{beside} {axis}")
+    for name, prefix, defaults in (("init", "", START), ("mobility", "mobility_", MOBILITY)):
+        for logit, value, default in zip(LOGITS, values[name], defaults, strict=True):
+            if prefix + logit in axes and value != default:
+                refuse(name, f"{value} {beside} {prefix}{logit}: write {default} in its place")
+    if values["label_bias"] != "free":
+        for name in ("bias_init", "bias_mobility"):
+            refuse(name, "has no effect without --label-bias free")
+    if values["positions"] == "mean":
+        refuse("label_bias", "has no effect with --positions mean")
+    if values["scheduler"] is not None:
+        refuse("workers", "has no effect beside --scheduler")
+    if not values["resume"]:
+        refuse("mixed_versions", "has no effect without --resume")
 
 
 @contextmanager
@@ -215,16 +316,14 @@ def connected(scheduler: str | None) -> Iterator[Executor | None]:
 
 
 def _counts(dataset: xr.Dataset) -> dict[str, int]:
-    """How many cells have each outcome."""
-    import json
-
+    """Number of cells by outcome."""
     names = enumerate(json.loads(dataset.attrs["outcomes"]))
     counts = {name: int((dataset["outcome"].values == code).sum()) for code, name in names}
     return {name: count for name, count in counts.items() if count}
 
 
 def _list(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} cells {name}" for name, count in counts.items())
+    return ", ".join(f"{name} in {count}" for name, count in counts.items() if name != "done")
 
 
 def _report(dataset: xr.Dataset, metric: str, as_json: bool) -> None:
@@ -232,17 +331,15 @@ def _report(dataset: xr.Dataset, metric: str, as_json: bool) -> None:
 
     from cliff.sweeps import DONE
 
-    counts = _counts(dataset)
+    counts, n_cells = _counts(dataset), dataset["outcome"].size
     values = dataset[metric].values[dataset["outcome"].values == DONE]
-    summary: dict[str, Any] = {"metric": metric, "cells": counts}
+    summary: dict[str, Any] = {"metric": metric, "n_cells": n_cells, "cells": counts}
     if metric == "basin":
-        from cliff.analysis import basin_fractions
         from cliff.valleys import name_of
 
-        summary["fractions"] = {
-            name_of(label): {"fraction": share, "error": error}
-            for label, (share, error) in basin_fractions(values).items()
-        }
+        found, numbers = np.unique(values, return_counts=True)
+        shares = zip(found.tolist(), (numbers / len(values)).tolist(), strict=True)
+        summary["fractions"] = {name_of(label): share for label, share in shares}
     else:
         known = values[np.isfinite(values)]
         summary |= {
@@ -253,9 +350,12 @@ def _report(dataset: xr.Dataset, metric: str, as_json: bool) -> None:
     if as_json:
         print_json(summary | {"shape": dict(dataset.sizes)})
         return
-    print(f"{metric}: {_list(counts)}")
+    rest = _list(counts)
+    print(f"{metric}: {len(values)} of {n_cells} cells done" + (f", {rest}" if rest else ""))
     if metric == "basin":
+        if len(values) < n_cells:
+            print(f"  shares of the {len(values)} cells:")
         for name, share in summary["fractions"].items():
-            print(f"  {name:22s} {share['fraction']:.4f} ± {share['error']:.4f}")
+            print(f"  {name:22s} {share:.4f}")
     elif summary["reached"]:
         print(f"  {summary['reached']} finite, {summary['least']:.4g} to {summary['greatest']:.4g}")
