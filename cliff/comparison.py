@@ -33,7 +33,39 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 MEASURES = ("ila1", "tila2", "tla2", "cla")
-TRANSITION = ("t_transition", "width", "abruptness")
+LONG_NAMES = {
+    "t": "time of the records",
+    "loss": "loss",
+    "theta": "logits (effective ones of the network)",
+    "mobility": "velocity of a logit over -gradient of the landscape",
+    "ila1": "layer-1 attention of a label to its item",
+    "tila2": "layer-2 attention of the target to the correct label",
+    "tla2": "layer-2 attention of the target to labels",
+    "cla": "probability of the labels in the context",
+    "loss_slope": "landscape's loss at the network's logits, xi the slope",
+    "loss_chord": "landscape's loss at the network's logits, xi the chord",
+    "loss_crosstalk": "landscape's loss at the network's logits, xi the chord, with crosstalk",
+    "slow": "1 before the loss first falls below log N",
+    "matched": "constant matched to velocities",
+    "matched_error": "standard error of the matched constant, NaN at a bound",
+    "identified": "1 unless the matched constant is at a bound",
+    "used": "constant of the flow",
+    "fitted": "constant fitted to trajectories",
+    "clock": "factor on the matched constants that makes flow and networks fall together",
+    "fit_misfit": "root mean square misfit of the fitted logits, as a share of their values",
+    "unexplained": "share of the squared velocity that the matched law leaves unexplained",
+    "t_transition": "first time with loss <= 0.5 log N",
+    "width": "time from loss 0.9 log N to 0.1 log N",
+    "abruptness": "transition time over width",
+    "measured": "mean transition time of the networks that fall",
+    "predicted": "transition time of the flow",
+    "predicted_status": "how the flow ended",
+    "calibrated": "1 where the clock was set, so that predicted is no prediction",
+    "test_pairs": "N of the test",
+    "test_labels": "L of the test",
+}
+TIME = {"units": "gradient-flow time"}
+TRANSITION = {"t_transition": TIME, "width": TIME, "abruptness": {"units": "1"}}
 
 
 def losses_at(run: xr.Dataset, curves: Curves) -> dict[str, Array]:
@@ -183,7 +215,7 @@ def compare(
         return out
 
     along = ("seed", "record")
-    time, nats, one_ = {"units": "gradient-flow time"}, {"units": "nats"}, {"units": "1"}
+    time, nats, one_ = TIME, {"units": "nats"}, {"units": "1"}
     rate = {"units": "logit squared per nat and gradient-flow time"}
     losses = [losses_at(part, one) for part, one in zip(single, curves, strict=True)]
     variables: dict[str, Any] = {
@@ -209,14 +241,17 @@ def compare(
         "fit_misfit": ((), misfit, one_),
         "unexplained": ("logit", [matched.unexplained[name] for name in LOGITS], one_),
         **{
-            f"network_{name}": ("seed", [getattr(one, name) for one in transitions])
-            for name in TRANSITION
+            f"network_{name}": ("seed", [getattr(one, name) for one in transitions], unit)
+            for name, unit in TRANSITION.items()
         },
-        **{f"flow_{name}": ((), getattr(flow.transition(), name)) for name in TRANSITION},
+        **{
+            f"flow_{name}": ((), getattr(flow.transition(), name), unit)
+            for name, unit in TRANSITION.items()
+        },
         **_predictions(tests, used),
     }
     settings = json.loads(run.attrs["parameters"])
-    return xr.Dataset(
+    dataset = xr.Dataset(
         variables,
         coords={
             "seed": [one.seed for one in curves],
@@ -234,6 +269,12 @@ def compare(
             "calibrated": json.dumps(used.setting),
         },
     )
+    for name, variable in dataset.data_vars.items():
+        whose, _, rest = str(name).partition("_")
+        of_part = whose in ("network", "flow")
+        words = LONG_NAMES[rest] + f" ({whose})" if of_part else LONG_NAMES[str(name)]
+        variable.attrs = {"units": "1", **variable.attrs, "long_name": words}
+    return dataset
 
 
 def _predictions(tests: Sequence[xr.Dataset], law: MobilityLaw) -> dict[str, Any]:
@@ -251,7 +292,7 @@ def _predictions(tests: Sequence[xr.Dataset], law: MobilityLaw) -> dict[str, Any
     pairs, labels, measured_, predicted_, codes, calibrated = (
         zip(*rows, strict=True) if rows else ((),) * 6
     )
-    time = {"units": "gradient-flow time"}
+    time = TIME
     flags = {"flag_meanings": " ".join(str(status).replace(" ", "_") for status in Status)}
     return {
         "test_pairs": ("test", np.array(pairs, np.int64)),

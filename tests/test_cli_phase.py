@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+import xarray as xr
 from test_cli_flow import run
 from test_sweeps import data_of
 
@@ -374,8 +375,7 @@ def test_an_absent_scheduler_is_told_soon(tmp_path):
 
 
 def test_plot_refuses_what_it_cannot_draw(capsys, tmp_path):
-    ensemble = cliff.integrate_ensemble(cliff.NestedLogit(2, 4), np.zeros((2, 3)), 1.0)
-    path = ensemble.save(tmp_path / "ensemble.nc")
+    path = cliff.store.save_dataset(xr.Dataset({"x": 1.0}), tmp_path / "other.nc", "thing")
     code, _, err = run(capsys, "plot", str(path), str(tmp_path / "x.png"))
     assert code == 2
     assert "has no picture" in err

@@ -187,6 +187,8 @@ def test_crosstalk_is_what_noise_does_to_a_cross_entropy():
     assert found["chord"][0] == pytest.approx(plain, rel=1e-12)
     assert found["crosstalk"][0] == pytest.approx(loss.mean(), abs=4 * error)
     assert loss.mean() - plain > 8 * error  # the noise is seen
+    second_order = variance * (1 - (p**2).sum()) / 2
+    assert found["crosstalk"][0] - plain == pytest.approx(second_order, rel=1e-9)
 
 
 def test_a_comparison_of_a_flow_with_itself():
@@ -197,6 +199,11 @@ def test_a_comparison_of_a_flow_with_itself():
     assert float(result.flow_t_transition) > 1.05 * float(result.network_t_transition[0])
     assert np.isnan(result.fitted).all()
     assert result.calibrated.values.tolist() == [0]
+    for name, variable in result.data_vars.items():
+        assert variable.attrs["long_name"], name
+        assert variable.attrs["units"], name
+    assert result.network_width.units == result.flow_t_transition.units == "gradient-flow time"
+    assert result.flow_loss.units == result.loss.units == "nats"
 
 
 def test_a_comparison_tells_matched_used_and_fitted_laws_apart(monkeypatch):
@@ -247,7 +254,7 @@ def test_all_flows_share_one_compiled_mobility(monkeypatch):
     replace(LAW, network="minimal").flow(8, 32, 5.0)
     assert {function for function, _ in seen} == {mobility_law.mobility}
     assert all(type(value) is float for _, values in seen for value in values)
-    theta = np.array([0.3, 0.2, 1.5, 0.1])
+    theta = np.array([0.3, 0.2, -1.5, 0.1])
     for (_, arguments), n, count, dilution in zip(seen, (4, 8), (16, 32), (9, 1), strict=True):
         free = (0.8 + 20.0 * 1.5) / count
         expected = (0.05, 0.25, free * 0.6 / (free + 0.6), 0.6 / dilution)

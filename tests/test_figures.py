@@ -132,6 +132,8 @@ def test_captions_follow_their_data():
             assert not {"t", "width"} & same
         else:
             assert same <= kept[name], (name, same - kept[name])
+        for key in set(before) - same:
+            assert f"{{{key}" in module_of(name).CAPTION, (name, key)
     for name in NAMES:
         assert hasattr(module_of(name), "numbers") == (name in changed)
 

@@ -4,6 +4,8 @@
 and the axes to draw on, return what they drew, and compute nothing.
 """
 
+# ruff: noqa: I001 (one block of re-exports a module, and style first)
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
@@ -11,120 +13,68 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cliff.plots.style import (  # first, since it guards the import of matplotlib
-    BLUE,
-    GREEN,
-    GREY,
-    LOGIT_COLOURS,
-    MEASURE_STYLES,
-    ORANGE,
-    PURPLE,
-    RED,
-    ROLES,
-    SYMBOLS,
-    TIME,
-    TRAINING_TIME,
-    WIDTH,
-    Axes,
-    Figure,
-    legend_below,
-    letter_panels,
-    new_figure,
-    save,
-    style,
-    styled,
+    BLUE as BLUE,
+    GREEN as GREEN,
+    GREY as GREY,
+    LOGIT_COLOURS as LOGIT_COLOURS,
+    MEASURE_STYLES as MEASURE_STYLES,
+    ORANGE as ORANGE,
+    PURPLE as PURPLE,
+    RED as RED,
+    ROLES as ROLES,
+    SYMBOLS as SYMBOLS,
+    TIME as TIME,
+    TRAINING_TIME as TRAINING_TIME,
+    WIDTH as WIDTH,
+    Axes as Axes,
+    Figure as Figure,
+    legend_below as legend_below,
+    letter_panels as letter_panels,
+    new_figure as new_figure,
+    save as save,
+    style as style,
+    styled as styled,
 )
 
-# isort: split
 from cliff.checks import ArgumentError
 from cliff.plots.comparison import (
-    compared_logits,
-    compared_losses,
-    compared_measures,
-    comparison_figure,
-    landscape_losses,
-    matched_mobilities,
-    predicted_times,
+    compared_logits as compared_logits,
+    compared_losses as compared_losses,
+    compared_measures as compared_measures,
+    comparison_figure as comparison_figure,
+    landscape_losses as landscape_losses,
+    matched_mobilities as matched_mobilities,
+    predicted_times as predicted_times,
 )
 from cliff.plots.flow import (
-    VALLEY_COLOURS,
-    ensemble_figure,
-    flow_figure,
-    landscape_slice,
-    logits,
-    loss,
-    progress_measures,
-    starts,
+    VALLEY_COLOURS as VALLEY_COLOURS,
+    ensemble_figure as ensemble_figure,
+    flow_figure as flow_figure,
+    landscape_slice as landscape_slice,
+    logits as logits,
+    loss as loss,
+    progress_measures as progress_measures,
+    starts as starts,
 )
 from cliff.plots.phase import (
-    METRIC_LABELS,
-    basin_map,
-    phase_figure,
-    phase_line,
-    phase_map,
-    settings_title,
+    METRIC_LABELS as METRIC_LABELS,
+    basin_map as basin_map,
+    phase_figure as phase_figure,
+    phase_line as phase_line,
+    phase_map as phase_map,
+    settings_title as settings_title,
 )
 from cliff.plots.training import (
-    ACCURACY_STYLES,
-    attention,
-    loss_and_accuracies,
-    training_figure,
-    training_measures,
+    ACCURACY_STYLES as ACCURACY_STYLES,
+    attention as attention,
+    loss_and_accuracies as loss_and_accuracies,
+    training_figure as training_figure,
+    training_measures as training_measures,
 )
 from cliff.trajectory import Ensemble, Trajectory
 
 if TYPE_CHECKING:
     import xarray as xr
-
-__all__ = [
-    "ACCURACY_STYLES",
-    "BLUE",
-    "GREEN",
-    "GREY",
-    "LOGIT_COLOURS",
-    "MEASURE_STYLES",
-    "METRIC_LABELS",
-    "ORANGE",
-    "PURPLE",
-    "RED",
-    "ROLES",
-    "SYMBOLS",
-    "TIME",
-    "TRAINING_TIME",
-    "VALLEY_COLOURS",
-    "WIDTH",
-    "Axes",
-    "Figure",
-    "attention",
-    "basin_map",
-    "compared_logits",
-    "compared_losses",
-    "compared_measures",
-    "comparison_figure",
-    "draw",
-    "ensemble_figure",
-    "flow_figure",
-    "landscape_losses",
-    "landscape_slice",
-    "legend_below",
-    "letter_panels",
-    "logits",
-    "loss",
-    "loss_and_accuracies",
-    "matched_mobilities",
-    "new_figure",
-    "phase_figure",
-    "phase_line",
-    "phase_map",
-    "predicted_times",
-    "progress_measures",
-    "save",
-    "settings_title",
-    "starts",
-    "style",
-    "styled",
-    "training_figure",
-    "training_measures",
-]
 
 
 def draw(result: Trajectory | Ensemble | xr.Dataset) -> Figure:
