@@ -36,7 +36,9 @@ MEANINGS = {
 }
 """What the parameters and the counts are."""
 
-DERIVATIVES = "derivative of NAME, one letter a parameter: b beta1, a alpha, x xi, c beta2"
+DERIVATIVES = "derivative of NAME, one letter a parameter: " + ", ".join(
+    f"{letter} {parameter}" for parameter, letter in LETTERS.items()
+)
 
 FORMATS = ("text", "latex", "python", "json")
 
