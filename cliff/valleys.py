@@ -29,7 +29,7 @@ class Valley:
     """One limit at infinity.
 
     For every slot of the match the prediction ends as an even guess among some labels, the correct
-    one among them: their numbers give the loss and the accuracy of the limit.
+    one among them: their numbers give the loss and the probability of the correct label in the limit.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class Valley:
         """Loss in the limit (nats)."""
         return sum(math.log(count) for count in self.guesses(n_pairs, n_labels)) / n_pairs
 
-    def accuracy(self, n_pairs: int, n_labels: int) -> float:
+    def p_correct(self, n_pairs: int, n_labels: int) -> float:
         """Mean probability of the correct label in the limit."""
         return sum(1.0 / count for count in self.guesses(n_pairs, n_labels)) / n_pairs
 
@@ -172,11 +172,10 @@ def identify(
 ) -> NDArray[np.int64]:
     """Which attracting valley each end lies in.
 
-    An end belongs to the valley whose direction has its signs of alpha and xi, if its loss and its
-    accuracy are closer to that valley's than to any other level at which a trajectory with these
-    signs can stay: that of a guess among all labels, log L and 1/L, with which everything starts,
-    and, for xi > 0, the plateau's log N and 1/N. (For xi < 0 even attention does no better than
-    log L.) The logits that this takes are large, as labels have to be ruled out; beta1 may lag far
+    An end belongs to the valley whose direction has its signs of alpha and xi, if its loss and the
+    mean probability of the correct label are closer to the valley's than to those of any other
+    level at which a trajectory with these signs can stay: the start, log L and 1/L, and, for
+    xi > 0, the plateau, log N and 1/N. (For xi < 0 even attention does no better than log L.) The logits that this takes are large, as labels have to be ruled out; beta1 may lag far
     behind where it need not be large.
 
     Parameters
@@ -202,23 +201,23 @@ def identify(
     size = model.n_pairs, model.n_labels
     signs = np.sign(point[..., 1:3])
     losses = np.asarray(loss, dtype=np.float64)
-    accuracies = model.measures(point)["accuracy"]
+    p_correct = model.measures(point)["p_correct"]
     known = valleys(model)
     labels = np.full(losses.shape, UNDECIDED, dtype=np.int64)
     for index, valley in enumerate(VALLEYS):
         if valley not in known or not valley.attracts:
             continue
-        limit = np.array([valley.loss(*size), valley.accuracy(*size)])
+        limit = np.array([valley.loss(*size), valley.p_correct(*size)])
         others = [(math.log(model.n_labels), 1.0 / model.n_labels)]
         others += [
-            (other.loss(*size), other.accuracy(*size))
+            (other.loss(*size), other.p_correct(*size))
             for other in known
             if other is not valley and _meet(other.direction[1:], valley.direction[1:])
         ]
         half_way = 0.5 * np.abs(np.array(others) - limit).min(axis=0)
         off = np.abs(losses - limit[0])
         near = (off <= tolerance) & (off < half_way[0])
-        near &= np.abs(accuracies - limit[1]) < half_way[1]
+        near &= np.abs(p_correct - limit[1]) < half_way[1]
         labels[near & (signs == valley.direction[1:]).all(axis=-1)] = index
     return labels
 

@@ -27,8 +27,8 @@ def test_losses_are_the_limits_of_the_landscape(positions, n_pairs, n_labels):
         if valley.name in FAR:
             limit = valley.loss(n_pairs, n_labels)
             assert float(model.loss(FAR[valley.name])) == pytest.approx(limit, abs=1e-9)
-            accuracy = float(model.measures(FAR[valley.name])["accuracy"])
-            assert accuracy == pytest.approx(valley.accuracy(n_pairs, n_labels), abs=1e-9)
+            p_correct = float(model.measures(FAR[valley.name])["p_correct"])
+            assert p_correct == pytest.approx(valley.p_correct(n_pairs, n_labels), abs=1e-9)
 
 
 def test_sink_loss_is_the_least_along_its_family():
