@@ -163,7 +163,7 @@ class NestedLogit:
         rows, shape = self._rows(theta)
         loss, _, _, values = self._evaluate_direct(rows, with_hessian=False)
         columns = {name: values[:, i].reshape(shape) for i, name in enumerate(MEASURES)}
-        return columns | {"loss": loss.reshape(shape)}
+        return columns | {"p_correct": columns["accuracy"], "loss": loss.reshape(shape)}
 
     def _rows(self, theta: ArrayLike) -> tuple[Array, tuple[int, ...]]:
         """theta as rows (beta1, alpha, xi, beta2), and the shape of the batch."""
