@@ -29,7 +29,7 @@ class Valley:
     """One limit at infinity.
 
     For every slot of the match the prediction ends as an even guess among some labels, the correct
-    one among them: their numbers give the loss and the probability of the correct label in the limit.
+    one among them. Their numbers give the loss and the mean probability of the correct label.
 
     Attributes
     ----------
@@ -175,8 +175,9 @@ def identify(
     An end belongs to the valley whose direction has its signs of alpha and xi, if its loss and the
     mean probability of the correct label are closer to the valley's than to those of any other
     level at which a trajectory with these signs can stay: the start, log L and 1/L, and, for
-    xi > 0, the plateau, log N and 1/N. (For xi < 0 even attention does no better than log L.) The logits that this takes are large, as labels have to be ruled out; beta1 may lag far
-    behind where it need not be large.
+    xi > 0, the plateau, log N and 1/N. (For xi < 0 even attention does no better than log L.) At
+    these ends alpha and xi are large, since labels have to be ruled out; beta1 may lag far behind
+    where it need not be large.
 
     Parameters
     ----------
