@@ -279,8 +279,8 @@ def test_extreme_mobilities_scale_the_law_without_overflow():
                 theory.transition_time(model), rel=1e-6
             )
         square = NestedLogit(8, 8)
-        assert theory.saddle_rate(square, (1, mobility, mobility)) == pytest.approx(
-            mobility * theory.saddle_rate(square), rel=1e-12
+        assert theory.saddle_rate(square, (7, mobility, 9)) == pytest.approx(
+            3 * math.sqrt(mobility) * theory.saddle_rate(square), rel=1e-12
         )
 
 
@@ -288,6 +288,20 @@ def test_the_invariant_overflows_in_silence():
     values = theory.invariant(8, [[1e6, 0.0, 0.0], [0.0, 1e300, 0.0], [0.0, 2.0, 1.0]])
     assert np.isfinite(values).tolist() == [False, False, True]
     assert values[2] == 2.0 - 1.0 / 8.0
+
+
+@pytest.mark.parametrize("positions", ["exact", "mean"])
+def test_results_that_some_sizes_lack_are_left_out_there(positions):
+    """The source of a general formula, at sizes without the result, and at a size with it."""
+    saddle = run(symbolic.saddle(positions=positions).python(), "saddle")
+    assert "escape_time" not in saddle(1e-4, 1e-2, 1)
+    assert saddle(1e-4, 1e-2, 2)["escape_time"] == pytest.approx(
+        math.log(100) / theory.saddle_rate(NestedLogit(2, 2, positions))
+    )
+    transition = run(symbolic.transition(positions=positions).python(), "transition")
+    assert transition(8, 8) == {}
+    assert set(transition(2, 3)) == {"t_transition"}
+    assert "escape_time = log(u_end/delta)/rho  if N > 1\n" in symbolic.saddle().text()
 
 
 def test_saddle_rate_for_symbolic_n():
@@ -319,6 +333,27 @@ def test_slow_phase_is_the_flow_of_xi_alone(positions):
     xi, loss = theory.slow_phase(model, t, -0.4, 2.5)
     np.testing.assert_allclose(xi, path.theta[:, 2], rtol=1e-8)
     np.testing.assert_allclose(loss, path.loss, rtol=1e-8)
+
+
+def test_slow_phase_solves_its_equation_everywhere():
+    """v + r e^v = q² t + v0 + r e^v0 to 1e-14, on a grid across every change of the growth."""
+    for n_labels in (9, 32, 4000):
+        model = NestedLogit(8, n_labels)
+        q, r = theory.uniform_attention(model), 8 / (n_labels - 8)
+        for v0 in (-3.0, 0.0, 0.7):
+            t = np.geomspace(1e-3, 1e6, 200) / q**2
+            v = theory.slow_phase(model, t, v0 / q)[0] * q
+            expected = q**2 * t + v0 + r * math.exp(v0)
+            np.testing.assert_allclose(v + r * np.exp(v), expected, rtol=1e-14)
+
+
+def test_names_of_derivatives_tell_by_what():
+    """Overlaps depend on beta1 only, the normaliser of attention on alpha too, never on xi."""
+    names = {line.split(" = ")[0] for line in symbolic.gradient().text().splitlines()}
+    assert {"m__b[s]", "k__b[n]", "Z__b[s]", "Z__a[s]", "R__x[s]"} <= names
+    assert not names & {"m__a[s]", "k__a[n]", "Z__x[s]", "m__x[s]"}
+    note = "b beta1, a alpha, x xi, c beta2"
+    assert symbolic.gradient().symbols()["NAME__ba"].endswith(note)
 
 
 def test_slow_phase_rests_at_the_saddle():

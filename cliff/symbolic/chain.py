@@ -24,6 +24,7 @@ from cliff.symbolic.formula import (
     N,
     Setting,
     entries,
+    of_setting,
 )
 
 MOST_PAIRS = 32
@@ -349,45 +350,22 @@ def _names(value: Expr) -> list[sp.Symbol]:
     return sorted(value.free_symbols, key=str)
 
 
-def loss(
-    n_pairs: int | sp.Symbol = N,
-    n_labels: int | sp.Symbol = L,
-    positions: str = "exact",
-    label_bias: float | str = 0.0,
-) -> Formula:
-    """The loss (nats).
-
-    Parameters
-    ----------
-    n_pairs, n_labels, positions, label_bias
-        As `Setting`. With exact positions a concrete N is at most `MOST_PAIRS`.
-
-    Raises
-    ------
-    ArgumentError
-        If an argument is out of range.
-    """
-    return _differentiated("loss", Setting(n_pairs, n_labels, positions, label_bias))
+@of_setting
+def loss(setting: Setting) -> Formula:
+    """The loss (nats); with exact positions N is a symbol or at most `MOST_PAIRS`."""
+    return _differentiated("loss", setting)
 
 
-def gradient(
-    n_pairs: int | sp.Symbol = N,
-    n_labels: int | sp.Symbol = L,
-    positions: str = "exact",
-    label_bias: float | str = 0.0,
-) -> Formula:
+@of_setting
+def gradient(setting: Setting) -> Formula:
     """Gradient of the loss with respect to theta, shape (p,); see `loss`."""
-    return _differentiated("gradient", Setting(n_pairs, n_labels, positions, label_bias))
+    return _differentiated("gradient", setting)
 
 
-def hessian(
-    n_pairs: int | sp.Symbol = N,
-    n_labels: int | sp.Symbol = L,
-    positions: str = "exact",
-    label_bias: float | str = 0.0,
-) -> Formula:
+@of_setting
+def hessian(setting: Setting) -> Formula:
     """Hessian of the loss with respect to theta, shape (p, p); see `loss`."""
-    return _differentiated("hessian", Setting(n_pairs, n_labels, positions, label_bias))
+    return _differentiated("hessian", setting)
 
 
 def _differentiated(target: str, setting: Setting) -> Formula:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from functools import cached_property, wraps
+from typing import Any, Protocol
 
 import sympy as sp
 from sympy import Expr
@@ -36,7 +36,9 @@ MEANINGS = {
 }
 """What the parameters and the counts are."""
 
-DERIVATIVES = "derivative of NAME, one letter a parameter: b beta1, a alpha, x xi, c beta2"
+DERIVATIVES = "derivative of NAME, one letter a parameter: " + ", ".join(
+    f"{letter} {parameter}" for parameter, letter in LETTERS.items()
+)
 
 FORMATS = ("text", "latex", "python", "json")
 
@@ -325,6 +327,37 @@ class Formula:
     def printed(self, form: str) -> str:
         """The formula in one of `FORMATS`."""
         return str(getattr(self, choice("format", form, FORMATS))())
+
+
+class FormulaOf(Protocol):
+    """A function that gives a formula for a landscape, by the arguments of `Setting`."""
+
+    def __call__(
+        self,
+        n_pairs: int | sp.Symbol = N,
+        n_labels: int | sp.Symbol = L,
+        positions: str = "exact",
+        label_bias: float | str = 0.0,
+    ) -> Formula: ...
+
+
+def of_setting(function: Callable[[Setting], Formula], default_labels: sp.Symbol = L) -> FormulaOf:
+    """Make a function of a `Setting` one of its arguments.
+
+    Every such function raises `ArgumentError` if an argument is out of range.
+    """
+
+    @wraps(function, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
+    def formula(
+        n_pairs: int | sp.Symbol = N,
+        n_labels: int | sp.Symbol = default_labels,
+        positions: str = "exact",
+        label_bias: float | str = 0.0,
+    ) -> Formula:
+        return function(Setting(n_pairs, n_labels, positions, label_bias))
+
+    del formula.__wrapped__  # else help() shows the signature of `function`
+    return formula
 
 
 class WrightOmega(sp.Function):

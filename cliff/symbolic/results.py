@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import sympy as sp
@@ -14,11 +15,11 @@ from cliff.symbolic.chain import gradient, hessian, loss, needed
 from cliff.symbolic.formula import (
     Assignments,
     Formula,
-    L,
     N,
     Setting,
     WrightOmega,
     as_expression,
+    of_setting,
 )
 from cliff.valleys import VALLEYS, Valley, sink_counts
 
@@ -65,33 +66,17 @@ def _order(setting: Setting) -> str:
     return f"Components: {', '.join(map(str, setting.parameters))}."
 
 
-def origin(
-    n_pairs: int | sp.Symbol = N,
-    n_labels: int | sp.Symbol = L,
-    positions: str = "exact",
-    label_bias: float | str = 0.0,
-) -> Formula:
-    """Loss, gradient and Hessian at theta = 0.
-
-    Parameters
-    ----------
-    n_pairs, n_labels, positions, label_bias
-        As `Setting`; a free label bias is 0 at the origin.
-
-    Raises
-    ------
-    ArgumentError
-        If an argument is out of range.
-    """
-    setting = Setting(n_pairs, n_labels, positions, label_bias)
+@of_setting
+def origin(setting: Setting) -> Formula:
+    """Loss, gradient and Hessian at theta = 0, where a free label bias is 0 too."""
     n, labels = setting.n, setting.labels
-    q, share = _uniform_attention(n, positions, label_bias), n / labels
-    kappa, _ = drives(n, share, positions, label_bias)
+    q, share = _uniform_attention(n, setting.positions, setting.label_bias), n / labels
+    kappa, _ = drives(n, share, setting.positions, setting.label_bias)
     size = len(setting.parameters)
     curvature = sp.zeros(size)
     curvature[1, 2] = curvature[2, 1] = -kappa
     curvature[2, 2] = q**2 * share * (1 - share)
-    if setting.is_free and positions == "exact":
+    if setting.is_free and setting.positions == "exact":
         curvature[2, 3] = curvature[3, 2] = -q * (1 - n * q) * (1 - share)
     slope = [sp.S.Zero, sp.S.Zero, -(1 - share) * q] + [sp.S.Zero] * (size - 3)
     return _result(
@@ -107,28 +92,17 @@ def origin(
     )
 
 
-def plateau(
-    n_pairs: int | sp.Symbol = N,
-    n_labels: int | sp.Symbol = L,
-    positions: str = "exact",
-    label_bias: float | str = 0.0,
-) -> Formula:
+@of_setting
+def plateau(setting: Setting) -> Formula:
     """The slow phase: xi and the loss as functions of t while alpha = 0, from the origin.
 
     The loss falls from log L towards the plateau log N.
 
-    Parameters
-    ----------
-    n_pairs, n_labels, positions, label_bias
-        As `Setting`.
-
     Raises
     ------
     ArgumentError
-        If L = N, where xi does not move, if the label bias is free and positions are exact, or if
-        an argument is out of range.
+        If L = N, where xi does not move, or if the label bias is free and positions are exact.
     """
-    setting = Setting(n_pairs, n_labels, positions, label_bias)
     n, labels = setting.n, setting.labels
     _refuse_free_bias(setting)
     if labels == n:
@@ -141,7 +115,7 @@ def plateau(
         setting,
         {"xi": (c - w) / q, "loss": sp.log(n) + sp.log(1 + 1 / w), "plateau": sp.log(n)},
         assignments=(
-            (q, _uniform_attention(n, positions, label_bias)),
+            (q, _uniform_attention(n, setting.positions, setting.label_bias)),
             (r, n / (labels - n)),
             (c, q**2 * T + r),
             (w, WrightOmega(c + sp.log(r))),
@@ -154,26 +128,16 @@ def plateau(
     )
 
 
-def saddle(
-    n_pairs: int | sp.Symbol = N,
-    n_labels: int | sp.Symbol = N,
-    positions: str = "exact",
-    label_bias: float | str = 0.0,
-) -> Formula:
+@partial(of_setting, default_labels=N)
+def saddle(setting: Setting) -> Formula:
     """Hessian and eigenvalues at the origin for L = N, and the time to escape.
-
-    Parameters
-    ----------
-    n_pairs, n_labels, positions, label_bias
-        As `Setting`.
 
     Raises
     ------
     ArgumentError
-        If L is not N, if N = 1, where the loss is 0 everywhere, if the label bias is free and
-        positions are exact, or if an argument is out of range.
+        If L is not N, if N = 1, where the loss is 0 everywhere, or if the label bias is free
+        and positions are exact.
     """
-    setting = Setting(n_pairs, n_labels, positions, label_bias)
     n = setting.n
     if setting.labels != n:
         raise ArgumentError(
@@ -182,11 +146,11 @@ def saddle(
     if n == 1:
         raise ArgumentError("n_pairs", 1, "must be at least 2: else the loss is 0 everywhere")
     _refuse_free_bias(setting)
-    rate, rho = drives(n, sp.S.One, positions, label_bias)[0], sp.Symbol("rho", positive=True)
-    zero = sp.S.Zero
+    rate, _ = drives(n, sp.S.One, setting.positions, setting.label_bias)
+    rho, zero = sp.Symbol("rho", positive=True), sp.S.Zero
     notes = ["Mobilities multiply rho by sqrt(M_alpha M_xi).", _order(setting)]
-    if n == N and label_bias == 0:
-        large = "log N/(4 N^2)" if positions == "exact" else "1/N^2"
+    if n == N and setting.label_bias == 0:
+        large = "log N/(4 N^2)" if setting.positions == "exact" else "1/N^2"
         notes.append(f"For large N, rho approaches {large}.")
     return _result(
         "saddle",
@@ -203,28 +167,13 @@ def saddle(
     )
 
 
-def valleys(
-    n_pairs: int | sp.Symbol = N,
-    n_labels: int | sp.Symbol = L,
-    positions: str = "exact",
-    label_bias: float | str = 0.0,
-) -> Formula:
+@of_setting
+def valleys(setting: Setting) -> Formula:
     """Losses of the limits at infinity, by the names in `cliff.valleys.VALLEYS`.
 
     With exact positions a free label bias is taken to stay finite. Where N or L is a symbol, a
     valley that only some N and L have comes with its condition.
-
-    Parameters
-    ----------
-    n_pairs, n_labels, positions, label_bias
-        As `Setting`.
-
-    Raises
-    ------
-    ArgumentError
-        If an argument is out of range.
     """
-    setting = Setting(n_pairs, n_labels, positions, label_bias)
     n, labels = setting.n, setting.labels
     early = _log_gamma(n + 1) / n
     losses = {
@@ -236,14 +185,16 @@ def valleys(
         "plateau": sp.log(n),
     }
     required = {valley.name: _existence(valley, n, labels) for valley in VALLEYS}
-    known = [v for v in VALLEYS if positions in v.positions and sp.false not in required[v.name]]
+    known = [
+        v for v in VALLEYS if setting.positions in v.positions and sp.false not in required[v.name]
+    ]
     arrow = {1: "+oo", -1: "-oo", 0: "any"}
     notes = [
         f"{v.name}: (beta1, alpha, xi) -> ({', '.join(arrow[d] for d in v.direction)}), "
         + ("attracts" if v.attracts else "does not attract")
         for v in known
     ]
-    if n == N and positions == "exact":
+    if n == N and setting.positions == "exact":
         notes.append("sink: no closed form is known for a symbolic N; the sum over s is finite.")
     return _result(
         "valleys",
@@ -292,26 +243,15 @@ def _log_gamma(value: Expr) -> Expr:
     return sp.loggamma(value, evaluate=not value.is_Integer or value <= 21)
 
 
-def transition(
-    n_pairs: int | sp.Symbol = N,
-    n_labels: int | sp.Symbol = L,
-    positions: str = "exact",
-    label_bias: float | str = 0.0,
-) -> Formula:
+@of_setting
+def transition(setting: Setting) -> Formula:
     """Estimate of t_transition from the origin in closed form, for unit mobilities.
-
-    Parameters
-    ----------
-    n_pairs, n_labels, positions, label_bias
-        As `Setting`.
 
     Raises
     ------
     ArgumentError
-        If L = N or N = 1, if the label bias is free and positions are exact, or if an argument is
-        out of range.
+        If L = N or N = 1, or if the label bias is free and positions are exact.
     """
-    setting = Setting(n_pairs, n_labels, positions, label_bias)
     n, labels = setting.n, setting.labels
     _refuse_free_bias(setting)
     if labels == n:
@@ -319,14 +259,14 @@ def transition(
     if n == 1:
         raise ArgumentError("n_pairs", 1, "must be at least 2")
     q, kappa_alpha, kappa_beta, pull = sp.symbols("q kappa_alpha kappa_beta P", positive=True)
-    alpha, beta = drives(n, n / labels, positions, label_bias)
+    alpha, beta = drives(n, n / labels, setting.positions, setting.label_bias)
     return _result(
         "transition",
         setting,
         {"t_transition": sp.sqrt(sp.sqrt(2 * sp.pi) / pull)},
         assignments=(
             *needed(dict(harmonics(n)), [alpha, beta]),
-            (q, _uniform_attention(n, positions, label_bias)),
+            (q, _uniform_attention(n, setting.positions, setting.label_bias)),
             (kappa_alpha, alpha),
             (kappa_beta, beta),
             (pull, q * (1 - n / labels) * sp.sqrt(kappa_alpha * kappa_beta)),
