@@ -1,9 +1,12 @@
 """Both networks: values and gradients against the reference, symmetries, copies."""
 
+import ast
 import copy
 import multiprocessing
 import os
 import pickle
+import subprocess
+import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -594,6 +597,31 @@ def test_blas_has_one_thread_in_a_step_and_what_it_had_afterwards(model, two_thr
         work(batch)
         assert set(seen) == {1}
         assert set(blas_threads().values()) == {2}
+
+
+FIRST_STEP = """
+import numpy as np
+from threadpoolctl import threadpool_info
+from cliff import MinimalHead, Task
+
+def show():
+    print([lib["filepath"].split("/")[-2:] + [lib["num_threads"]] for lib in threadpool_info()])
+
+task = Task(n_pairs=2, n_labels=4)
+show()
+MinimalHead(task).loss_and_gradient(task.sample(np.random.default_rng(0), 8), show)
+show()
+"""
+
+
+def test_the_first_step_of_a_process_limits_the_blas_that_numba_loads_for_it():
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2"}
+    run = [sys.executable, "-c", FIRST_STEP]
+    lines = subprocess.run(run, env=environment, capture_output=True, check=True).stdout
+    before, within, afterwards = map(ast.literal_eval, lines.decode().splitlines())
+    assert len(before) == 1  # NumPy's BLAS
+    assert [threads for *_, threads in within] == [1, 1]
+    assert [threads for *_, threads in afterwards] == [2, 2]
 
 
 def test_blas_gets_its_threads_back_after_an_exception(two_threads):
