@@ -511,8 +511,8 @@ def test_reprs_say_what_matters():
     expected = f"Transformer({SMALL!r}, seed=3, width=9, 2,814 parameters in float32)"
     assert repr(net) == expected
     net.set_clamp(1, "zero")
-    net.freeze("Q1")
-    assert repr(net) == f"{expected[:-1]}, clamp={{1: 'zero'}}, frozen={{'Q1'}})"
+    net.freeze("V1", "Q1")
+    assert repr(net) == f"{expected[:-1]}, clamp={{1: 'zero'}}, frozen=['Q1', 'V1'])"
     head = repr(make("minimal", width=9))
     assert "seed=1, width=9, beta1=0.5, alpha=1.2, beta2=0, " in head
 
