@@ -1,9 +1,12 @@
 """Both networks: values and gradients against the reference, symmetries, copies."""
 
+import ast
 import copy
 import multiprocessing
 import os
 import pickle
+import subprocess
+import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -508,8 +511,8 @@ def test_reprs_say_what_matters():
     expected = f"Transformer({SMALL!r}, seed=3, width=9, 2,814 parameters in float32)"
     assert repr(net) == expected
     net.set_clamp(1, "zero")
-    net.freeze("Q1")
-    assert repr(net) == f"{expected[:-1]}, clamp={{1: 'zero'}}, frozen={{'Q1'}})"
+    net.freeze("V1", "Q1")
+    assert repr(net) == f"{expected[:-1]}, clamp={{1: 'zero'}}, frozen=['Q1', 'V1'])"
     head = repr(make("minimal", width=9))
     assert "seed=1, width=9, beta1=0.5, alpha=1.2, beta2=0, " in head
 
@@ -594,6 +597,31 @@ def test_blas_has_one_thread_in_a_step_and_what_it_had_afterwards(model, two_thr
         work(batch)
         assert set(seen) == {1}
         assert set(blas_threads().values()) == {2}
+
+
+FIRST_STEP = """
+import numpy as np
+from threadpoolctl import threadpool_info
+from cliff import MinimalHead, Task
+
+def show():
+    print([lib["filepath"].split("/")[-2:] + [lib["num_threads"]] for lib in threadpool_info()])
+
+task = Task(n_pairs=2, n_labels=4)
+show()
+MinimalHead(task).loss_and_gradient(task.sample(np.random.default_rng(0), 8), show)
+show()
+"""
+
+
+def test_the_first_step_of_a_process_limits_the_blas_that_numba_loads_for_it():
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2"}
+    run = [sys.executable, "-c", FIRST_STEP]
+    lines = subprocess.run(run, env=environment, capture_output=True, check=True).stdout
+    before, within, afterwards = map(ast.literal_eval, lines.decode().splitlines())
+    assert len(before) == 1  # NumPy's BLAS
+    assert [threads for *_, threads in within] == [1, 1]
+    assert [threads for *_, threads in afterwards] == [2, 2]
 
 
 def test_blas_gets_its_threads_back_after_an_exception(two_threads):

@@ -12,6 +12,7 @@ import operator
 import pickle
 import tracemalloc
 from concurrent.futures import ProcessPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from scipy import stats
 
 from cliff.checks import ArgumentError
 from cliff.kernels import normals as kernels
-from cliff.task import BLOCK, DATA, EVALUATION, Task, add_normals, normals, stream
+from cliff.task import BLOCK, DATA, EVALUATION, Task, _Classes, add_normals, normals, stream
 
 SIZE = 4000
 
@@ -187,6 +188,25 @@ def test_in_weights_contexts_lack_the_class_of_the_target(exponent):
     chosen = classes[classes[:, -1] == 0][:, :-1]
     counts = np.bincount(chosen.ravel(), minlength=18)
     assert p_value(counts[1:], frequency[1:]) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "n_labels", "exponent"),
+    [(18, 6, 0.0), (18, 6, 1.5), (64, 32, 1.0), (100, 7, 0.3)],
+)
+def test_no_rounding_brings_the_excluded_class_back(n_classes, n_labels, exponent):
+    """Uniform numbers on the edge of the excluded class, and the next ones on either side."""
+    classes, own = _Classes(n_classes, n_labels, exponent), np.arange(n_classes)
+    begin, end = (classes.edges[classes.place[own] + step] for step in (0, 1))
+    points = [begin / (1 - (end - begin))]
+    for direction in (0, 1):
+        point = points[0]
+        for _ in range(3):
+            point = np.nextafter(point, direction)
+            points.append(point)
+    uniform = np.clip(points, 0, np.nextafter(1, 0)).T
+    rng = SimpleNamespace(random=lambda shape: uniform)
+    assert (classes.draw_other(rng, own, 7) != own[:, None]).all()
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.1, 1.0])

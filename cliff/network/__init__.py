@@ -1,1 +1,1 @@
-"""Networks that learn the task, with gradients written by hand, and their training."""
+"""Networks that learn the task: the model (`reference`), fast networks, and their training."""

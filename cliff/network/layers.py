@@ -369,11 +369,11 @@ class Network(ABC):
 
     def __repr__(self) -> str:
         numbers = [f"{k}={float(v):.4g}" for k, v in self.parameters.items() if v.ndim == 0]
-        held = [f"{name}={getattr(self, name)}" for name in ("clamp", "frozen")]
+        held = {"clamp": self.clamp, "frozen": sorted(self.frozen)}
         parts = [
             repr(self.task), f"seed={self.seed}", f"width={self.width}", *numbers,
             f"{self.parameters.vector.size:,} parameters in {self.dtype}",
-            *(entry for entry in held if getattr(self, entry.split("=")[0])),
+            *(f"{name}={value}" for name, value in held.items() if value),
         ]  # fmt: skip
         return f"{type(self).__name__}({', '.join(parts)})"
 
