@@ -511,13 +511,12 @@ import time
 from contextlib import suppress
 
 from cliff.cli import main
-from cliff.network.checkpoint import locked
 from cliff.network.runs import Run, run_all
 from cliff.task import Task
 
 
 def wait():
-    os.write(1, b"begun\n")  # at once, where two processes share the pipe
+    os.write(1, b"begun\\n")  # at once, where two processes share the pipe
     time.sleep(60)
 
 
