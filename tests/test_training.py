@@ -147,6 +147,7 @@ def test_infinite_loss_stops_and_keeps_the_curves(make):
     # a divergence between two evaluations is recorded when it comes
     seldom = train(make(TASK, 0), TASK, 500, **{**options, "eval_every": 400})
     assert seldom.step.values.tolist() == [0, last]
+    assert seldom.status.item() == "not finite"
 
 
 def test_a_learning_rate_of_a_hundred_is_too_large():
@@ -374,7 +375,7 @@ def test_every_variable_has_a_name_and_a_unit(tmp_path):
         assert "probe" not in "".join(
             variable.attrs["long_name"]
             for name, variable in run.variables.items()
-            if name != "norm"
+            if name not in ("norm", "threads")
         )
 
 
@@ -529,9 +530,8 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(checkpoint):
             refused(checkpoint, "not a checkpoint")
             with pytest.raises(ArgumentError, match="not a checkpoint"):
                 load_network(checkpoint)
-    for name in ("parameters", "before_attention1"):
-        np.savez(checkpoint, **{key: value for key, value in arrays.items() if key != name})
-        refused(checkpoint, "not a checkpoint")
+    np.savez(checkpoint, header=arrays["header"])
+    refused(checkpoint, "not a checkpoint")
     np.savez(checkpoint, **{**arrays, "parameters": arrays["parameters"][:-1]})
     refused(checkpoint, "not a checkpoint")
     settings = {**whole["settings"], "task": {"n_pairs": 2}, "extra": 1}

@@ -22,8 +22,6 @@ from cliff.task import DATA, Task, stream
 FORMAT = 1
 """Version of the file layout. A file with a higher number is refused rather than misread."""
 
-ATTENTION = ("attention1", "attention2")
-
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -43,8 +41,6 @@ class Checkpoint:
     clamp, frozen : dict, set
         As in `Network`.
     parameters : ndarray, shape (n,)
-    before : dict of ndarray
-        `attention_maps` before the first update.
     """
 
     settings: Mapping[str, Any]
@@ -55,7 +51,6 @@ class Checkpoint:
     clamp: dict[int, Any]
     frozen: set[str]
     parameters: NDArray[Any]
-    before: Mapping[str, NDArray[Any]]
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
@@ -68,8 +63,7 @@ class Checkpoint:
         """
         with reading(path):
             with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            header = json.loads(str(arrays.pop("header")))
+                header, parameters = json.loads(str(file["header"])), file["parameters"]
             version = int(header["cliff_checkpoint"])
         if version > FORMAT:
             requirement = "was written by a newer version of cliff: upgrade to read it"
@@ -87,8 +81,7 @@ class Checkpoint:
                 task=Task(**header["task"]),
                 clamp=dict(header["clamp"]),
                 frozen=set(header["frozen"]),
-                parameters=arrays["parameters"],
-                before={name: arrays[f"before_{name}"] for name in ATTENTION},
+                parameters=parameters,
             )
 
     def write(self, path: Path) -> None:
@@ -109,8 +102,8 @@ class Checkpoint:
             "clamp": list(self.clamp.items()),
             "frozen": sorted(self.frozen),
         }
-        arrays: dict[str, Any] = {f"before_{name}": self.before[name] for name in ATTENTION}
-        arrays |= {"header": np.array(json.dumps(header)), "parameters": self.parameters}
+        arrays: dict[str, Any] = {"header": np.array(json.dumps(header))}
+        arrays["parameters"] = self.parameters
         try:
             write_atomic(path, lambda file: np.savez(file, **arrays))
         except ArgumentError as error:  # the path was writable when the run began

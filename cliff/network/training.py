@@ -302,7 +302,7 @@ def run_training(
             saved.restore(net, file)
             # without the evaluation at the end of a shorter run, which this run does not make
             rows += [row for row in saved.rows if options.due(row["step"])]
-            state._step, state.task, before = saved.step, saved.task, dict(saved.before)
+            state._step, state.task = saved.step, saved.task
             rng.bit_generator.state = saved.generator
             measured()  # refuses probes that are not those of the checkpoint
             if report:
@@ -320,7 +320,7 @@ def run_training(
                 if file and (finished or interrupted or state.step % options.checkpoint_every == 0):
                     Checkpoint(
                         settings, draws.state, state.step, rows, state.task,
-                        net.clamp, net.frozen, net.parameters.vector, before,
+                        net.clamp, net.frozen, net.parameters.vector,
                     ).write(file)  # fmt: skip
                 if finished:
                     break
