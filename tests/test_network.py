@@ -142,6 +142,14 @@ def test_passes_equal_the_reference(model, dtype, tolerance, task):
         assert error <= tolerance * np.abs(expected).max(), name
 
 
+def test_large_scores_do_not_overflow():
+    """Attention of float32 at scores beyond 88, where exp overflows."""
+    net, batch = make("minimal", dtype=np.float32, start=(200.0, 300.0)), batch_of()
+    logits, loss, _ = by_reference(net, batch)
+    np.testing.assert_allclose(net.forward(batch).logits, logits, rtol=0, atol=1e-3)
+    assert net.loss_and_gradient(batch) == pytest.approx(loss, rel=1e-3)
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_training_equals_the_reference(model):
     net = away_from_the_start(make(model, width=9))
