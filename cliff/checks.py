@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
@@ -140,3 +141,18 @@ def finite_array(
     if not np.isfinite(array).all():
         raise ArgumentError(argument, value, "must be finite")
     return np.asarray(array, dtype=np.float64, order="C")
+
+
+def check_memory(argument: str, value: object, n_bytes: float) -> None:
+    """Raise ArgumentError if an argument asks for more memory than the machine has.
+
+    Where the system does not say how much there is (Windows), nothing is refused.
+    """
+    if not hasattr(os, "sysconf"):
+        return
+    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if n_bytes > available:
+        takes, has = n_bytes / 1e9, available / 1e9
+        raise ArgumentError(
+            argument, value, f"takes about {takes:.3g} GB of memory, and this machine has {has:.3g}"
+        )

@@ -22,6 +22,7 @@ import tempfile
 import time
 import unicodedata
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
@@ -136,6 +137,56 @@ def check_writable(path: str | os.PathLike[str], argument: str = "path") -> Path
 
 
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+@contextmanager
+def locked(path: str | os.PathLike[str] | None, argument: str, writer: str) -> Iterator[None]:
+    """Keep other processes from writing to `path` meanwhile; None locks nothing.
+
+    The lock is the operating system's, on a hidden file beside `path`; a killed process lets go of
+    it. Where the file system has no locks, it is a file that names its process.
+
+    Parameters
+    ----------
+    path : path-like or None
+    argument : str
+        Name of the argument, for the message.
+    writer : str
+        What writes to the file, for the message.
+
+    Raises
+    ------
+    ArgumentError
+        If another process holds the lock.
+    """
+    if path is None:
+        yield
+        return
+    from filelock import FileLock, SoftFileLock, Timeout
+
+    target = check_writable(path, argument).resolve()
+    files = [target.with_name(f".{target.name}.{suffix}") for suffix in ("lock", "owner")]
+    for kind, file in zip((FileLock, SoftFileLock), files, strict=True):
+        lock = kind(file, blocking=False)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # filelock's own words on what is handled here
+                lock.acquire()
+            break
+        except Timeout:
+            requirement = f"another {writer} writes to it: wait for its end, or name another file"
+            raise ArgumentError(argument, str(path), requirement) from None
+        except (OSError, NotImplementedError) as error:
+            failure = error
+    else:
+        raise ArgumentError(argument, str(path), f"cannot be locked: {failure}")
+    try:
+        yield
+    finally:
+        for file in files:
+            with suppress(OSError):  # Windows removes no open file
+                file.unlink()
+        lock.release()
 
 
 def check_name(argument: str, name: object) -> str:

@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cliff.checks import LARGEST_INTEGER, ArgumentError, integer, shorten
+from cliff.checks import LARGEST_INTEGER, ArgumentError, check_memory, integer, shorten
 from cliff.identity import code_version, identity
 from cliff.interrupt import StopRequest, deferred
-from cliff.store import check_name, check_writable, open_dataset, provenance, save
+from cliff.store import check_name, locked, open_dataset, provenance, save
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -144,7 +144,7 @@ def sweep(
         raise ArgumentError("axes", axes, "must map the name of at least one axis to its values")
     grid = {name: _axis(name, values) for name, values in axes.items()}
     size = integer("block", (1024 if vectorized else 1) if block is None else block, 1)
-    check_memory({name: len(values) for name, values in grid.items()})
+    check_cells({name: len(values) for name, values in grid.items()})
     described = identity(function, path is not None) | {
         "axes": {name: values.tolist() for name, values in grid.items()}
     }
@@ -153,7 +153,7 @@ def sweep(
     evaluate = _Block(function, tuple(grid), vectorized)
     with (
         deferred() if progress is None else nullcontext(StopRequest()) as stop,
-        _locked(path) if path is not None else nullcontext(),
+        locked(path, "path", "sweep"),
     ):
         if path is not None and os.path.exists(path):
             table.resume(path, mixed_versions)
@@ -562,7 +562,7 @@ def _axis(name: str, values: ArrayLike) -> NDArray[Any]:
     return numbers
 
 
-def check_memory(sizes: Mapping[str, int]) -> None:
+def check_cells(sizes: Mapping[str, int]) -> None:
     """Raise ArgumentError if the cells of a grid exceed this machine's memory.
 
     Parameters
@@ -570,55 +570,5 @@ def check_memory(sizes: Mapping[str, int]) -> None:
     sizes : mapping of str to int
         Number of values of each axis.
     """
-    n_cells = math.prod(sizes.values())
-    needed, there = n_cells * _BYTES_PER_CELL, _memory()
-    if needed > there:
-        raise ArgumentError(
-            "axes",
-            " × ".join(f"{size} {name}" for name, size in sizes.items()),
-            f"{n_cells:,} cells take at least {needed / 1e9:,.1f} GB of memory, and there are "
-            f"{there / 1e9:,.1f}: sweep parts of the grid",
-        )
-
-
-def _memory() -> float:
-    """Bytes of memory of this machine; infinite where the system does not say."""
-    try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, OSError, ValueError):  # not a POSIX system
-        return math.inf
-
-
-@contextmanager
-def _locked(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Keep other processes from sweeping into `path`.
-
-    The lock is the operating system's, which a killed process lets go; where the file system has
-    none, it is a file that names its process.
-    """
-    from filelock import FileLock, SoftFileLock, Timeout
-
-    target = check_writable(path)
-    files = [target.with_name(f".{target.name}.{suffix}") for suffix in ("lock", "owner")]
-    for kind, file in zip((FileLock, SoftFileLock), files, strict=True):
-        lock = kind(file, blocking=False)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # filelock's own words on what is handled here
-                lock.acquire()
-            break
-        except Timeout:
-            raise ArgumentError(
-                "path", str(path), "another sweep is writing this file; wait for it to end"
-            ) from None
-        except OSError as error:
-            failure = error
-    else:
-        raise ArgumentError("path", str(path), f"cannot be locked: {failure.strerror}")
-    try:
-        yield
-    finally:
-        for file in files:
-            with suppress(OSError):  # Windows removes no open file
-                file.unlink()
-        lock.release()
+    grid = " × ".join(f"{size} {name}" for name, size in sizes.items())
+    check_memory("axes", grid, math.prod(sizes.values()) * _BYTES_PER_CELL)

@@ -13,7 +13,6 @@ References
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
@@ -22,7 +21,7 @@ import numpy as np
 from numpy.random import SFC64, Generator, SeedSequence
 from numpy.typing import NDArray
 
-from cliff.checks import ArgumentError, choice, integer, real
+from cliff.checks import ArgumentError, check_memory, choice, integer, real
 from cliff.kernels import normals as kernels
 
 Float32 = NDArray[np.float32]
@@ -60,18 +59,6 @@ def add_normals(rng: Generator, array: Float32, scale: float) -> Float32:
     if pairs is not flat:
         flat[:] = pairs[:-1]
     return array
-
-
-def check_memory(argument: str, value: object, n_bytes: int) -> None:
-    """Raise ArgumentError if an argument asks for more memory than the machine has."""
-    if not hasattr(os, "sysconf"):  # Windows
-        return
-    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if n_bytes > available:
-        takes, has = n_bytes / 1e9, available / 1e9
-        raise ArgumentError(
-            argument, value, f"takes about {takes:.3g} GB of memory, and this machine has {has:.3g}"
-        )
 
 
 Arrays = TypeVar("Arrays", bound=tuple[Any, ...])

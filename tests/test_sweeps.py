@@ -139,7 +139,7 @@ def test_two_sweeps_on_one_file_refuse_each_other(tmp_path):
     path = tmp_path / "grid.nc"
 
     def rival(x):
-        with pytest.raises(ArgumentError, match="another sweep is writing"):
+        with pytest.raises(ArgumentError, match="another sweep writes to it"):
             sweep(product, {"x": [1.0], "y": [3.0]}, path=path)
         return x
 
@@ -595,16 +595,11 @@ def test_failures_beyond_a_thousand_are_summed_up():
 
 
 def test_a_grid_beyond_memory_is_refused_at_once(monkeypatch):
-    monkeypatch.setattr("cliff.sweeps._memory", lambda: 4e4)
+    pages = {"SC_PHYS_PAGES": 40, "SC_PAGE_SIZE": 1000}
+    monkeypatch.setattr(os, "sysconf", pages.__getitem__)
     sweep(place, {"x": np.arange(10.0), "y": np.arange(100.0)}, progress=lambda n: True)
-    with pytest.raises(
-        ArgumentError, match=r"axes=11 x × 100 y: 1,100 cells take at least 0\.0 GB"
-    ):
+    with pytest.raises(ArgumentError, match=r"axes=11 x × 100 y: takes about 4.*e-05 GB of memory"):
         sweep(place, {"x": np.arange(11.0), "y": np.arange(100.0)})
-
-
-def test_the_memory_of_this_machine_is_known():
-    assert 1e8 < cliff.sweeps._memory() < 1e15
 
 
 def test_names_and_failures_are_kept_in_any_script(tmp_path):
@@ -649,7 +644,7 @@ def test_a_file_system_without_locks_is_no_rival(tmp_path, monkeypatch, number):
     path = tmp_path / "grid.nc"
 
     def rival(x):
-        with pytest.raises(ArgumentError, match="another sweep is writing"):
+        with pytest.raises(ArgumentError, match="another sweep writes to it"):
             sweep(product, {"x": [1.0], "y": [3.0]}, path=path)
         return x
 

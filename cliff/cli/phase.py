@@ -246,10 +246,10 @@ class Axis:
 
 def check_size(sizes: Mapping[str, int], option: str, text: str) -> None:
     """Refuse a grid that does not fit into memory, before its axes take any."""
-    from cliff.sweeps import check_memory
+    from cliff.sweeps import check_cells
 
     try:
-        check_memory(sizes)
+        check_cells(sizes)
     except ArgumentError as error:
         raise ArgumentError(option, text, error.requirement) from None
 

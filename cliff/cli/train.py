@@ -167,9 +167,9 @@ def train(
             say(f"seed {each} starts from the beginning: there is no {path}", quiet)
 
     from cliff.interrupt import deferred
-    from cliff.network.checkpoint import locked
     from cliff.network.runs import Run
     from cliff.parallel import n_cores
+    from cliff.store import locked
     from cliff.task import Task
 
     network: dict[str, Any] = {"width": width}
@@ -197,9 +197,8 @@ def train(
         for each, path in zip(chosen, kept, strict=True)
     ]
     at_a_time = min(processes or n_cores(), len(runs))
-    _check_memory(runs, at_a_time, quiet)
     announce_compiling(quiet)
-    with locked(output, "output"):
+    with locked(output, "output", "training"):
         results, failure = _train(runs, at_a_time, quiet)
         with deferred():  # a signal does not keep the results from being written
             if results:
@@ -265,32 +264,6 @@ def _checkpoint(given: Path | None, output: Path | None, resume: bool, n_runs: i
     if resume:
         raise ArgumentError("resume", "", "needs --checkpoint or --output, to know the file")
     return None
-
-
-def _check_memory(runs: Sequence[Run], at_a_time: int, quiet: bool) -> None:
-    """Say what large runs need, and raise ArgumentError if the machine has less memory.
-
-    The need is estimated from the largest arrays; the machine's memory is not known on Windows.
-    """
-    task, width = runs[0].task, runs[0].network["width"]
-    batch, eval_size = (runs[0].options[name] for name in ("batch", "eval_size"))
-    each = {
-        ("dim", task.dim): task.dim * (task.n_labels + task.n_classes + 24 * task.dim),
-        ("width", width): 4 * width * (3 * width + 2 * task.dim + task.n_labels),
-        ("window", task.window): 24 * task.window**2,
-        ("batch", batch): batch * (task.n_pairs + 1) * (3 * task.dim + task.width),
-        ("eval_size", eval_size): eval_size
-        * (4 * (task.n_pairs + 1) * task.dim + task.n_tokens**2),
-    }
-    needed = 4e-9 * at_a_time * sum(each.values())
-    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", ()):
-        there = 1e-9 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        if needed > there:
-            requirement = f"needs about {needed:,.0f} GB of memory; this machine has {there:,.0f}"
-            raise ArgumentError(*max(each, key=lambda name: each[name]), requirement)
-    if needed > 1:
-        drawn = float(runs[0].n_steps) * batch
-        say(f"needs about {needed:,.0f} GB of memory and draws {drawn:.1e} sequences a run", quiet)
 
 
 def _train(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from cliff.checks import ArgumentError
@@ -141,39 +139,6 @@ def reading(path: Path) -> Iterator[None]:
     except Exception as error:  # zipfile, numpy, json and Task each raise their own
         requirement = "is not a checkpoint of this package, or is truncated"
         raise ArgumentError("checkpoint", str(path), requirement) from error
-
-
-@contextmanager
-def locked(path: str | os.PathLike[str] | None, argument: str) -> Iterator[None]:
-    """Keep other runs from writing to `path` meanwhile.
-
-    The lock is a hidden file beside `path`. A killed process lets go of it. Where the file system
-    has no locks, nothing is locked.
-
-    Raises
-    ------
-    ArgumentError
-        If another run holds the lock.
-    """
-    if path is None:
-        yield
-        return
-    target = Path(path).resolve()
-    lock = FileLock(target.with_name(f".{target.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        requirement = "another training is writing to it: wait for its end, or name another file"
-        raise ArgumentError(argument, str(path), requirement) from None
-    except (OSError, NotImplementedError):
-        pass
-    try:
-        yield
-    finally:
-        if lock.is_locked:
-            with suppress(OSError):  # Windows removes no open file
-                os.unlink(lock.lock_file)
-            lock.release()
 
 
 def _difference(name: str, saved: Any, value: Any) -> str:

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import DTypeLike, NDArray
 
-from cliff.checks import ArgumentError, choice, integer
+from cliff.checks import ArgumentError, check_memory, choice, integer
 from cliff.kernels import network as kernels
 from cliff.kernels.classifier import classify
 from cliff.parallel import aside, one_blas_thread
-from cliff.task import INITIAL, Batch, Task, check_memory, of_arrays, stream
+from cliff.task import INITIAL, Batch, Task, of_arrays, stream
 
 Array = NDArray[Any]
 """float32 or float64, the same throughout a network."""

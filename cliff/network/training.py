@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cliff.checks import ArgumentError, choice
+from cliff.checks import ArgumentError, check_memory, choice
 from cliff.interrupt import StopRequest, deferred
 from cliff.kernels import network as kernels
-from cliff.network.checkpoint import Checkpoint, locked, reading
+from cliff.network.checkpoint import Checkpoint, reading
 from cliff.network.draws import Draws
 from cliff.network.layers import Network
 from cliff.network.measures import attention_maps, evaluate, evaluation_sets
 from cliff.network.minimal import MinimalHead
 from cliff.network.options import TrainingOptions
 from cliff.network.transformer import Transformer
-from cliff.store import provenance
+from cliff.store import locked, provenance
 from cliff.task import DATA, Batch, Question, Task, stream
 
 if TYPE_CHECKING:
@@ -266,6 +266,8 @@ def run_training(
         True if a signal arrived.
     """
     check_fits(net, task)
+    check_memory("batch", options.batch, net.memory(options.batch))
+    check_memory("eval_size", options.eval_size, 4 * net.memory(options.eval_size))
     settings = settings_of(net, task, options)
     rng = stream(options.seed, DATA)
     sets = evaluation_sets(
@@ -295,7 +297,7 @@ def run_training(
                 report(rows[-1])
 
     # divergence shows in the loss; floating-point warnings before it would say less
-    with locked(file, "checkpoint"), np.errstate(all="ignore"):
+    with locked(file, "checkpoint", "training"), np.errstate(all="ignore"):
         if file and options.resume:
             saved = Checkpoint.read(file)
             saved.check(file, settings, options.n_steps)
