@@ -24,6 +24,7 @@ from cliff import NestedLogit, integrate
 from cliff.cli import main
 from cliff.kernels import nested_logit as kernels
 from cliff.store import open_dataset
+from cliff.trajectory import LEVELS
 from figures import prediction
 
 ROOT = Path(__file__).parents[1]
@@ -174,7 +175,7 @@ def test_python_block_runs_and_its_comments_hold(tmp_path, monkeypatch):
         source = source.replace(part, short)
     scope: dict = {}
     exec(compile(source, "README.md", "exec"), scope)
-    assert {path.name for path in tmp_path.iterdir()} == {"run.nc", "training.nc"}
+    assert {path.name for path in tmp_path.iterdir()} == {"run.nc", "run.png", "training.nc"}
     quoted = re.findall(r"^(\S.*?)  # (-?\d+(?:\.(\d+))?)\b", source, re.MULTILINE)
     assert quoted
     for expression, number, decimals in quoted:
@@ -221,6 +222,12 @@ def predictions() -> Iterator[str]:
     yield (
         f"Over the {len(measured)} settings that were not fitted the median error is {error:.1f} % "
         f"and the rank correlation {rank:.3f}"
+    )
+    numbers = prediction.numbers(data)
+    yield (
+        f"The flow is too abrupt: at {prediction.FITTED} it falls from {LEVELS[0]} to {LEVELS[-1]} "
+        f"log N within {numbers['flow_width']:.1f} units of time, the networks within "
+        f"{numbers['network_width']}"
     )
 
 
@@ -288,7 +295,7 @@ NAMES = (
     "arXiv:2312.03002",
     "`kill -9`",
     "exits with 0 when it is done, 1 when the computation failed (and says how), 2 for a mistake "
-    "in the call, and 130 after Ctrl-C",
+    "in the call, 130 after Ctrl-C and 143 after SIGTERM",
     "`--scheduler tcp://HOST:PORT`",
     "BSD-3-Clause",
 )
