@@ -33,7 +33,7 @@ from cliff.parallel import in_parallel, split
 from cliff.symbolic.data import NotData, from_table, to_table
 from cliff.symbolic.functions import OfLogits
 from cliff.symbolic.source import Chain, evaluation_source
-from cliff.symbolic.statement import inequality, real_expression, smooth
+from cliff.symbolic.user_input import inequality, real_expression, smooth
 
 Array = NDArray[np.float64]
 Number = int | float

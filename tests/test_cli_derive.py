@@ -181,7 +181,7 @@ def test_defaults(capsys):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["everything"], "Invalid value for 'target':"),
+        (["everything"], "TARGET everything: must be one of loss, gradient"),
         (["loss", "--pairs", "__import__('os')"], "--pairs"),
         (["loss", "--pairs", "0"], "--pairs"),
         (["loss", "--pairs", "-3"], "--pairs"),
@@ -201,7 +201,7 @@ def test_defaults(capsys):
         (["loss", "--label-bias", "nan"], "--label-bias"),
         (["loss", "--label-bias", "x"], "--label-bias"),
         (["loss", "--positions", "middle"], "--positions"),
-        (["loss", "--format", "word"], "Invalid value for '--format':"),
+        (["loss", "--format", "word"], "--format word: must be one of text, latex"),
         (["saddle", "--pairs", "1"], "--pairs"),
         (["transition", "--pairs", "1"], "--pairs"),
     ],

@@ -112,9 +112,9 @@ def test_jitter_follows_the_seed(capsys):
         (["--t-end", "nan"], "--t-end nan"),
         (["--rtol", "0"], "--rtol 0"),
         (["--atol", "-1"], "--atol -1"),
-        (["--method", "leapfrog"], "'leapfrog' is not one of 'dopri5', 'rk4'"),
+        (["--method", "leapfrog"], "--method leapfrog: must be one of dopri5, rk4"),
         (["--method", "rk4"], "--step"),
-        (["--positions", "sinusoidal"], "'sinusoidal' is not one of 'exact', 'mean'"),
+        (["--positions", "sinusoidal"], "--positions sinusoidal: must be one of exact, mean"),
         (["--label-bias", "__import__('os')"], "--label-bias"),
         (["--output", "nowhere/run.nc"], "--output nowhere/run.nc: the directory nowhere does not"),
         (["--plot", "picture.docx"], "--plot picture.docx: must end in .png, .pdf or .svg"),
@@ -188,7 +188,7 @@ def test_the_result_is_written_before_the_picture(capsys, tmp_path, monkeypatch)
     def fail(*_):
         raise OSError("no fonts here")
 
-    monkeypatch.setattr(sys.modules["cliff.cli.flow"], "draw", fail)
+    monkeypatch.setattr(cliff.plots, "draw", fail)
     result, picture = tmp_path / "run.nc", tmp_path / "run.png"
     code, out, err = run(capsys, "flow", "--output", str(result), "--plot", str(picture))
     assert code == 1
@@ -198,7 +198,8 @@ def test_the_result_is_written_before_the_picture(capsys, tmp_path, monkeypatch)
 
 
 def test_a_long_drawing_is_announced(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["cliff.cli.flow"], "draw", lambda trajectory, path: None)
+    monkeypatch.setattr(cliff.plots, "draw", lambda trajectory: None)
+    monkeypatch.setattr(cliff.plots, "save", lambda figure, path: None)
     big = ["--pairs", "1000000", "--labels", "1000000", "--t-end", "1"]
     assert "drawing takes some" in run(capsys, "flow", *big, "--plot", str(tmp_path / "p.png"))[2]
     assert "drawing takes" not in run(capsys, "flow", "--plot", str(tmp_path / "p.png"))[2]

@@ -176,7 +176,7 @@ def test_readout_then_match_then_previous_token():
     ("call", "message"),
     [
         (lambda: product_of_factors(0), "n=0: must be an integer of at least 1"),
-        (lambda: product_of_factors(2, "1"), "s=1: must be a finite number"),
+        (lambda: product_of_factors(2, "1"), "s='1': must be a finite number"),
         (lambda: rise_time(0.9, 2), "start=0.9: must be between 0 and 0.707107"),
         (lambda: rise_time(0.1, 2, -1.0), "s=-1.0: must be a finite number above 0"),
         (lambda: clamped_time(0.1, 3), "n=0: must be an integer"),

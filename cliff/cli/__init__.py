@@ -7,6 +7,7 @@ it runs, so that ``cliff --help`` is there at once.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NoReturn
@@ -130,8 +131,7 @@ def _run(arguments: Sequence[str] | None) -> int:
             sys.stdout.flush()
             return code
     except ParserError as error:
-        message = error.format_message()  # type: ignore[attr-defined]
-        return _complain(message.replace("Value error, ", ""), 2)
+        return _complain(_in_words(error), 2)
     except ArgumentError as error:
         return _complain(describe(error), 2)
     except BrokenPipeError:  # the reader of standard output has gone, as in `cliff ... | head`
@@ -145,6 +145,17 @@ def _run(arguments: Sequence[str] | None) -> int:
         cause = interrupted.__cause__
         assert isinstance(cause, KeyboardInterrupt)
         return _complain(str(cause) or "interrupted", exit_code(cause))
+
+
+def _in_words(error: Any) -> str:
+    """The parser's message, for a wrong choice in the form of the library's own messages."""
+    choice = re.fullmatch(r"Value error, '(.*)' is not one of (.*)\.", error.message or "")
+    if choice and error.param:
+        value, allowed = choice.groups()
+        name = error.param.opts[0]
+        name = name if name.startswith("-") else name.upper()  # an argument, as the help names it
+        return f"{name} {value}: must be one of {allowed.replace(chr(39), '')}"
+    return str(error.format_message())
 
 
 def _complain(message: str, code: int) -> int:
