@@ -44,7 +44,7 @@ def test_parameters_may_differ_per_trajectory(rng):
     labels = pairs + rng.integers(0, 40, m)
     mobility = rng.uniform(0.2, 2.0, (m, 3))
     starts = 0.3 * rng.normal(size=(m, 3))
-    ensemble = integrate_ensemble(PAPER, starts, 200.0, mobility, n_pairs=pairs, n_labels=labels)
+    ensemble = integrate_ensemble(PAPER, starts, 200.0, mobility, constants=counts)
     for i in range(m):
         model = NestedLogit(int(pairs[i]), int(labels[i]))
         run = integrate(model, starts[i], 200.0, mobility[i])
