@@ -72,7 +72,7 @@ _COUNT, _IS_LABEL, _M, _M_1, _M_11, _LOGIT, _Q, _Y, _COLUMNS = range(9)
 def workspace(n):
     """Length of the float64 scratch array for n pairs."""
     blocks = (n + LANES - 1) // LANES
-    return max(LANES * _ROWS * blocks + 3 * TERMS, (2 * n + 2) * _COLUMNS)
+    return max(LANES * _ROWS * blocks + 3 * TERMS, (2 * n + 3) * _COLUMNS)
 
 
 # ---- moderate parameters ------------------------------------------------------------------------
