@@ -162,8 +162,7 @@ class FlowMetric:
                 rtol=self.rtol,
                 atol=self.atol,
                 max_steps=self.max_steps,
-                n_pairs=pairs,
-                n_labels=labels,
+                constants={"n_pairs": pairs, "n_labels": labels},
                 workers=self.workers,
             )
             value[valid] = basins(ensemble) if is_basin else getattr(ensemble, self.metric)

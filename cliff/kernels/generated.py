@@ -98,7 +98,7 @@ def evaluate_rows(address, theta, constants, want, n_work, out):
 def _c_rows():
     integer, data = ctypes.c_int64, ctypes.c_void_p
     signature = types.void(types.intp, *SIGNATURE.args, types.int64, types.int64, types.int64)
-    address = _address_of(f"rows {_stamp(_HERE)}", lambda: cfunc(signature)(_rows))
+    address = address_of_kernel(_rows, signature)
     kinds = [integer, data, data, integer, data, data, integer, integer, integer]
     return ctypes.CFUNCTYPE(None, *kinds)(address)
 
@@ -247,6 +247,12 @@ def address_of(key, source, names=NUMBERS):
         return cfunc(SIGNATURE, error_model="numpy")(scope["evaluate"])
 
     return _address_of(f"{names is PACKS} {key} {_stamp(_HERE)}", compiled)
+
+
+def address_of_kernel(function, signature=SIGNATURE):
+    """Address of a function of the kernels, compiled to a C function and kept on disk."""
+    key = f"{function.__module__}.{function.__name__} {_stamp(_HERE)}"
+    return _address_of(key, lambda: cfunc(signature)(function))
 
 
 def address_of_functions(functions, p, n_constants, first, then):

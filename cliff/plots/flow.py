@@ -161,7 +161,7 @@ def ensemble_figure(ensemble: Ensemble, labels: NDArray[Any]) -> Figure:
     starts(ensemble, labels, axes[0, 0])
     pairs, counts = (
         f"{values.min()}" if np.ptp(values) == 0 else f"{values.min()} to {values.max()}"
-        for values in (ensemble.n_pairs, ensemble.n_labels)
+        for values in (ensemble.constants[name] for name in ("n_pairs", "n_labels"))
     )
     stopped = int((~ensemble.done).sum())
     axes[0, 0].set_title(
