@@ -316,11 +316,6 @@ class _Flow:
         return STEPPERS[self.numerics.method]
 
 
-def _rows(values: Array, m: int) -> Array:
-    """The m rows of values, or m times the only one."""
-    return values if len(values) == m else np.broadcast_to(values, (m, values.shape[1]))
-
-
 @dataclass(frozen=True)
 class _Batch:
     """m trajectories under way: the arrays that the compiled loop reads and writes."""

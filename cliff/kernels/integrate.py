@@ -37,22 +37,18 @@ ONE_LANE, ALL_LANES = (0.0,), (0.0,) * LANES
 
 @intrinsic
 def _call_mobility(typing_context, address, theta, arguments, mobility):
-    """Call the C function at `address` that `compile_mobility` made; arguments are an address too.
-
-    One more array among the arguments of `_velocity` would slow ensembles by some percent.
-    """
+    """Call the C function at `address` that `compile_mobility` made."""
 
     def lower(context, builder, signature, values):
-        theta, mobility = (
-            context.make_array(signature.args[i])(context, builder, values[i]).data for i in (1, 3)
-        )
-        arguments = builder.inttoptr(values[2], theta.type)
-        function = ir.FunctionType(ir.VoidType(), [theta.type] * 3)
-        pointer = builder.inttoptr(values[0], function.as_pointer())
-        builder.call(pointer, [theta, arguments, mobility])
+        data = [
+            context.make_array(kind)(context, builder, value).data
+            for kind, value in zip(signature.args[1:], values[1:], strict=True)
+        ]
+        function = ir.FunctionType(ir.VoidType(), [value.type for value in data])
+        builder.call(builder.inttoptr(values[0], function.as_pointer()), data)
         return context.get_dummy_value()
 
-    return types.void(types.intp, theta, types.intp, mobility), lower
+    return types.void(types.intp, theta, arguments, mobility), lower
 
 
 def compile_mobility(function, p, n_arguments):
