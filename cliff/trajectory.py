@@ -607,7 +607,7 @@ def _coordinates(model: LandscapeLike, events: dict[str, Array]) -> dict[str, An
     names = list(model.parameter_names)
     coordinates = {"component": ("component", names, {"long_name": "component of theta"})}
     if events:
-        coordinates["event"] = ("event", list(events), {"long_name": "event"})
+        coordinates["event"] = ("event", list(events), _attrs("name of the event", "1"))
     return coordinates
 
 
