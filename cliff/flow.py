@@ -293,8 +293,7 @@ class _Flow:
         found = dict(zip(self.columns, columns, strict=True))
         return {name: found[name] for name in event_names(self.mobilities.model)}
 
-    @property
-    def arguments(self) -> tuple[Any, ...]:
+    def arguments(self, lanes: tuple[float, ...]) -> tuple[Any, ...]:
         """Landscape, rule, method and limits for the compiled loop, without its budget."""
         model, stepper, numerics = self.mobilities.model, self.stepper, self.numerics
         seed = self.rule.seed if isinstance(self.rule, Langevin) else 0
@@ -302,7 +301,8 @@ class _Flow:
         if self.until is not None:
             until = len(self.columns) - 1 - self.columns[::-1].index(self.until)
         return (
-            (model.address, model.pack_address, model.n_parameters, model.n_out),
+            (model.address, model.pack_address if len(lanes) > 1 else 0),
+            (model.n_parameters, model.n_out),
             (self.mobilities.address, len(model.event_names)),
             (self.rule.code, np.array(self.rule.numbers, dtype=np.float64), np.uint64(seed)),
             (stepper.a, stepper.error, stepper.dense, stepper.stage_times),
@@ -407,10 +407,10 @@ def _advance(
     """Advance trajectories by at most `budget` attempted steps."""
     log = log or _Log.of_length(0, flow.stepper.dense.shape[1])
     n_work = int(flow.mobilities.model.n_work(batch.constants).max(initial=0))
-    landscape, more, rule, tableau, order_and_step, limits, until = flow.arguments
+    addresses, sizes, more, rule, tableau, order_and_step, limits, until = flow.arguments(lanes)
     integrate_batch(
         lanes,
-        (*landscape, n_work, *more),
+        (*addresses, *sizes, n_work, *more),
         rule,
         (*tableau, *order_and_step),
         (*limits, budget, until),

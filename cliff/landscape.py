@@ -333,6 +333,8 @@ class Landscape:
             If the data has another form, an unknown node, or is from a newer version.
         """
         try:
+            if "functions" in data:
+                raise NotData("is made of functions, which no file can hold")
             if data["format"] != FORMAT:
                 raise NotData(f"format {data['format']!r:.40} is not known: upgrade to read it")
             constants = dict(data["constants"])
@@ -663,7 +665,7 @@ class _OfFunctions(Landscape):
         raise ArgumentError("landscape", self, "is made of functions, which no file can hold")
 
     def settings(self) -> dict[str, Any]:
-        """Names of the functions: a file that holds them cannot be read back."""
+        """Names of the functions, from which the landscape cannot be read back."""
         return {"landscape": {"functions": list(self._functions)}}
 
     @property

@@ -173,19 +173,14 @@ class NestedLogit:
             place = tuple(self.constants).index(name)
             rows[:, place] = column(name, value, m, whole=name != "label_bias")
         pairs, labels = rows[:, 0], rows[:, 1]
-        for name, wrong, requirement in (
-            ("n_labels", labels < pairs, "must be at least the number of pairs"),
-            (
-                "n_pairs",
-                (pairs > MOST_PAIRS) & (self.positions == "exact"),
-                f"must be at most {MOST_PAIRS} unless positions are mean",
-            ),
-        ):
-            if wrong.any():
-                row = int(np.argmax(wrong))
-                value = int(rows[row, name == "n_labels"])
-                where = f", {int(pairs[row])} (trajectory {row})" if name == "n_labels" else ""
-                raise ArgumentError(name, value, requirement + where)
+        if (labels < pairs).any():
+            row = int(np.argmax(labels < pairs))
+            requirement = f"must be at least the number of pairs, {int(pairs[row])}"
+            raise ArgumentError("n_labels", int(labels[row]), f"{requirement} (trajectory {row})")
+        if self.positions == "exact" and (pairs > MOST_PAIRS).any():
+            row = int(np.argmax(pairs > MOST_PAIRS))
+            requirement = f"must be at most {MOST_PAIRS} unless positions are mean"
+            raise ArgumentError("n_pairs", int(pairs[row]), f"{requirement} (trajectory {row})")
         return rows
 
     @property

@@ -420,7 +420,7 @@ class Trajectory(Result):
         """The inverse of `to_dataset`."""
         attrs = dict(dataset.attrs)
         parameters = json.loads(attrs["parameters"])
-        model, settings = _split_parameters(parameters)
+        model, settings = _landscape(parameters)
         path = DensePath(
             *(_values(dataset[k]) for k in ("step", "step_theta", "step_coefficients"))
         )
@@ -446,11 +446,11 @@ class Trajectory(Result):
         Raises
         ------
         ArgumentError
-            If the directory is missing or read-only.
+            If the directory is missing or read-only, or the landscape is made of functions.
         OSError
             If the disk is full; an older file at `path` is then untouched.
         """
-        return save_dataset(self.to_dataset(), path, "trajectory")
+        return _save(self, path, "trajectory")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Trajectory:
@@ -573,7 +573,7 @@ class Ensemble(Result):
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset) -> Ensemble:
         """The inverse of `to_dataset`."""
-        model, settings = _split_parameters(json.loads(dataset.attrs["parameters"]))
+        model, settings = _landscape(json.loads(dataset.attrs["parameters"]))
         reals = ("theta0", "theta", "t", "loss", "t_transition", "width")
         counts = ("n_steps", "n_rejected")
         columns: dict[str, Any] = {name: _values(dataset[name]) for name in reals}
@@ -591,12 +591,17 @@ class Ensemble(Result):
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write a NetCDF file, as `Trajectory.save`."""
-        return save_dataset(self.to_dataset(), path, "ensemble")
+        return _save(self, path, "ensemble")
 
 
 _TIME = "gradient-flow time"
 _CONSTANT = "constant_"
 """What the names of constants have in front in a file."""
+
+
+def _save(result: Trajectory | Ensemble, path: str | os.PathLike[str], kind: str) -> Path:
+    _landscape(result.model.settings())  # refuses a landscape that could not be read back
+    return save_dataset(result.to_dataset(), path, kind)
 
 
 def _attrs(long_name: str, units: str) -> dict[str, Any]:
@@ -607,7 +612,7 @@ def _coordinates(model: LandscapeLike, events: dict[str, Array]) -> dict[str, An
     names = list(model.parameter_names)
     coordinates = {"component": ("component", names, {"long_name": "component of theta"})}
     if events:
-        coordinates["event"] = ("event", list(events), {"long_name": "event"})
+        coordinates["event"] = ("event", list(events), _attrs("name of the event", "1"))
     return coordinates
 
 
@@ -646,13 +651,13 @@ def _span(values: NDArray[Any]) -> str:
     return " to ".join(f"{end:g}" for end in sorted(ends))
 
 
-def _split_parameters(parameters: dict[str, Any]) -> tuple[LandscapeLike, dict[str, Any]]:
+def _landscape(parameters: dict[str, Any]) -> tuple[LandscapeLike, dict[str, Any]]:
     """The landscape that `LandscapeLike.settings` describes, and the other settings."""
     if "landscape" in parameters:
         from cliff.landscape import Landscape  # starts SymPy
 
-        data = parameters.pop("landscape")
-        return Landscape.from_data(data), parameters
+        others = {name: value for name, value in parameters.items() if name != "landscape"}
+        return Landscape.from_data(parameters["landscape"]), others
     names = {entry.name for entry in fields(NestedLogit)}
     model = NestedLogit(**{name: parameters[name] for name in names})
     return model, {name: value for name, value in parameters.items() if name not in names}

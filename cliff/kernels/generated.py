@@ -126,10 +126,15 @@ def _memory(number, vector):
     def store(typing_context, pointer, index, value):
         def lower(context, builder, signature, arguments):
             pointer, index, value = arguments
+            kind = signature.args[2]
+            if vector is None:
+                value = context.cast(builder, value, kind, types.float64)
+            else:
+                value = simd._as_doubles(context, builder, kind, value)
             builder.store(value, entry_of(context, builder, pointer, index), align=8)
             return context.get_dummy_value()
 
-        return types.void(pointer, types.intp, number), lower
+        return types.void(pointer, types.intp, value), lower
 
     return {"load": load, "store": store}
 
