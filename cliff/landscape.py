@@ -24,6 +24,7 @@ from cliff.checks import LARGEST_INTEGER, ArgumentError, finite_array, real
 from cliff.kernels import generated
 from cliff.kernels.cache import _stamp
 from cliff.parallel import in_parallel, split
+from cliff.presentation import Presented
 from cliff.protocol import Number, check_known, column
 from cliff.symbolic.data import NotData, from_table, to_table
 from cliff.symbolic.functions import OfLogits
@@ -42,7 +43,7 @@ LOSS, PLATEAU = sp.symbols("loss plateau", real=True)
 """In events and measures, symbols of these names stand for the landscape's loss and plateau."""
 
 
-class Landscape:
+class Landscape(Presented):
     """A landscape stated in SymPy, compiled once and kept on disk.
 
     Gradient and Hessian follow by symbolic differentiation. Symbols count by their names: those of

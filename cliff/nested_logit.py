@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cliff.checks import ArgumentError, choice, finite_array, integer, real
+from cliff.checks import LARGEST_INTEGER, ArgumentError, choice, finite_array, integer, real
 from cliff.kernels import nested_logit as kernels
 from cliff.parallel import in_parallel, split
+from cliff.presentation import Presented
 from cliff.protocol import Number, check_known, column
 
 Array = NDArray[np.float64]
@@ -29,6 +30,9 @@ LABELS = {
     "n_pairs": "pairs $N$",
     "n_labels": "labels $L$",
     "label_bias": r"label bias $\beta_2$",
+    "pairs": "pairs in the context, $N$",
+    "labels": "labels, $L$",
+    "labels_per_pair": "labels per pair, $L/N$",
 }
 """How pictures write parameters and constants."""
 
@@ -39,8 +43,12 @@ MOST_PAIRS = 10**7
 """Largest N with exact positions: a gradient takes some tenths of a second and 1 GB then."""
 
 
+FEWER_LABELS = "fewer labels than pairs"
+"""Failure of cells of a sweep beyond the wall L = N, where no landscape exists."""
+
+
 @dataclass(frozen=True)
-class NestedLogit:
+class NestedLogit(Presented):
     """The loss made of three nested logits.
 
     The model keeps of a two-layer attention network what decides the loss in the limit of
@@ -200,6 +208,67 @@ class NestedLogit:
     has_loss: ClassVar[bool] = True
     labels: ClassVar[Mapping[str, str]] = MappingProxyType(LABELS)
     default_slice: ClassVar[tuple[str, str]] = ("beta1", "alpha")
+
+    component: ClassVar[str] = "logit"
+    plateau_label: ClassVar[str] = r"$\log N$"
+    measure_names: ClassVar[tuple[str, ...]] = MEASURES[:5]  # type: ignore[assignment]
+    reported_measures: ClassVar[tuple[str, ...]] = ("ila1", "tila2", "p_correct")  # type: ignore[assignment]
+    whole_axes: ClassVar[tuple[str, ...]] = ("pairs", "labels")
+    walls: ClassVar[Mapping[tuple[str, str], str]] = MappingProxyType(
+        {("pairs", "labels"): "wall $L$ = $N$"}
+    )
+    outside: ClassVar[tuple[str, ...]] = (FEWER_LABELS,)
+
+    @property
+    def axes(self) -> Mapping[str, str]:
+        """N, L, L/N, which sets L to the nearest integer, and the label bias where it counts."""
+        axes = {"pairs": "n_pairs", "labels": "n_labels", "labels_per_pair": "n_labels"}
+        has_bias = "label_bias" in self.constants and self.positions == "exact"
+        return axes | ({"label_bias": "label_bias"} if has_bias else {})
+
+    def describe(self, constants: Mapping[str, Any]) -> str:
+        """N and L, those of them that are given, and the kind of positions."""
+        symbols = {"n_pairs": "$N$", "n_labels": "$L$"}
+        values = [f"{symbol} = {constants[k]}" for k, symbol in symbols.items() if k in constants]
+        return ", ".join([*values, f"{self.positions} positions"])
+
+    def saddles(self, x: str, y: str) -> list[tuple[float, float]]:
+        """The origin of a map over alpha and xi at L = N."""
+        return [(0.0, 0.0)] if {x, y} == {"alpha", "xi"} and self.n_absent == 0 else []
+
+    def check_axes(self, names: Collection[str]) -> None:
+        """Raise ArgumentError that names the first axis that has no effect."""
+        for name in names:
+            if name.removeprefix("mobility_") == "beta2" and self.label_bias != "free":
+                raise ArgumentError("axes", name, "has no effect unless the label bias is free")
+            if (
+                name.removeprefix("mobility_") in ("beta2", "label_bias")
+                and self.positions == "mean"
+            ):
+                raise ArgumentError("axes", name, "has no effect in the mean field")
+
+    def constants_at(
+        self, columns: Mapping[str, Array], m: int
+    ) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
+        """N, L and label bias of m cells of a sweep; see `Presented.constants_at`."""
+        counts = {
+            "pairs": columns.get("pairs", np.full(m, float(self.n_pairs))),
+            "labels": columns.get("labels", np.full(m, float(self.n_labels))),
+        }
+        if "labels_per_pair" in columns:
+            counts["labels"] = np.rint(columns["labels_per_pair"] * counts["pairs"])
+        failure = np.full(m, "", dtype=object)
+        failure[counts["labels"] < counts["pairs"]] = FEWER_LABELS
+        for name, values in counts.items():
+            whole = (values == np.rint(values)) & (values >= 1.0) & (values <= LARGEST_INTEGER)
+            failure[~whole & (failure == "")] = (
+                f"{name} must be a whole number of at least 1 and at most {LARGEST_INTEGER}"
+            )
+        found: dict[str, NDArray[Any]] = {
+            self.axes[name]: np.where(failure == "", values, 1.0).astype(np.int64)
+            for name, values in counts.items()
+        }
+        return found | {k: v for k, v in columns.items() if k == "label_bias"}, failure
 
     @property
     def address(self) -> int:

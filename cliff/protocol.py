@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cliff.checks import LARGEST_INTEGER, ArgumentError, finite_array
+from cliff.presentation import PresentedLike
 
 Array = NDArray[np.float64]
 Number = int | float
@@ -20,10 +21,11 @@ FALL = ("fall_begins", "fall", "fall_ends")
 """Names of the built-in events, in the order of `LEVELS`."""
 
 
-class LandscapeLike(Protocol):
+class LandscapeLike(PresentedLike, Protocol):
     """A landscape: a loss, or a velocity, of p named parameters with named constants.
 
-    To add a landscape, write these. `cliff.landscape.Landscape` has them for whatever can be stated
+    To add a landscape, write these; a class that inherits `cliff.presentation.Presented` has how it
+    is shown and swept. `cliff.landscape.Landscape` has them for whatever can be stated
     in SymPy, `cliff.NestedLogit` for a kernel of its own. A landscape is immutable, can be pickled,
     and is equal to another one if it is the same function with the same constants.
 

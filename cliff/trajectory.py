@@ -420,7 +420,7 @@ class Trajectory(Result):
         """The inverse of `to_dataset`."""
         attrs = dict(dataset.attrs)
         parameters = json.loads(attrs["parameters"])
-        model, settings = _landscape(parameters)
+        model, settings = landscape_and_settings(parameters)
         path = DensePath(
             *(_values(dataset[k]) for k in ("step", "step_theta", "step_coefficients"))
         )
@@ -573,7 +573,7 @@ class Ensemble(Result):
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset) -> Ensemble:
         """The inverse of `to_dataset`."""
-        model, settings = _landscape(json.loads(dataset.attrs["parameters"]))
+        model, settings = landscape_and_settings(json.loads(dataset.attrs["parameters"]))
         reals = ("theta0", "theta", "t", "loss", "t_transition", "width")
         counts = ("n_steps", "n_rejected")
         columns: dict[str, Any] = {name: _values(dataset[name]) for name in reals}
@@ -600,7 +600,9 @@ _CONSTANT = "constant_"
 
 
 def _save(result: Trajectory | Ensemble, path: str | os.PathLike[str], kind: str) -> Path:
-    _landscape(result.model.settings())  # refuses a landscape that could not be read back
+    landscape_and_settings(
+        result.model.settings()
+    )  # refuses a landscape that could not be read back
     return save_dataset(result.to_dataset(), path, kind)
 
 
@@ -651,7 +653,7 @@ def _span(values: NDArray[Any]) -> str:
     return " to ".join(f"{end:g}" for end in sorted(ends))
 
 
-def _landscape(parameters: dict[str, Any]) -> tuple[LandscapeLike, dict[str, Any]]:
+def landscape_and_settings(parameters: dict[str, Any]) -> tuple[LandscapeLike, dict[str, Any]]:
     """The landscape that `LandscapeLike.settings` describes, and the other settings."""
     if "landscape" in parameters:
         from cliff.landscape import Landscape  # starts SymPy
