@@ -211,8 +211,8 @@ class NestedLogit(Presented):
 
     component: ClassVar[str] = "logit"
     plateau_label: ClassVar[str] = r"$\log N$"
-    measure_names: ClassVar[tuple[str, ...]] = MEASURES[:5]  # type: ignore[assignment]
-    reported_measures: ClassVar[tuple[str, ...]] = ("ila1", "tila2", "p_correct")  # type: ignore[assignment]
+    measure_names: ClassVar[tuple[str, ...]] = MEASURES[:5]
+    reported_measures: ClassVar[tuple[str, ...]] = ("ila1", "tila2", "p_correct")
     whole_axes: ClassVar[tuple[str, ...]] = ("pairs", "labels")
     walls: ClassVar[Mapping[tuple[str, str], str]] = MappingProxyType(
         {("pairs", "labels"): "wall $L$ = $N$"}
