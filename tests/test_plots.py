@@ -259,7 +259,8 @@ def cells_of_all_kinds():
 def test_cells_without_a_value_have_a_colour_and_a_name_of_their_own(ax):
     mesh = plots.phase_map(cells_of_all_kinds(), ax)
     shown = [[to_hex(cell).upper() for cell in row] for row in colours(ax)]
-    kinds = {**STATE_COLOURS, "step limit": FAILURE_COLOURS[0]}
+    outside = {"fewer labels than pairs": plots.OUTSIDE_COLOUR}
+    kinds = {**STATE_COLOURS, **outside, "step limit": FAILURE_COLOURS[0]}
     expected = {
         (0, 0): "fewer labels than pairs",
         (0, 1): "fewer labels than pairs",
