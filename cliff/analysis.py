@@ -13,6 +13,7 @@ from cliff.checks import ArgumentError, choice, finite_array, real
 from cliff.flow import integrate, integrate_ensemble
 from cliff.metrics import FlowMetric
 from cliff.nested_logit import NestedLogit
+from cliff.protocol import LandscapeLike
 from cliff.trajectory import DensePath, Trajectory
 from cliff.valleys import UNDECIDED, basins
 
@@ -29,7 +30,7 @@ class Slice:
 
     Attributes
     ----------
-    model : NestedLogit
+    model : LandscapeLike
     names : tuple of str
         The parameters along x and along y.
     x : ndarray, shape (n_x,)
@@ -42,7 +43,7 @@ class Slice:
         Values of the remaining parameters.
     """
 
-    model: NestedLogit
+    model: LandscapeLike
     names: tuple[str, str]
     x: Array
     y: Array
@@ -51,13 +52,14 @@ class Slice:
     fixed: dict[str, float]
 
     def edge(self, level: float = 0.9) -> Array:
-        """The cliff's edge: the least y with loss ≤ level·log N at each x, NaN if none, (n_x,)."""
-        below = self.loss <= level * self.model.plateau
+        """The cliff's edge: the least y with loss ≤ level·plateau at each x, NaN if none."""
+        plateau = self.model.plateau
+        below = self.loss <= (np.nan if plateau is None else level * plateau)
         return np.where(below.any(axis=0), self.y[np.argmax(below, axis=0)], np.nan)
 
 
 def landscape_slice(
-    model: NestedLogit,
+    model: LandscapeLike,
     names: tuple[str, str],
     x: ArrayLike,
     y: ArrayLike,
@@ -67,7 +69,7 @@ def landscape_slice(
 
     Parameters
     ----------
-    model : NestedLogit
+    model : LandscapeLike
     names : tuple of str
         The parameters along x and along y.
     x, y : array_like, shape (n_x,), (n_y,)
@@ -107,15 +109,15 @@ def landscape_slice(
 
 
 def slice_around(
-    trajectory: Trajectory, names: tuple[str, str] = ("beta1", "alpha"), resolution: int = 121
+    trajectory: Trajectory, names: tuple[str, str] | None = None, resolution: int = 121
 ) -> Slice:
     """The loss over the plane of two parameters around a trajectory.
 
     Parameters
     ----------
     trajectory : Trajectory
-    names : tuple of str
-        The parameters along x and along y.
+    names : tuple of str, optional
+        The parameters along x and along y; by default the landscape's own choice.
     resolution : int
         Points along each side.
 
@@ -126,6 +128,7 @@ def slice_around(
         the transition, or at the end of a trajectory without one.
     """
     model, path = trajectory.model, trajectory.path
+    names = names or model.default_slice
     t = trajectory.transition().t_transition
     point = path(path.t[-1] if np.isnan(t) else t)
     fixed = dict(zip(model.parameter_names, point.tolist(), strict=True))

@@ -164,10 +164,7 @@ def _default(given: Any, value: Any) -> Any:
 def _summary(trajectory: Trajectory) -> dict[str, Any]:
     model, transition = trajectory.model, trajectory.transition()
     return {
-        "n_pairs": model.n_pairs,
-        "n_labels": model.n_labels,
-        "positions": model.positions,
-        "label_bias": model.label_bias,
+        **model.settings(),
         **trajectory.settings,
         "status": trajectory.status,
         "n_steps": trajectory.n_steps,
@@ -197,10 +194,10 @@ def _print_table(trajectory: Trajectory) -> None:
     shown = ~np.isnan(times)
     theta = trajectory.path(times[shown])
     measures = model.measures(theta)
-    table = Table(
-        title=f"N = {model.n_pairs}, L = {model.n_labels}, {model.positions} positions, "
-        f"{trajectory.settings['method']}: {trajectory.n_steps} steps"
-    )
+    landscape = model.settings()
+    size = f"N = {landscape['n_pairs']}, L = {landscape['n_labels']}"
+    size += f", {landscape['positions']} positions"
+    table = Table(title=f"{size}, {trajectory.settings['method']}: {trajectory.n_steps} steps")
     columns = ["loss", "ila1", "tila2", "p_correct"]
     table.add_column("loss is", no_wrap=True)
     for column in ("t", *model.parameter_names, *columns):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from cliff.plots.style import (
     GREY,
     LOGIT_COLOURS,
     MEASURE_STYLES,
+    ORANGE,
+    PURPLE,
     RED,
     ROLES,
     SYMBOLS,
@@ -30,25 +33,27 @@ from cliff.plots.style import (
     new_figure,
     styled,
 )
+from cliff.protocol import LandscapeLike
 from cliff.trajectory import Ensemble, Status, Trajectory
 from cliff.valleys import VALLEYS, name_of
 
 
 def loss(trajectory: Trajectory, ax: Axes) -> list[Any]:
-    """Loss against time, with log L at the start, the plateau log N and the transition."""
+    """Loss against time, with the landscape's reference losses and the transition."""
     model, transition = trajectory.model, trajectory.transition()
     drawn: list[Any] = ax.plot(trajectory.t, trajectory.loss, color="black", lw=1.8, label="loss")
-    start, plateau = r"start $\log L$ (no knowledge)", r"plateau $\log N$ (guess in context)"
-    drawn.append(ax.axhline(np.log(model.n_labels), color=GREY, ls=":", lw=1, label=start))
-    if model.n_pairs > 1:
-        drawn.append(ax.axhline(model.plateau, color=BLUE, ls="--", lw=1, label=plateau))
+    styles = ((GREY, ":"), (BLUE, "--"), (PURPLE, "-."), (ORANGE, "--"))
+    for (label, level), (colour, line) in zip(
+        model.reference_losses.items(), cycle(styles), strict=False
+    ):
+        drawn.append(ax.axhline(level, color=colour, ls=line, lw=1, label=label))
     if np.isfinite(transition.t_transition):
-        t, half = transition.t_transition, 0.5 * model.plateau
+        t, half = transition.t_transition, 0.5 * (model.plateau or np.nan)
         drawn.append(ax.axvline(t, color=RED, lw=1, label=f"transition, $t$ = {t:.1f}"))
         drawn += ax.plot([t], [half], "o", color=RED, ms=4)
         begin, _, end = trajectory.crossings
         if np.isfinite(end):
-            label = r"0.9 to 0.1 $\log N$"
+            label = "0.9 to 0.1 of the plateau"
             drawn.append(ax.axvspan(begin, end, color=RED, alpha=0.15, lw=0, label=label))
     ax.set(xlabel=TIME, ylabel="loss (nats)", ylim=(0.0, 1.06 * np.max(trajectory.loss)))
     legend_below(drawn, ax, 2)
@@ -112,14 +117,20 @@ def flow_figure(trajectory: Trajectory, measures: Mapping[str, Array], part: Sli
     figure.colorbar(mesh, ax=axes[1, 1], label="loss (nats)")
     letter_panels(axes.flat)
     start = ", ".join(f"{value:g}" for value in trajectory.path.theta[0])
-    text = (
-        f"Gradient flow: $N$ = {model.n_pairs}, $L$ = {model.n_labels}, "
-        f"{model.positions} positions, from ({start})"
-    )
+    text = f"Gradient flow: {_constants(model, model.constants)}from ({start})"
     if trajectory.status is not Status.DONE:
         text += f"\nstopped at $t$ = {trajectory.path.t[-1]:g}: {trajectory.status}"
     figure.suptitle(text)
     return figure
+
+
+def _constants(model: LandscapeLike, constants: Mapping[str, Any]) -> str:
+    """The values of the constants, each with a comma behind it."""
+    text = ""
+    for name, values in constants.items():
+        ends = sorted({np.min(values).item(), np.max(values).item()}) if np.size(values) else []
+        text += f"{model.labels.get(name, name)} = {' to '.join(f'{end:g}' for end in ends)}, "
+    return text
 
 
 VALLEY_COLOURS = dict(
@@ -159,13 +170,9 @@ def ensemble_figure(ensemble: Ensemble, labels: NDArray[Any]) -> Figure:
     """The basins of an ensemble: where its trajectories start, and in which valley they end."""
     figure, axes = new_figure(0.6 * WIDTH, 4.4)
     starts(ensemble, labels, axes[0, 0])
-    pairs, counts = (
-        f"{values.min()}" if np.ptp(values) == 0 else f"{values.min()} to {values.max()}"
-        for values in (ensemble.constants[name] for name in ("n_pairs", "n_labels"))
-    )
     stopped = int((~ensemble.done).sum())
     axes[0, 0].set_title(
-        f"$N$ = {pairs}, $L$ = {counts}, {ensemble.model.positions} positions"
+        _constants(ensemble.model, ensemble.constants).rstrip(", ")
         + (f"\n{stopped} of {len(labels)} trajectories stopped early" if stopped else "")
     )
     return figure
