@@ -368,7 +368,10 @@ def test_basins_of_an_ensemble_are_those_of_each_trajectory():
     """L = 8 and L = 9 differ in their valleys, and neither is the model's own L."""
     start = [-4.0, 4.0, -4.0]
     ensemble = integrate_ensemble(
-        NestedLogit(4, 32), [start] * 3, 1e5, n_pairs=[4, 4, 3], n_labels=[4, 8, 3]
+        NestedLogit(4, 32),
+        [start] * 3,
+        1e5,
+        constants={"n_pairs": [4, 4, 3], "n_labels": [4, 8, 3]},
     )
     alone = [int(basin_of(NestedLogit(n, m), [start])[0]) for n, m in ((4, 4), (4, 8), (3, 3))]
     assert basins(ensemble).tolist() == alone
