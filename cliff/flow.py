@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cliff.checks import ArgumentError, choice, finite_array, integer
-from cliff.kernels.integrate import ALL_LANES, ONE_LANE, integrate_batch
+from cliff.kernels.integrate import integrate_batch
 from cliff.mobility import UNIT_MOBILITIES, Mobilities, Mobility
 from cliff.parallel import in_parallel
 from cliff.protocol import FALL, LEVELS, LandscapeLike, event_names
@@ -213,10 +213,10 @@ def integrate_ensemble(
         stop = min(m, start + max(4, CHUNK // max(int(costs[order[start]]), 16)))
         ranges.append((start, stop))
         start = stop
-    lanes = ALL_LANES if model.pack_address else ONE_LANE
+    side_by_side = bool(model.pack_address)
 
     def work(start: int, stop: int) -> None:
-        _advance(flow, batch[start:stop], lanes=lanes)
+        _advance(flow, batch[start:stop], side_by_side=side_by_side)
 
     in_parallel(work, ranges, workers, progress)
     batch = batch[np.argsort(order, kind="stable")]
@@ -293,7 +293,7 @@ class _Flow:
         found = dict(zip(self.columns, columns, strict=True))
         return {name: found[name] for name in event_names(self.mobilities.model)}
 
-    def arguments(self, lanes: tuple[float, ...]) -> tuple[Any, ...]:
+    def arguments(self, side_by_side: bool) -> tuple[Any, ...]:
         """Landscape, rule, method and limits for the compiled loop, without its budget."""
         model, stepper, numerics = self.mobilities.model, self.stepper, self.numerics
         seed = self.rule.seed if isinstance(self.rule, Langevin) else 0
@@ -301,10 +301,10 @@ class _Flow:
         if self.until is not None:
             until = len(self.columns) - 1 - self.columns[::-1].index(self.until)
         return (
-            (model.address, model.pack_address if len(lanes) > 1 else 0),
+            (model.address, model.pack_address if side_by_side else 0),
             (model.n_parameters, model.n_out),
             (self.mobilities.address, len(model.event_names)),
-            (self.rule.code, np.array(self.rule.numbers, dtype=np.float64), np.uint64(seed)),
+            (self.rule.code, np.array(self.rule.numbers, dtype=np.float64), seed),
             (stepper.a, stepper.error, stepper.dense, stepper.stage_times),
             (stepper.order, numerics.step or 0.0),
             (numerics.rtol, numerics.atol, numerics.t_end, numerics.max_steps),
@@ -402,14 +402,16 @@ def _advance(
     batch: _Batch,
     budget: int = np.iinfo(np.int64).max,
     log: _Log | None = None,
-    lanes: tuple[float, ...] = ONE_LANE,
+    side_by_side: bool = False,
 ) -> None:
     """Advance trajectories by at most `budget` attempted steps."""
     log = log or _Log.of_length(0, flow.stepper.dense.shape[1])
     n_work = int(flow.mobilities.model.n_work(batch.constants).max(initial=0))
-    addresses, sizes, more, rule, tableau, order_and_step, limits, until = flow.arguments(lanes)
+    addresses, sizes, more, rule, tableau, order_and_step, limits, until = flow.arguments(
+        side_by_side
+    )
     integrate_batch(
-        lanes,
+        side_by_side,
         (*addresses, *sizes, n_work, *more),
         rule,
         (*tableau, *order_and_step),

@@ -8,7 +8,9 @@ i·len(lanes) + l. A lane whose trajectory has ended goes on with the next one.
 A state has the p rows of theta first and the rows of the rule behind them; see `cliff.rules`.
 """
 
+import ctypes
 import math
+from functools import cache
 
 import numpy as np
 from llvmlite import ir
@@ -16,8 +18,8 @@ from numba import carray, cfunc, njit, types
 from numba.extending import intrinsic, overload
 from numba.np.unsafe.ndarray import to_fixed_tuple
 
-from cliff.kernels import entry, simd
-from cliff.kernels.generated import evaluate_at
+from cliff.kernels import simd
+from cliff.kernels.generated import address_of_kernel, evaluate_at
 from cliff.kernels.philox import normal
 from cliff.kernels.simd import LANES, PackType, pack
 
@@ -32,7 +34,7 @@ SAFETY, SHRINK, GROW = 0.75, 0.2, 10.0
 larger SAFETY saves few steps and has several times as many rejected, since the flow speeds up."""
 
 ONE_LANE, ALL_LANES = (0.0,), (0.0,) * LANES
-"""The argument `lanes` of the loop."""
+"""The argument `lanes` of the loop, whose length is part of its type."""
 
 
 @intrinsic
@@ -273,28 +275,19 @@ def _locate(event, address, p, levels, constants, start, dense, above, below, tr
 # ---- the loop ------------------------------------------------------------------------------------
 
 
-@entry
-def integrate_batch(
-    lanes,
-    landscape,
-    rule,
-    method,
-    limits,
-    inputs,
-    state,
-    record,
-):
+@njit
+def _loop(lanes, landscape, rule, method, limits, inputs, state, record):
     """Integrate m trajectories from their state to t_end, `len(lanes)` at a time.
 
     Parameters
     ----------
     lanes : tuple of float
-        `ONE_LANE` or `ALL_LANES`.
+        `ONE_LANE` or `ALL_LANES`; its type decides what is compiled.
     landscape : tuple
         address, pack_address (0 for one lane), p, n_out, n_work, mobility_address (0 for constant
         mobilities), n_own (events of the landscape).
     rule : tuple
-        The code, its numbers (float64 array), and the seed (uint64).
+        The code, its numbers (float64 array), and the seed.
     method : tuple
         a (S, S), error weights (S,), dense output (S, D), stage times (S,), order, and the step or
         0 for an adaptive one. The last stage is the new point.
@@ -557,3 +550,118 @@ def integrate_batch(
                 index[lane] = -1
                 active -= 1
                 refill = True
+
+
+# ---- from Python ---------------------------------------------------------------------------------
+
+
+@intrinsic
+def _reals(typing_context, address):
+    """The address as a pointer to float64."""
+
+    def lower(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], ir.DoubleType().as_pointer())
+
+    return types.CPointer(types.float64)(types.int64), lower
+
+
+@intrinsic
+def _integers(typing_context, address):
+    """The address as a pointer to int64."""
+
+    def lower(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+
+    return types.CPointer(types.int64)(types.int64), lower
+
+
+@njit
+def _counts(table, i):
+    return carray(_integers(table[4 * i]), (table[4 * i + 1],))
+
+
+@njit
+def _vector(table, i):
+    return carray(_reals(table[4 * i]), (table[4 * i + 1],))
+
+
+@njit
+def _matrix(table, i):
+    return carray(_reals(table[4 * i]), (table[4 * i + 1], table[4 * i + 2]))
+
+
+@njit
+def _cube(table, i):
+    return carray(_reals(table[4 * i]), (table[4 * i + 1], table[4 * i + 2], table[4 * i + 3]))
+
+
+@njit
+def _run(lanes, table):
+    """Call the loop with the arrays of a table of their addresses and shapes."""
+    sizes, numbers = _counts(table, 0), _vector(table, 1)
+    address, pack_address, p, n_out, n_work, mobility_address, n_own = sizes[:7]
+    code, seed, order, max_steps, budget, until = sizes[7:13]
+    step, rtol, atol, t_end = numbers
+    _loop(
+        lanes,
+        (address, pack_address, p, n_out, n_work, mobility_address, n_own),
+        (code, _vector(table, 2), np.uint64(seed)),
+        (
+            _matrix(table, 3), _vector(table, 4), _matrix(table, 5), _vector(table, 6),
+            order, step,
+        ),
+        (rtol, atol, t_end, max_steps, budget, until),
+        (
+            _matrix(table, 7), _matrix(table, 8), _matrix(table, 9), _matrix(table, 10),
+            _counts(table, 11),
+        ),
+        (
+            _matrix(table, 12), _vector(table, 13), _vector(table, 14), _matrix(table, 15),
+            _vector(table, 16), _counts(table, 17), _counts(table, 18), _counts(table, 19),
+            _matrix(table, 20),
+        ),
+        (
+            _vector(table, 21), _matrix(table, 22), _vector(table, 23), _cube(table, 24),
+            _matrix(table, 25),
+        ),
+    )  # fmt: skip
+    return 1
+
+
+def one_lane(table):
+    return _run(ONE_LANE, table)
+
+
+def all_lanes(table):
+    return _run(ALL_LANES, table)
+
+
+@cache
+def _compiled(side_by_side):
+    signature = types.int64(types.CPointer(types.int64))
+    address = address_of_kernel(all_lanes if side_by_side else one_lane, signature)
+    return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(address)
+
+
+def integrate_batch(side_by_side, landscape, rule, method, limits, inputs, state, record):
+    """`_loop`, one trajectory after the other or LANES side by side.
+
+    It is called through ctypes, which lets go of the interpreter's lock. numba's own way to call a
+    function takes a quarter of a second to get ready for in every process.
+
+    Raises
+    ------
+    MemoryError
+    """
+    code, numbers, seed = rule
+    *tableau, order, step = method
+    rtol, atol, t_end, max_steps, budget, until = limits
+    sizes = np.array([*landscape, code, seed, order, max_steps, budget, until], dtype=np.int64)
+    reals = np.array([step, rtol, atol, t_end])
+    arrays = (sizes, reals, numbers, *tableau, *inputs, *state, *record)
+    assert all(array.flags.c_contiguous and array.dtype.itemsize == 8 for array in arrays)
+    table = np.zeros((len(arrays), 4), dtype=np.int64)
+    for row, array in zip(table, arrays, strict=True):
+        row[0], row[1 : 1 + array.ndim] = array.ctypes.data, array.shape
+    if not _compiled(side_by_side)(table.ctypes.data):
+        raise MemoryError
