@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from cliff.checks import ArgumentError, choice, finite_array, real
 from cliff.flow import integrate, integrate_ensemble
 from cliff.metrics import FlowMetric
-from cliff.nested_logit import NestedLogit
+from cliff.protocol import LandscapeLike
 from cliff.trajectory import DensePath, Trajectory
 from cliff.valleys import UNDECIDED, basins
 
@@ -29,7 +29,7 @@ class Slice:
 
     Attributes
     ----------
-    model : NestedLogit
+    model : LandscapeLike
     names : tuple of str
         The parameters along x and along y.
     x : ndarray, shape (n_x,)
@@ -42,7 +42,7 @@ class Slice:
         Values of the remaining parameters.
     """
 
-    model: NestedLogit
+    model: LandscapeLike
     names: tuple[str, str]
     x: Array
     y: Array
@@ -51,13 +51,21 @@ class Slice:
     fixed: dict[str, float]
 
     def edge(self, level: float = 0.9) -> Array:
-        """The cliff's edge: the least y with loss ≤ level·log N at each x, NaN if none, (n_x,)."""
+        """The cliff's edge: the least y with loss ≤ level·plateau at each x, NaN if none, (n_x,).
+
+        Raises
+        ------
+        ArgumentError
+            If the landscape has no plateau.
+        """
+        if self.model.plateau is None:
+            raise ArgumentError("model", self.model, "has no plateau, and so no edge")
         below = self.loss <= level * self.model.plateau
         return np.where(below.any(axis=0), self.y[np.argmax(below, axis=0)], np.nan)
 
 
 def landscape_slice(
-    model: NestedLogit,
+    model: LandscapeLike,
     names: tuple[str, str],
     x: ArrayLike,
     y: ArrayLike,
@@ -67,7 +75,7 @@ def landscape_slice(
 
     Parameters
     ----------
-    model : NestedLogit
+    model : LandscapeLike
     names : tuple of str
         The parameters along x and along y.
     x, y : array_like, shape (n_x,), (n_y,)
@@ -107,15 +115,15 @@ def landscape_slice(
 
 
 def slice_around(
-    trajectory: Trajectory, names: tuple[str, str] = ("beta1", "alpha"), resolution: int = 121
+    trajectory: Trajectory, names: tuple[str, str] | None = None, resolution: int = 121
 ) -> Slice:
     """The loss over the plane of two parameters around a trajectory.
 
     Parameters
     ----------
     trajectory : Trajectory
-    names : tuple of str
-        The parameters along x and along y.
+    names : tuple of str, optional
+        The parameters along x and along y; the landscape's default slice otherwise.
     resolution : int
         Points along each side.
 
@@ -126,6 +134,7 @@ def slice_around(
         the transition, or at the end of a trajectory without one.
     """
     model, path = trajectory.model, trajectory.path
+    names = names or model.default_slice
     t = trajectory.transition().t_transition
     point = path(path.t[-1] if np.isnan(t) else t)
     fixed = dict(zip(model.parameter_names, point.tolist(), strict=True))
@@ -167,6 +176,9 @@ class FixedPoint:
 _ZERO_RATE = 1e-9
 """Eigenvalues of the Jacobian up to this size count as zero (1/time)."""
 
+_ZERO_GRADIENT = 1e-14
+"""A gradient whose components are up to this size counts as zero (nats)."""
+
 _SAME_POINT = 1e-5
 """Distance up to which two solutions of Newton's method are one fixed point."""
 
@@ -175,13 +187,13 @@ _FAR = 50.0
 
 
 def fixed_points(
-    model: NestedLogit, starts: ArrayLike, tolerance: float = 1e-12
+    model: LandscapeLike, starts: ArrayLike, tolerance: float = 1e-12
 ) -> list[FixedPoint]:
     """Fixed points of the flow that Newton's method finds from given starts.
 
     Parameters
     ----------
-    model : NestedLogit
+    model : LandscapeLike
     starts : array_like, shape (m, p)
     tolerance : float
         Largest component of the gradient at a fixed point (nats).
@@ -207,7 +219,7 @@ def fixed_points(
     return sorted(found, key=lambda point: point.loss)
 
 
-def classify(model: NestedLogit, theta: ArrayLike) -> FixedPoint:
+def classify(model: LandscapeLike, theta: ArrayLike) -> FixedPoint:
     """The stability of the flow at a fixed point theta (p,), from the analytic Hessian."""
     point = finite_array("theta", theta, model.n_parameters)
     eigenvalues, eigenvectors = np.linalg.eigh(-model.hessian(point))
@@ -220,16 +232,17 @@ def classify(model: NestedLogit, theta: ArrayLike) -> FixedPoint:
 
 
 def slow_manifold(
-    model: NestedLogit, t_end: float, offset: float = 1e-3, **options: Any
+    model: LandscapeLike, t_end: float, offset: float = 1e-3, **options: Any
 ) -> list[Trajectory]:
-    """The curve along which trajectories from small starts leave the start, where loss = log L.
+    """The curve along which trajectories from small starts leave the origin.
 
-    At L = N the origin is a saddle, and the curve is its unstable manifold, with one branch on
-    either side. For L > N the origin is no fixed point, and the curve is the trajectory through it.
+    Where the origin is a saddle, as in the nested logit at L = N, the curve is its unstable
+    manifold, with one branch on either side. Where it is no fixed point, as for L > N, the curve is
+    the trajectory through it.
 
     Parameters
     ----------
-    model : NestedLogit
+    model : LandscapeLike
     t_end : float
         End of the trajectories (gradient-flow time).
     offset : float
@@ -240,7 +253,8 @@ def slow_manifold(
     Returns
     -------
     list of Trajectory
-        Two branches at L = N, that with growing xi first; otherwise one trajectory.
+        Two branches of a saddle, first the one whose largest component grows; otherwise one
+        trajectory.
 
     Raises
     ------
@@ -248,7 +262,7 @@ def slow_manifold(
         If the mobilities leave the saddle without an unstable direction.
     """
     origin = np.zeros(model.n_parameters)
-    if model.n_labels > model.n_pairs:
+    if np.abs(model.gradient(origin)).max() > _ZERO_GRADIENT:
         return [integrate(model, origin, t_end, **options)]
     mobility = options.get("mobility", np.ones(model.n_parameters))
     if callable(mobility):
@@ -262,16 +276,16 @@ def slow_manifold(
             "mobility", rates.tolist(), "leaves no unstable direction at the saddle"
         )
     unstable = root * eigenvectors[:, 0]
-    unstable *= np.sign(unstable[2]) / np.linalg.norm(unstable)
+    unstable *= np.sign(unstable[np.argmax(np.abs(unstable))]) / np.linalg.norm(unstable)
     return [integrate(model, sign * offset * unstable, t_end, **options) for sign in (1.0, -1.0)]
 
 
-def basin_of(model: NestedLogit, starts: ArrayLike, t_end: float = 1e5, **options: Any) -> Labels:
+def basin_of(model: LandscapeLike, starts: ArrayLike, t_end: float = 1e5, **options: Any) -> Labels:
     """Label the valley that the flow from each start ends in.
 
     Parameters
     ----------
-    model : NestedLogit
+    model : LandscapeLike
     starts : array_like, shape (m, p)
     t_end : float
         Time at which the ends are labelled (gradient-flow time).
@@ -310,7 +324,7 @@ def basin_fractions(labels: ArrayLike) -> dict[int, tuple[float, float]]:
 
 
 def basin_boundary(
-    model: NestedLogit,
+    model: LandscapeLike,
     start: ArrayLike,
     end: ArrayLike,
     t_end: float = 1e5,
@@ -321,7 +335,7 @@ def basin_boundary(
 
     Parameters
     ----------
-    model : NestedLogit
+    model : LandscapeLike
     start, end : array_like, shape (p,)
         Ends of the segment, in different basins.
     t_end : float
@@ -383,10 +397,10 @@ def basin_paths(dataset: xr.Dataset) -> tuple[list[Array], list[tuple[float, flo
         Points (x, y) of trajectories, evenly spaced along each and cut where it leaves the map for
         good. Empty unless the axes are two components of the start.
     saddles : list of (x, y)
-        The origin of a map over alpha and xi at L = N, if it lies on the map.
+        Those that the landscape names, if they lie on the map.
     """
     metric = FlowMetric.from_dataset(dataset)
-    names = metric.model.parameter_names
+    model, names = metric.model, metric.model.parameter_names
     dims = [str(name) for name in dataset["basin"].dims[::-1]]  # x, y
     if len(dims) != 2 or not set(dims) <= set(names):
         return [], []
@@ -398,7 +412,7 @@ def basin_paths(dataset: xr.Dataset) -> tuple[list[Array], list[tuple[float, flo
         start = np.array(metric.theta0)
         start[columns] = low + share * (high - low)
         run = integrate(
-            metric.model,
+            model,
             start,
             metric.t_end,
             metric.mobility,
@@ -407,9 +421,8 @@ def basin_paths(dataset: xr.Dataset) -> tuple[list[Array], list[tuple[float, flo
             max_steps=metric.max_steps,
         )
         paths.append(_even_path(run.path, columns, low, high))
-    has_saddle = set(dims) == {"alpha", "xi"} and metric.labels == metric.pairs
-    on_map = has_saddle and (low <= 0.0).all() and (high >= 0.0).all()
-    return paths, [(0.0, 0.0)] if on_map else []
+    saddles = [p for p in model.saddles(*dims) if (low <= p).all() and (high >= p).all()]
+    return paths, saddles
 
 
 def _even_path(

@@ -1,31 +1,34 @@
-"""Gradient flow: d theta_i/dt = −M_i ∂loss/∂theta_i, one trajectory or many."""
+"""Flows on landscapes, d theta_i/dt = −M_i ∂loss/∂theta_i by default, one trajectory or many."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from itertools import pairwise
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cliff.checks import LARGEST_INTEGER, ArgumentError, finite_array, integer
+from cliff.checks import ArgumentError, choice, finite_array, integer
 from cliff.kernels.integrate import integrate_batch
 from cliff.mobility import UNIT_MOBILITIES, Mobilities, Mobility
-from cliff.nested_logit import POSITIONS, NestedLogit
-from cliff.parallel import in_parallel, split
-from cliff.steppers import METHODS, STEPPERS, Numerics
-from cliff.trajectory import LEVELS, DensePath, Ensemble, Solution, Status, Trajectory, within
+from cliff.parallel import in_parallel
+from cliff.protocol import FALL, LEVELS, LandscapeLike, event_names
+from cliff.rules import Gradient, Langevin, Rule, check_rule
+from cliff.steppers import METHODS, STEPPERS, Numerics, Stepper
+from cliff.trajectory import DensePath, Ensemble, Solution, Status, Trajectory, within
 
 Array = NDArray[np.float64]
 
 STATUS_OF_CODE = tuple(Status)  # in the order of the kernel's codes
 
+RULE = Gradient()
+"""The default rule."""
+
 
 def integrate(
-    model: NestedLogit,
+    model: LandscapeLike,
     theta0: ArrayLike,
     t_end: float,
     mobility: Mobility = UNIT_MOBILITIES,
@@ -37,14 +40,16 @@ def integrate(
     *,
     mobility_args: ArrayLike = (),
     step: float | None = None,
+    until: str | None = None,
+    rule: Rule = RULE,
     progress: Callable[[float], object] | None = None,
 ) -> Trajectory:
     """Integrate gradient flow, d theta_i/dt = −M_i ∂loss/∂theta_i, from theta0 at t = 0.
 
     Parameters
     ----------
-    model : NestedLogit
-        The landscape.
+    model : LandscapeLike
+        The landscape: a `NestedLogit`, a `Landscape`, or one of your own.
     theta0 : array_like, shape (p,)
         Start, in the order of `model.parameter_names`.
     t_end : float
@@ -70,6 +75,10 @@ def integrate(
         Arguments of a mobility function beside theta.
     step : float, optional
         Step of rk4 and euler (gradient-flow time).
+    until : str, optional
+        Name of the event that ends the flow, with the status "event reached".
+    rule : Rule, optional
+        How theta follows the force; see `cliff.rules`. lsoda and radau know gradient flow alone.
     progress : callable, optional
         Called now and then with the time that has been reached. If it returns something true, the
         integration stops with the status "interrupted".
@@ -86,8 +95,9 @@ def integrate(
 
     Notes
     -----
-    The times at which the loss falls to 0.9, 0.5 and 0.1 log N are located on the dense output,
-    whose error is of the order of the solver's tolerance.
+    An event is the fall of its value from above 0 to 0 or below within a step; one whose value is
+    not above 0 at the start happens at t = 0. It is located on the dense output, whose error is of
+    the order of the solver's tolerance. An event that happens and is undone in one step is missed.
 
     Examples
     --------
@@ -102,27 +112,32 @@ def integrate(
         raise ArgumentError("theta0", theta0, f"must have shape ({model.n_parameters},)")
     times = None if t_eval is None else _check_times(t_eval, numerics.t_end)
     mobilities = Mobilities.check(model, mobility, mobility_args, start)
+    flow = _Flow.check(mobilities, numerics, rule, until)
 
     if method in STEPPERS:
-        solution = _integrate_compiled(mobilities, start, numerics, progress)
+        solution = _integrate_compiled(flow, start, progress)
     else:
         from cliff.scipy_methods import integrate_scipy
 
-        solution = integrate_scipy(mobilities, start, numerics, progress)
+        if not isinstance(rule, Gradient):
+            raise ArgumentError("method", method, "knows gradient flow alone: use dopri5 or rk4")
+        solution = integrate_scipy(mobilities, start, numerics, until, progress)
     path = solution.path
+    if not model.has_loss:
+        solution = replace(solution, loss=np.full(len(path.t), np.nan))
     trajectory = Trajectory(
         model=model,
         t=path.t,
         theta=path.theta,
         n_steps=len(path.t) - 1,
-        settings={"theta0": start.tolist(), **mobilities.settings, **vars(numerics)},
+        settings={"theta0": start.tolist(), **flow.settings},
         **vars(solution),
     )
     return trajectory if times is None else trajectory.sampled(times[times <= path.t[-1]])
 
 
 def integrate_ensemble(
-    model: NestedLogit,
+    model: LandscapeLike,
     theta0: ArrayLike,
     t_end: float,
     mobility: Mobility = UNIT_MOBILITIES,
@@ -133,8 +148,9 @@ def integrate_ensemble(
     *,
     mobility_args: ArrayLike = (),
     step: float | None = None,
-    n_pairs: ArrayLike | None = None,
-    n_labels: ArrayLike | None = None,
+    constants: Mapping[str, ArrayLike] | None = None,
+    until: str | None = None,
+    rule: Rule = RULE,
     workers: int | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Ensemble:
@@ -142,8 +158,8 @@ def integrate_ensemble(
 
     Parameters
     ----------
-    model : NestedLogit
-        The landscape.
+    model : LandscapeLike
+        The landscape: a `NestedLogit`, a `Landscape`, or one of your own.
     theta0 : array_like, shape (m, p)
         Starts.
     t_end : float
@@ -156,8 +172,11 @@ def integrate_ensemble(
         As in `integrate`.
     mobility_args : array_like of float, shape (k,) or (m, k)
         As in `integrate`; with m rows, one for each trajectory.
-    n_pairs, n_labels : array_like of int, shape (m,), optional
-        N and L of every trajectory, in place of the model's.
+    constants : mapping of str to array_like, shape (m,), optional
+        Constants of the landscape that differ between trajectories, such as
+        ``{"n_pairs": [4, 8], "n_labels": [16, 32]}``.
+    until, rule
+        As in `integrate`.
     workers : int, optional
         Threads; all cores by default. The result does not depend on it.
     progress : callable, optional
@@ -181,50 +200,57 @@ def integrate_ensemble(
     mobilities = Mobilities.check(model, mobility, mobility_args, starts)
     if workers is not None:
         workers = integer("workers", workers, 1)
-    pairs = _check_counts("n_pairs", model.n_pairs if n_pairs is None else n_pairs, len(starts))
-    labels = _check_counts(
-        "n_labels", model.n_labels if n_labels is None else n_labels, len(starts)
-    )
-    if (labels < pairs).any():
-        worst = int(np.argmax(pairs - labels))
-        raise ArgumentError(
-            "n_labels", int(labels[worst]), f"must be at least the number of pairs, {pairs[worst]}"
-        )
+    m, varied = len(starts), dict(constants or {})
+    rows = model.constants_rows(varied, m)
+    flow = _Flow.check(mobilities, numerics, rule, until)
+    batch = _Batch.at(flow, starts, rows)
 
-    # trajectories of one N stand together, the most expensive first
-    order = np.argsort(-pairs, kind="stable")
-    batch = _Batch.at(mobilities, starts, pairs, labels)[order]
-    edges = np.flatnonzero(np.diff(batch.pairs, prepend=-1, append=-1))
-    ranges = [
-        chunk
-        for first, last in pairwise(edges.tolist())
-        for chunk in split(first, last, max(4, 1024 // int(batch.pairs[first])))
-    ]
+    # the most expensive trajectories first; those of one cost in their order
+    costs = model.n_work(rows)
+    order = np.argsort(-costs, kind="stable")
+    batch, ranges, start = batch[order], [], 0
+    while start < m:
+        stop = min(m, start + max(4, CHUNK // max(int(costs[order[start]]), 16)))
+        ranges.append((start, stop))
+        start = stop
+    side_by_side = bool(model.pack_address)
 
     def work(start: int, stop: int) -> None:
-        _advance(mobilities, numerics, batch[start:stop])
+        _advance(flow, batch[start:stop], side_by_side=side_by_side)
 
     in_parallel(work, ranges, workers, progress)
     batch = batch[np.argsort(order, kind="stable")]
     failed = np.flatnonzero(batch.status == STATUS_OF_CODE.index(Status.MOBILITY))[:1]
     reasons = [f"trajectory {i}: {mobilities.reason(batch.failed_at[i], i)}" for i in failed]
+    events = flow.by_name(batch.events.T)
+    begin, middle, end = (events.get(name, np.full(m, np.nan)) for name in FALL)
     return Ensemble(
         model=model,
-        n_pairs=pairs,
-        n_labels=labels,
+        constants={k: _column(varied.get(k, v), m) for k, v in model.constants.items()},
         theta0=starts,
         theta=batch.theta[:, : model.n_parameters],
         t=batch.t,
-        loss=batch.loss,
-        crossings=batch.crossings,
-        t_transition=batch.crossings[:, 1],
-        width=batch.crossings[:, 2] - batch.crossings[:, 0],
+        loss=batch.loss if model.has_loss else np.full(m, np.nan),
+        events=events,
+        t_transition=middle,
+        width=end - begin,
         n_steps=batch.n_steps,
         n_rejected=batch.n_rejected,
         status=batch.status.astype(np.int8),
-        settings={**mobilities.settings, **vars(numerics)},
+        settings=flow.settings,
         reason="".join(reasons),
     )
+
+
+CHUNK = 2**14
+"""Cost of the trajectories that a thread takes at a time; see `LandscapeLike.n_work`."""
+
+
+def _column(value: ArrayLike, m: int) -> NDArray[Any]:
+    """A constant that has been checked, for each of m trajectories: int64 or float64."""
+    array = np.asarray(value)
+    kind = np.int64 if array.dtype.kind in "iu" else np.float64
+    return np.broadcast_to(array.astype(kind), (m,)).copy()
 
 
 def _check_times(t_eval: ArrayLike, t_end: float) -> Array:
@@ -234,32 +260,75 @@ def _check_times(t_eval: ArrayLike, t_end: float) -> Array:
     return within("t_eval", times, 0.0, t_end)
 
 
-def _check_counts(argument: str, value: ArrayLike, m: int) -> NDArray[np.int64]:
-    counts = np.asarray(finite_array(argument, value))
-    whole = np.asarray(value).dtype.kind in "iu" and counts.shape in ((), (m,))
-    if not whole or (counts < 1).any() or (counts > LARGEST_INTEGER).any():
-        raise ArgumentError(argument, value, f"must be {m} integers of at least 1")
-    return np.broadcast_to(np.asarray(value, dtype=np.int64), (m,)).copy()
+@dataclass(frozen=True)
+class _Flow:
+    """What all trajectories of a call share, checked."""
 
+    mobilities: Mobilities
+    numerics: Numerics
+    rule: Rule
+    until: str | None
 
-def _rows(values: Array, m: int) -> Array:
-    """The m rows of values, or m times the only one."""
-    return values if len(values) == m else np.broadcast_to(values, (m, values.shape[1]))
+    @classmethod
+    def check(
+        cls, mobilities: Mobilities, numerics: Numerics, rule: Rule, until: str | None
+    ) -> _Flow:
+        if until is not None:
+            choice("until", until, event_names(mobilities.model))
+        return cls(mobilities, numerics, check_rule(rule, numerics.method), until)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Mobility, method, limits and rule, as they are written to a file."""
+        until = {} if self.until is None else {"until": self.until}
+        return self.mobilities.settings | vars(self.numerics) | self.rule.settings() | until
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the events of the compiled loop; of two of one name the second one counts."""
+        return [*FALL, *self.mobilities.model.event_names]
+
+    def by_name(self, columns: Array) -> dict[str, Array]:
+        """The rows of an array that has one for every event of the compiled loop, by name."""
+        found = dict(zip(self.columns, columns, strict=True))
+        return {name: found[name] for name in event_names(self.mobilities.model)}
+
+    def arguments(self, side_by_side: bool) -> tuple[Any, ...]:
+        """Landscape, rule, method and limits for the compiled loop, without its budget."""
+        model, stepper, numerics = self.mobilities.model, self.stepper, self.numerics
+        seed = self.rule.seed if isinstance(self.rule, Langevin) else 0
+        until = -1
+        if self.until is not None:
+            until = len(self.columns) - 1 - self.columns[::-1].index(self.until)
+        return (
+            (model.address, model.pack_address if side_by_side else 0),
+            (model.n_parameters, model.n_out),
+            (self.mobilities.address, len(model.event_names)),
+            (self.rule.code, np.array(self.rule.numbers, dtype=np.float64), seed),
+            (stepper.a, stepper.error, stepper.dense, stepper.stage_times),
+            (stepper.order, numerics.step or 0.0),
+            (numerics.rtol, numerics.atol, numerics.t_end, numerics.max_steps),
+            until,
+        )
+
+    @property
+    def stepper(self) -> Stepper:
+        return STEPPERS[self.numerics.method]
 
 
 @dataclass(frozen=True)
 class _Batch:
     """m trajectories under way: the arrays that the compiled loop reads and writes."""
 
-    pairs: NDArray[np.int64]
-    n_absent: Array
+    constants: Array
     mobility: Array
     arguments: Array
     levels: Array
+    numbers: NDArray[np.int64]
     theta: Array
     t: Array
     h: Array
-    crossings: Array
+    events: Array
     loss: Array
     n_steps: NDArray[np.int64]
     n_rejected: NDArray[np.int64]
@@ -267,27 +336,27 @@ class _Batch:
     failed_at: Array
 
     @classmethod
-    def at(cls, mobilities: Mobilities, starts: Array, pairs: Any, labels: Any) -> _Batch:
-        """Trajectories at their starts (m, p), each with its N and L (m,)."""
-        m = len(starts)
-        levels = np.log(pairs)[:, None] * LEVELS
-        levels[pairs == 1] = np.nan  # never crossed
+    def at(cls, flow: _Flow, starts: Array, rows: Array) -> _Batch:
+        """Trajectories at their starts (m, p), each with its row of constants (m, C)."""
+        mobilities, m, p = flow.mobilities, *starts.shape
         zeros, counts = np.zeros((3, m)), np.zeros((3, m), np.int64)
+        theta = np.zeros((m, p * flow.rule.copies))
+        theta[:, :p] = starts
         return cls(
-            pairs=pairs,
-            n_absent=(labels - pairs).astype(np.float64),
-            mobility=_rows(mobilities.constants, m),
-            arguments=_rows(mobilities.arguments, m),
-            levels=levels,
-            theta=mobilities.model.complete(starts).copy(),
+            constants=rows,
+            mobility=np.broadcast_to(mobilities.constants, (m, p)),
+            arguments=np.broadcast_to(mobilities.arguments, (m, mobilities.arguments.shape[1])),
+            levels=mobilities.model.plateaus(rows)[:, None] * LEVELS,
+            numbers=np.arange(m),
+            theta=theta,
             t=zeros[0],
             h=zeros[1],
-            crossings=np.full((m, len(LEVELS)), np.nan),
+            events=np.full((m, len(flow.columns)), np.nan),
             loss=zeros[2],
             n_steps=counts[0],
             n_rejected=counts[1],
             status=counts[2],
-            failed_at=np.full((m, 4), np.nan),
+            failed_at=np.full((m, p), np.nan),
         )
 
     def __getitem__(self, index: Any) -> _Batch:
@@ -302,20 +371,26 @@ class _Log:
     theta: Array
     loss: Array
     dense: Array
+    events: Array
 
     @classmethod
-    def of_length(cls, steps: int, degree: int) -> _Log:
+    def of_length(cls, steps: int, degree: int, p: int = 0, n_events: int = 0) -> _Log:
         rows = steps + 1 if steps else 0
         return cls(
-            np.empty(rows), np.empty((rows, 4)), np.empty(rows), np.empty((steps, 4, degree))
+            np.empty(rows),
+            np.empty((rows, p)),
+            np.empty(rows),
+            np.empty((steps, p, degree)),
+            np.empty((rows, n_events)),
         )
 
     def with_room(self, steps: int, most: int) -> _Log:
         """This log, or one of twice the length, at most `most`, that begins with it."""
-        length = len(self.dense)
+        length, p, degree = self.dense.shape
         if length >= min(steps, most):
             return self
-        longer = _Log.of_length(min(max(steps, 2 * length), most), self.dense.shape[2])
+        size = min(max(steps, 2 * length), most)
+        longer = _Log.of_length(size, degree, p, self.events.shape[1])
         for entry in fields(self):
             old = getattr(self, entry.name)
             getattr(longer, entry.name)[: len(old)] = old
@@ -323,77 +398,73 @@ class _Log:
 
 
 def _advance(
-    mobilities: Mobilities,
-    numerics: Numerics,
+    flow: _Flow,
     batch: _Batch,
     budget: int = np.iinfo(np.int64).max,
     log: _Log | None = None,
+    side_by_side: bool = False,
 ) -> None:
-    """Advance trajectories of one N by at most `budget` attempted steps."""
-    stepper = STEPPERS[numerics.method]
-    log = log or _Log.of_length(0, stepper.dense.shape[1])
+    """Advance trajectories by at most `budget` attempted steps."""
+    log = log or _Log.of_length(0, flow.stepper.dense.shape[1])
+    n_work = int(flow.mobilities.model.n_work(batch.constants).max(initial=0))
+    addresses, sizes, more, rule, tableau, order_and_step, limits, until = flow.arguments(
+        side_by_side
+    )
     integrate_batch(
-        POSITIONS[mobilities.model.positions],
-        int(batch.pairs[0]),
-        mobilities.model.n_parameters,
-        batch.n_absent,
-        np.ascontiguousarray(batch.mobility),
-        mobilities.address,
-        np.ascontiguousarray(batch.arguments),
-        batch.levels,
-        (stepper.a, stepper.error, stepper.dense),
-        stepper.order,
-        numerics.step or 0.0,
-        numerics.rtol,
-        numerics.atol,
-        numerics.t_end,
-        numerics.max_steps,
-        budget,
-        batch.theta,
-        batch.t,
-        batch.h,
-        batch.crossings,
-        batch.loss,
-        batch.n_steps,
-        batch.n_rejected,
-        batch.status,
-        batch.failed_at,
-        log.t,
-        log.theta,
-        log.loss,
-        log.dense,
+        side_by_side,
+        (*addresses, *sizes, n_work, *more),
+        rule,
+        (*tableau, *order_and_step),
+        (*limits, budget, until),
+        (
+            np.ascontiguousarray(batch.constants),
+            np.ascontiguousarray(batch.mobility),
+            np.ascontiguousarray(batch.arguments),
+            batch.levels,
+            batch.numbers,
+        ),
+        (
+            batch.theta,
+            batch.t,
+            batch.h,
+            batch.events,
+            batch.loss,
+            batch.n_steps,
+            batch.n_rejected,
+            batch.status,
+            batch.failed_at,
+        ),
+        (log.t, log.theta, log.loss, log.dense, log.events),
     )
 
 
 def _integrate_compiled(
-    mobilities: Mobilities,
-    start: Array,
-    numerics: Numerics,
-    progress: Callable[[float], object] | None,
+    flow: _Flow, start: Array, progress: Callable[[float], object] | None
 ) -> Solution:
     """One trajectory from start (p,) with a compiled method, whose steps are all kept."""
-    model, stepper = mobilities.model, STEPPERS[numerics.method]
-    batch = _Batch.at(
-        mobilities, start[None], np.array([model.n_pairs]), np.array([model.n_labels])
-    )
-    budget = max(1, min(1000, 2**17 // model.n_pairs))  # attempted steps between two reports
-    log = _Log.of_length(budget, stepper.dense.shape[1])
+    mobilities, model, stepper = flow.mobilities, flow.mobilities.model, flow.stepper
+    batch = _Batch.at(flow, start[None], model.constants_row[None])
+    cost = int(model.n_work(batch.constants)[0])
+    budget = max(1, min(1000, 2**21 // max(cost, 1)))  # attempted steps between two reports
+    p, n_events = model.n_parameters, len(flow.columns)
+    log = _Log.of_length(budget, stepper.dense.shape[1], p, n_events)
     while STATUS_OF_CODE[batch.status[0]] is Status.RUNNING:
         began = time.perf_counter()
         n = int(batch.n_steps[0])
-        log = log.with_room(n + budget, numerics.max_steps)
-        _advance(mobilities, numerics, batch, min(budget, len(log.dense) - n), log)
+        log = log.with_room(n + budget, flow.numerics.max_steps)
+        _advance(flow, batch, min(budget, len(log.dense) - n), log)
         if time.perf_counter() - began < 0.1:  # long enough to be efficient, short for Ctrl-C
             budget *= 2
         if progress and progress(float(batch.t[0])):
             break
-    n, p = int(batch.n_steps[0]), model.n_parameters
+    n = int(batch.n_steps[0])
     attempts = n + int(batch.n_rejected[0])
     status = STATUS_OF_CODE[batch.status[0]]
+    times = flow.by_name(log.events[: n + 1].T)
     return Solution(
-        path=DensePath(log.t[: n + 1], log.theta[: n + 1, :p], log.dense[:n, :p]),
+        path=DensePath(log.t[: n + 1], log.theta[: n + 1], log.dense[:n]),
         loss=log.loss[: n + 1],
-        crossings=batch.crossings[0],
+        events={name: row[~np.isnan(row)] for name, row in times.items()},
         status=status,
         reason=mobilities.reason(batch.failed_at[0]) if status is Status.MOBILITY else "",
         n_rejected=int(batch.n_rejected[0]),

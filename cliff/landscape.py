@@ -1,12 +1,6 @@
 """Landscapes: a loss, or a velocity, of a few named parameters with named constants.
 
-What an integrator needs of a landscape, whichever it is:
-
-    address, constants_row, n_work, n_out   the evaluation, see `cliff.kernels.generated`
-    n_parameters, parameter_names           the components of theta
-    event_names                             the entries of the evaluation behind the gradient
-    plateau                                 the loss at which a flow waits, or None
-    measures(theta)                         what to report along a trajectory
+`cliff.protocol.LandscapeLike` says what a landscape has to have; `Landscape` has it.
 """
 
 from __future__ import annotations
@@ -30,13 +24,14 @@ from cliff.checks import LARGEST_INTEGER, ArgumentError, finite_array, real
 from cliff.kernels import generated
 from cliff.kernels.cache import _stamp
 from cliff.parallel import in_parallel, split
+from cliff.presentation import Presented
+from cliff.protocol import Number, check_known, column
 from cliff.symbolic.data import NotData, from_table, to_table
 from cliff.symbolic.functions import OfLogits
 from cliff.symbolic.source import Chain, evaluation_source
 from cliff.symbolic.user_input import inequality, real_expression, smooth
 
 Array = NDArray[np.float64]
-Number = int | float
 
 FORMAT = 1
 """Version of the layout of `Landscape.to_data`; a higher one is refused rather than misread."""
@@ -48,7 +43,7 @@ LOSS, PLATEAU = sp.symbols("loss plateau", real=True)
 """In events and measures, symbols of these names stand for the landscape's loss and plateau."""
 
 
-class Landscape:
+class Landscape(Presented):
     """A landscape stated in SymPy, compiled once and kept on disk.
 
     Gradient and Hessian follow by symbolic differentiation. Symbols count by their names: those of
@@ -71,6 +66,8 @@ class Landscape:
         The loss at which a flow waits, an expression of the constants.
     velocity : sequence of Expr, optional
         d theta/dt of a flow that is no gradient, in place of a loss.
+    labels : mapping of str to str, optional
+        How pictures write parameters and constants; SymPy's LaTeX by default.
 
     Attributes
     ----------
@@ -112,8 +109,9 @@ class Landscape:
         events: Mapping[str, Any] | None = None,
         plateau: Any = None,
         velocity: Sequence[Any] | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> None:
-        self._set_names(parameters, constants, measures, events)
+        self._set_names(parameters, constants, measures, events, labels)
         if (loss is None) == (velocity is None):
             raise ArgumentError("loss", loss, "must be given, or else a velocity, and not both")
         everywhere = {symbol.name: symbol for symbol in (*self.parameters, *self._constants)}
@@ -144,7 +142,9 @@ class Landscape:
 
     # ---- what it is ------------------------------------------------------------------------------
 
-    def _set_names(self, parameters: Any, constants: Any, measures: Any, events: Any) -> None:
+    def _set_names(
+        self, parameters: Any, constants: Any, measures: Any, events: Any, labels: Any = None
+    ) -> None:
         """Check all names, and keep parameters and constants."""
         symbols = _sequence("parameters", parameters)
         if not symbols or not all(isinstance(symbol, sp.Symbol) for symbol in symbols):
@@ -170,7 +170,13 @@ class Landscape:
                     raise ArgumentError(argument, name, "is the name of something else, too")
                 seen.add(name)
         numbers = {name: _constant(name, value) for name, value in values.items()}
+        known = [*(symbol.name for symbol in symbols), *numbers]
+        for name, text in (labels or {}).items():
+            if name not in known or not isinstance(text, str):
+                raise ArgumentError("labels", name, "must give text to " + ", ".join(known))
+        latex = {name: f"${sp.latex(sp.Symbol(name))}$" for name in known}
         self._keep(
+            labels=MappingProxyType(latex | dict(labels or {})),
             parameters=tuple(sp.Symbol(symbol.name, real=True) for symbol in symbols),
             _constants=tuple(sp.Symbol(name, real=True) for name in numbers),
             constants=MappingProxyType(numbers),
@@ -229,6 +235,27 @@ class Landscape:
         return tuple(self._events)
 
     @property
+    def default_slice(self) -> tuple[str, str]:
+        """The first two parameters, over which a picture shows the loss."""
+        return self.parameter_names[0], self.parameter_names[:2][-1]
+
+    @property
+    def reference_losses(self) -> dict[str, float]:
+        """The plateau, if it is above 0 (nats)."""
+        return {"plateau": self.plateau} if self.plateau and self.plateau > 0.0 else {}
+
+    @property
+    def valley_names(self) -> tuple[str, ...]:
+        """Names behind the labels of `identify`: none."""
+        return ()
+
+    def identify(
+        self, theta: ArrayLike, loss: ArrayLike, tolerance: float = 0.05
+    ) -> NDArray[np.int64]:
+        """The valleys of ends (..., p): all −1, undecided, since no valley has a name."""
+        return np.full(np.shape(theta)[:-1], -1, dtype=np.int64)
+
+    @property
     def plateau(self) -> float | None:
         """Loss at which a flow waits (nats), or None."""
         if self._plateau is None:
@@ -263,17 +290,18 @@ class Landscape:
             raise ArgumentError("constants", dict(self.constants), "must give a finite plateau")
 
     def _changed(self, values: Mapping[str, Any]) -> dict[str, Number]:
-        for name in values:
-            if name not in self.constants:
-                known = ", ".join(self.constants) or "it has none"
-                raise ArgumentError(
-                    name, values[name], f"is no constant of this landscape: {known}"
-                )
+        for name, value in values.items():
+            check_known(self.constants, name, value)
         return dict(self.constants) | {k: _constant(k, v) for k, v in values.items()}
+
+    def settings(self) -> dict[str, Any]:
+        """`to_data` as an entry of a file's parameters."""
+        return {"landscape": self.to_data()}
 
     def to_data(self) -> dict[str, Any]:
         """The landscape as JSON: expressions are a table of nodes, see `cliff.symbolic.data`."""
-        return self._structure | {"constants": [[k, v] for k, v in self.constants.items()]}
+        constants = [[k, v] for k, v in self.constants.items()]
+        return self._structure | {"constants": constants, "labels": dict(self.labels)}
 
     @cached_property
     def _structure(self) -> dict[str, Any]:
@@ -290,7 +318,10 @@ class Landscape:
         numbers: dict[str, list[Any]] = {k: [next(left) for _ in part] for k, part in parts.items()}
         for name, entries in (("measures", self._measures), ("events", self._events)):
             numbers[name] = [list(pair) for pair in zip(entries, numbers[name], strict=True)]
-        names = {"format": FORMAT, "parameters": list(self.parameter_names)}
+        names = {
+            "format": FORMAT,
+            "parameters": list(self.parameter_names),
+        }
         return names | numbers | {"nodes": table}
 
     @classmethod
@@ -303,6 +334,8 @@ class Landscape:
             If the data has another form, an unknown node, or is from a newer version.
         """
         try:
+            if "functions" in data:
+                raise NotData("is made of functions, which no file can hold")
             if data["format"] != FORMAT:
                 raise NotData(f"format {data['format']!r:.40} is not known: upgrade to read it")
             constants = dict(data["constants"])
@@ -320,7 +353,8 @@ class Landscape:
                 for name in ("measures", "events")
             )
             velocity = read(data["velocity"]) or None
-            return cls(symbols, loss[0], constants, measures, events, plateau[0], velocity)
+            labels = dict(data.get("labels", {}))
+            return cls(symbols, loss[0], constants, measures, events, plateau[0], velocity, labels)
         except NotData as error:
             raise ArgumentError("landscape", "data", str(error)) from error
         except (KeyError, TypeError, ValueError) as error:
@@ -377,7 +411,8 @@ class Landscape:
         return json.dumps(self.to_data())
 
     @property
-    def _has_loss(self) -> bool:
+    def has_loss(self) -> bool:
+        """False for a velocity."""
         return not self.velocity
 
     # ---- its evaluation --------------------------------------------------------------------------
@@ -405,15 +440,24 @@ class Landscape:
         """
         rows = np.tile(self.constants_row, (m, 1))
         for name, value in values.items():
-            self._changed({name: self.constants.get(name, 0)})
-            column = np.asarray(value)
-            if column.dtype.kind not in "fiu" or not np.isfinite(column).all():
-                raise ArgumentError(name, value, "must be finite numbers")
-            if column.shape not in ((), (m,)):
-                raise ArgumentError(name, value, f"must be a number or {m} of them")
-            rows[:, list(self.constants).index(name)] = column
+            check_known(self.constants, name, value)
+            rows[:, list(self.constants).index(name)] = column(name, value, m)
         self._check_weights(rows)
         return rows
+
+    def plateaus(self, rows: Array) -> Array:
+        """The plateau at each row of constants, NaN where it is no positive number: shape (m,)."""
+        if self._plateau is None:
+            return np.full(len(rows), np.nan)
+        with np.errstate(all="ignore"):
+            values = np.asarray(self._plateau_of(*rows.T), dtype=np.complex128)
+        found = np.broadcast_to(values, (len(rows),))
+        positive = np.isfinite(found) & (found.imag == 0.0) & (found.real > 0.0)
+        return np.where(positive, found.real, np.nan)
+
+    @cached_property
+    def _plateau_of(self) -> Callable[..., Any]:
+        return sp.lambdify(self._constants, self._plateau, "numpy")
 
     def _check_weights(self, rows: Array) -> None:
         """Refuse constants that make a weight of a softmax negative."""
@@ -439,9 +483,14 @@ class Landscape:
         """Entries that the evaluation writes: loss, gradient, events."""
         return 1 + self.n_parameters + len(self._events)
 
-    def n_work(self, constants: ArrayLike | None = None) -> int:
-        """Scratch float64 that the evaluation needs at a row of constants."""
-        return 0
+    def n_work(self, rows: Array) -> NDArray[np.int64]:
+        """Scratch float64 that the evaluation needs at each row of constants: 0, shape (m,)."""
+        return np.zeros(len(rows), dtype=np.int64)
+
+    @property
+    def has_hessian(self) -> bool:
+        """Whether there is a Hessian."""
+        return True
 
     @property
     def address(self) -> int:
@@ -485,7 +534,7 @@ class Landscape:
         entries: dict[int, Expr] = {}
         for i in range(p):
             for j in range(p):
-                mirrored = self._has_loss and j < i  # equal to the last bit
+                mirrored = self.has_loss and j < i  # equal to the last bit
                 entries[i * p + j] = rows[j][i] if mirrored else rows[i][j]
         return chain.assignments, entries, {}
 
@@ -535,7 +584,7 @@ class Landscape:
 
     def loss_and_gradient(self, theta: ArrayLike) -> tuple[Array, Array]:
         """Loss (...,) and gradient (..., p) in one pass, on all cores for large batches."""
-        if not self._has_loss:
+        if not self.has_loss:
             raise ArgumentError("landscape", self, "has a velocity and no loss")
         rows, shape = self._rows(theta)
         out = self._evaluate("flow", rows, self.n_out)
@@ -555,7 +604,7 @@ class Landscape:
         if self._measures:
             values = self._evaluate("measured", rows, len(self._measures))
             found = {name: values[:, i].reshape(shape) for i, name in enumerate(self._measures)}
-        return found | {"loss": self.loss(theta)} if self._has_loss else found
+        return found | {"loss": self.loss(theta)} if self.has_loss else found
 
     def _rows(self, theta: ArrayLike) -> tuple[Array, tuple[int, ...]]:
         array = finite_array("theta", theta, self.n_parameters)
@@ -563,11 +612,11 @@ class Landscape:
 
     def _evaluate(self, kind: str, rows: Array, n_out: int, want: int = 1) -> Array:
         address, out = self._address(kind), np.empty((len(rows), n_out))
-        constants, n_work = self.constants_row, self.n_work(self.constants_row)
+        constants = self.constants_row
 
         def work(start: int, stop: int) -> None:
             part = slice(start, stop)
-            generated.evaluate_rows(address, rows[part], constants, want, n_work, out[part])
+            generated.evaluate_rows(address, rows[part], constants, want, 0, out[part])
 
         in_parallel(work, split(0, len(rows), CHUNK))
         return out
@@ -615,6 +664,15 @@ class _OfFunctions(Landscape):
 
     def to_data(self) -> dict[str, Any]:
         raise ArgumentError("landscape", self, "is made of functions, which no file can hold")
+
+    def settings(self) -> dict[str, Any]:
+        """Names of the functions, from which the landscape cannot be read back."""
+        return {"landscape": {"functions": list(self._functions)}}
+
+    @property
+    def has_hessian(self) -> bool:
+        """Whether a Hessian was given."""
+        return "hessian" in self._functions
 
     @cached_property
     def _identity(self) -> Any:

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cliff.checks import ArgumentError, finite_array
 from cliff.kernels.integrate import compile_mobility
-from cliff.nested_logit import NestedLogit
+from cliff.protocol import LandscapeLike
 
 Array = NDArray[np.float64]
 Mobility = ArrayLike | Callable[..., Any]
@@ -38,9 +38,9 @@ class Mobilities:
 
     Attributes
     ----------
-    model : NestedLogit
-    constants : ndarray, shape (m, 4) or (1, 4)
-        Constant mobilities; the last one is 0 where the label bias is fixed.
+    model : LandscapeLike
+    constants : ndarray, shape (m, p) or (1, p)
+        Constant mobilities.
     arguments : ndarray, shape (m, k) or (1, k)
         Further arguments of the function.
     function : callable or None
@@ -51,7 +51,7 @@ class Mobilities:
         Both, as they are written to a file.
     """
 
-    model: NestedLogit
+    model: LandscapeLike
     constants: Array
     arguments: Array
     function: Callable[..., Any] | None
@@ -60,7 +60,7 @@ class Mobilities:
 
     @classmethod
     def check(
-        cls, model: NestedLogit, mobility: Mobility, arguments: ArrayLike, starts: Array
+        cls, model: LandscapeLike, mobility: Mobility, arguments: ArrayLike, starts: Array
     ) -> Mobilities:
         """Check the mobility of a flow from starts (p,), or of an ensemble from starts (m, p).
 
@@ -79,7 +79,7 @@ class Mobilities:
             settings = {"mobility": f"function {name}", "mobility_args": rows.tolist()}
             rows = np.atleast_2d(rows)
             compiled = _compile_as_python(name, mobility, function, p, rows, starts)
-            return cls(model, np.zeros((1, 4)), rows, function, compiled, settings)
+            return cls(model, np.zeros((1, p)), rows, function, compiled, settings)
         if np.size(arguments):
             raise ArgumentError("mobility_args", arguments, "needs a mobility that is a function")
         if isinstance(mobility, tuple) and mobility == UNIT_MOBILITIES:
@@ -89,9 +89,8 @@ class Mobilities:
             _check_rows("mobility", values, starts)
             if not _valid(values, p):
                 raise ArgumentError("mobility", mobility, _REQUIREMENT.format(p))
-        rows = np.zeros((len(np.atleast_2d(values)), 4))
-        rows[:, :p] = values
-        return cls(model, rows, np.zeros((1, 0)), None, None, {"mobility": values.tolist()})
+        settings = {"mobility": values.tolist()}
+        return cls(model, np.atleast_2d(values), np.zeros((1, 0)), None, None, settings)
 
     @property
     def address(self) -> int:
@@ -106,9 +105,8 @@ class Mobilities:
         MobilityError
             If the function raises there, or returns what is not a mobility.
         """
-        p = self.model.n_parameters
         if self.compiled is None:
-            return self.constants[0, :p]
+            return self.constants[0]
         values = _call(self.compiled, theta, self.arguments[0])
         if np.isnan(values).any():
             raise MobilityError(self.reason(theta))
@@ -202,7 +200,7 @@ def _variables(function: Callable[..., Any]) -> dict[str, Any]:
 
 def _call(compiled: Any, theta: Array, arguments: Array) -> Array:
     """The p mobilities from the compiled function, NaN where it fails."""
-    values = np.empty(8)
+    values = np.empty(2 * len(theta))
     pointer = ctypes.POINTER(ctypes.c_double)
     arrays = np.ascontiguousarray(theta), np.ascontiguousarray(arguments), values
     compiled.ctypes(*(array.ctypes.data_as(pointer) for array in arrays))

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cliff.kernels.nested_logit import evaluate_batch
+from cliff.kernels.generated import evaluate_rows
 from cliff.mobility import Mobilities, MobilityError
-from cliff.nested_logit import POSITIONS
+from cliff.protocol import FALL, LEVELS, event_names
 from cliff.steppers import SCIPY_METHODS, Numerics
-from cliff.trajectory import LEVELS, DensePath, Solution, Status
+from cliff.trajectory import DensePath, Solution, Status
 
 if TYPE_CHECKING:
     from scipy.integrate import OdeSolver
@@ -24,16 +24,29 @@ Array = NDArray[np.float64]
 DEGREE = 12
 """Largest degree of LSODA's dense output, as a polynomial between two steps."""
 
-LARGEST_HESSIAN = 512
-"""Largest N for which the Hessian, whose cost grows as N², is worth it; SciPy takes differences of
-the velocity beyond it."""
-
 
 @dataclass(frozen=True)
 class VectorField:
     """Right-hand side of the flow, −M grad loss, as SciPy's solvers call it."""
 
     mobilities: Mobilities
+
+    def evaluate(self, theta: Array, want: int) -> Array:
+        """What the landscape's evaluation writes at theta (p,): shape (n_out,)."""
+        model = self.mobilities.model
+        out, row = np.zeros((1, model.n_out)), model.constants_row
+        n_work = int(model.n_work(row[None])[0])
+        evaluate_rows(model.address, np.ascontiguousarray(theta[None]), row, want, n_work, out)
+        return out[0]
+
+    def events(self, out: Array) -> Array:
+        """Values of the events in the order of `event_names`, from an evaluation."""
+        model = self.mobilities.model
+        levels = np.asarray(LEVELS) * model.plateaus(model.constants_row[None])
+        own = 1 + model.n_parameters
+        values = dict(zip(FALL, out[0] - levels, strict=True))
+        values |= dict(zip(model.event_names, out[own:], strict=False))
+        return np.array([values[name] for name in event_names(model)])
 
     def __call__(self, t: float, theta: Array) -> Array:
         """d theta/dt (p,) at theta (p,), on which alone it depends.
@@ -43,12 +56,8 @@ class VectorField:
         MobilityError
             As `Mobilities.at`.
         """
-        model, out = self.mobilities.model, np.empty((1, 5))
-        rows = model.complete(theta[None])
-        evaluate_batch(
-            POSITIONS[model.positions], model.n_pairs, float(model.n_absent), rows, False, out
-        )
-        return -self.mobilities.at(theta) * out[0, 1 : 1 + model.n_parameters]
+        gradient = self.evaluate(theta, 0)[1 : 1 + len(theta)]
+        return -self.mobilities.at(theta) * gradient
 
     def jacobian(self, t: float, theta: Array) -> Array:
         """d(d theta_i/dt)/d theta_j (p, p), analytic except for the slope of a mobility function.
@@ -74,6 +83,7 @@ def integrate_scipy(
     mobilities: Mobilities,
     start: Array,
     numerics: Numerics,
+    until: str | None,
     progress: Callable[[float], object] | None,
 ) -> Solution:
     """One trajectory from start (p,) with SciPy's solver; see `cliff.integrate`."""
@@ -95,15 +105,14 @@ def integrate_scipy(
         return call
 
     p = len(start)
-    small = model.positions == "mean" or model.n_pairs <= LARGEST_HESSIAN
     # the dense output is a polynomial of degree ≤ DEGREE that vanishes at the step's start
     nodes = 0.5 * (1.0 - np.cos(np.pi * (np.arange(DEGREE) + 1.0) / DEGREE))
     to_powers = np.linalg.inv(nodes[:, None] ** np.arange(1, DEGREE + 1))
-    levels = np.array(LEVELS) * model.plateau if model.n_pairs > 1 else np.full(len(LEVELS), np.nan)
     t, theta, coefficients = [0.0], [start], []
-    losses = [float(model.loss(start))]
-    crossings = np.where(losses[0] <= levels, 0.0, np.nan)
-    status = Status.DONE
+    names, out = event_names(model), field.evaluate(start, 1)
+    losses, before = [float(out[0])], field.events(out)
+    events = {name: [0.0] * int(value <= 0.0) for name, value in zip(names, before, strict=True)}
+    status = Status.EVENT if until is not None and events[until] else Status.DONE
     # the status says what LSODA and overflowing sums would warn of
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", UserWarning)
@@ -114,9 +123,9 @@ def integrate_scipy(
             numerics.t_end,
             rtol=numerics.rtol,
             atol=numerics.atol,
-            jac=guarded(field.jacobian, (p, p)) if small else None,
+            jac=guarded(field.jacobian, (p, p)) if model.has_hessian else None,
         )
-        while solver.status == "running":
+        while solver.status == "running" and status is Status.DONE:
             if len(t) > numerics.max_steps:
                 status = Status.STEP_LIMIT
                 break
@@ -132,25 +141,35 @@ def integrate_scipy(
             if solver.status == "failed":
                 status = Status.MOBILITY if failures else Status.STEP_TOO_SMALL
                 break
-            output, before, now = solver.dense_output(), t[-1], float(solver.t)
-            losses.append(float(model.loss(solver.y)))
-            for i in np.flatnonzero(np.isnan(crossings) & (losses[-1] <= levels)):
+            output, last, now = solver.dense_output(), t[-1], float(solver.t)
+            out = field.evaluate(solver.y, 1)
+            after = field.events(out)
+            times = {}
+            for i in np.flatnonzero((before > 0.0) & (after <= 0.0)).tolist():
 
-                def above(time: float, level: float = levels[i], path: Any = output) -> float:
-                    return float(model.loss(path(time))) - level
+                def above(time: float, i: int = i, path: Any = output) -> float:
+                    return float(field.events(field.evaluate(path(time), 1))[i])
 
-                crossings[i] = locate_crossing(above, before, now)
-            samples = output(before + nodes * (now - before)) - theta[-1][:, None]
+                times[names[i]] = locate_crossing(above, last, now)
+            before = after
+            if until in times:
+                status, now = Status.EVENT, times[until]
+            for name, time in times.items():
+                if time <= now:
+                    events[name].append(time)
+            end = output(now) if status is Status.EVENT else solver.y.copy()
+            losses.append(float(field.evaluate(end, 1)[0] if status is Status.EVENT else out[0]))
+            samples = output(last + nodes * (now - last)) - theta[-1][:, None]
             coefficients.append(samples @ to_powers.T)
             t.append(now)
-            theta.append(solver.y.copy())
+            theta.append(end)
             if progress and progress(now):
                 status = Status.RUNNING
                 break
     return Solution(
         path=DensePath(np.array(t), np.array(theta), np.array(coefficients).reshape(-1, p, DEGREE)),
         loss=np.array(losses),
-        crossings=crossings,
+        events={name: np.array(times) for name, times in events.items()},
         status=status,
         reason=str(failures[0]) if status is Status.MOBILITY else "",
         n_rejected=0,

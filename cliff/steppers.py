@@ -39,6 +39,11 @@ class Stepper:
     def adaptive(self) -> bool:
         return bool(self.error.any())
 
+    @property
+    def stage_times(self) -> Array:
+        """Times of the stages as fractions of the step, shape (S,)."""
+        return self.a.sum(axis=1)
+
 
 def _stepper(
     order: int,

@@ -36,7 +36,7 @@ from cliff.checks import ArgumentError
 if TYPE_CHECKING:
     import xarray as xr
 
-FORMAT = 2
+FORMAT = 3
 """Version of the file layout. A file with a higher number is refused rather than misread."""
 
 STALE = 3600.0

@@ -177,6 +177,9 @@ def sweep(
 _RENAMED = {"cliff.analysis.FlowMetric": "cliff.metrics.FlowMetric"}
 """Functions that had another name in files of earlier versions."""
 
+_RENAMED_SETTINGS = {"cliff.metrics.FlowMetric": {"pairs": "n_pairs", "labels": "n_labels"}}
+"""Settings of functions that had another name in files of earlier versions."""
+
 _EARLIER_STATUSES = {2: "step limit", 3: "step too small", 4: "not finite"}
 """Codes of flows that stopped early in the variable ``status``, which those functions had."""
 
@@ -185,7 +188,10 @@ def description(dataset: xr.Dataset) -> dict[str, Any]:
     """Function, settings and axes of a sweep's dataset, by their present names."""
     described: dict[str, Any] = json.loads(dataset.attrs["parameters"])
     name = described.get("function", "")
-    return described | {"function": _RENAMED.get(name, name)}
+    name = _RENAMED.get(name, name)
+    renamed = _RENAMED_SETTINGS.get(name, {})
+    settings = {renamed.get(k, k): v for k, v in described.get("settings", {}).items()}
+    return described | {"function": name, "settings": settings}
 
 
 def upgraded(dataset: xr.Dataset) -> xr.Dataset:

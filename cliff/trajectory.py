@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from functools import cached_property
@@ -16,15 +17,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from cliff.checks import ArgumentError, finite_array
 from cliff.nested_logit import NestedLogit
+from cliff.protocol import FALL, LEVELS, LandscapeLike
 from cliff.store import open_dataset, provenance, save_dataset
 
 if TYPE_CHECKING:
     import xarray as xr
 
 Array = NDArray[np.float64]
-
-LEVELS = (0.9, 0.5, 0.1)
-"""Multiples of the plateau log N whose first crossings by the loss define the transition."""
 
 
 class Status(StrEnum):
@@ -36,6 +35,7 @@ class Status(StrEnum):
     STEP_TOO_SMALL = "step too small"
     NOT_FINITE = "not finite"
     MOBILITY = "mobility failed"
+    EVENT = "event reached"
 
     @property
     def explanation(self) -> str:
@@ -47,6 +47,7 @@ class Status(StrEnum):
             Status.STEP_TOO_SMALL: "the step fell below the resolution of t: loosen the tolerances",
             Status.NOT_FINITE: "theta left the finite numbers: a smaller step may help",
             Status.MOBILITY: "the mobility raised, or was no finite number of at least 0",
+            Status.EVENT: "reached the event that was to end it",
         }[self]
 
 
@@ -54,12 +55,12 @@ class TransitionStatus(StrEnum):
     """What is known of a transition."""
 
     REACHED = "reached"
-    NOT_COMPLETED = "not completed"  # below 0.5 log N, never below 0.1 log N: no width
+    NOT_COMPLETED = "not completed"  # below 0.5 plateaus, never below 0.1 plateaus: no width
     NOT_REACHED = "not reached"
     STARTED_BELOW = (
-        "started below"  # at t = 0 the loss was at most 0.9 log N: times count from there
+        "started below"  # at the start the loss was at most 0.9 plateaus: times count from there
     )
-    UNDEFINED = "undefined"  # N = 1: the plateau log N is zero
+    UNDEFINED = "undefined"  # no plateau above 0, as at N = 1
 
 
 def read_only(array: NDArray[Any]) -> NDArray[Any]:
@@ -82,6 +83,8 @@ class Result:
         for name, value in vars(self).items():
             if isinstance(value, np.ndarray):
                 vars(self)[name] = read_only(value)
+            elif isinstance(value, dict) and any(isinstance(v, np.ndarray) for v in value.values()):
+                vars(self)[name] = {k: read_only(v) for k, v in value.items()}
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(vars(self))
@@ -106,6 +109,8 @@ class Result:
 
 
 def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_equal(one[k], other[k]) for k in one)
     if isinstance(one, np.ndarray | float):
         return np.array_equal(one, other, equal_nan=True)
     return bool(one == other)
@@ -120,15 +125,15 @@ def _key(value: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Transition(Result):
-    """The fall of the loss off the plateau log N.
+    """The fall of the loss off the plateau.
 
     Attributes
     ----------
     t_transition : float
-        First time (gradient-flow time) at which loss ≤ 0.5 log N; NaN if there is none.
+        First time (gradient-flow time) with loss ≤ 0.5 plateaus; NaN if there is none.
     width : float
-        First time with loss ≤ 0.1 log N less the first with loss ≤ 0.9 log N; NaN if either is
-        missing.
+        First time with loss ≤ 0.1 plateaus less the first with loss ≤ 0.9 plateaus; NaN if either
+        is missing.
     abruptness : float
         t_transition / width; NaN if the width is 0 or missing.
     status : TransitionStatus
@@ -140,19 +145,20 @@ class Transition(Result):
     status: TransitionStatus
 
     @classmethod
-    def at(cls, crossings: ArrayLike, n_pairs: int, t_start: float = 0.0) -> Transition:
-        """The transition whose loss first passes `LEVELS` times log N at `crossings` (3,).
+    def at(cls, crossings: ArrayLike, plateau: float | None, t_start: float = 0.0) -> Transition:
+        """The transition whose loss first passes `LEVELS` times the plateau at `crossings` (3,).
 
         Parameters
         ----------
         crossings : array_like, shape (3,)
             Times; NaN where the loss never gets there.
-        n_pairs : int
+        plateau : float or None
+            Without one above 0 the transition is undefined.
         t_start : float
             First time of the curve.
         """
         begin, middle, end = np.asarray(crossings, dtype=np.float64).tolist()
-        if n_pairs == 1:
+        if plateau is None or not plateau > 0.0:
             return cls(math.nan, math.nan, math.nan, TransitionStatus.UNDEFINED)
         if math.isnan(middle):
             status = TransitionStatus.NOT_REACHED
@@ -206,7 +212,7 @@ def transition_of(t: ArrayLike, loss: ArrayLike, n_pairs: int) -> Transition:
         else:
             ends = slice(first - 1, first + 1)
             crossings.append(np.interp(-level, -values[ends], times[ends]))
-    return Transition.at(crossings, n_pairs, float(times[0]))
+    return Transition.at(crossings, math.log(n_pairs), float(times[0]))
 
 
 ROUNDING = 1e-12
@@ -271,7 +277,7 @@ class Solution:
 
     path: DensePath
     loss: Array
-    crossings: Array
+    events: dict[str, Array]
     status: Status
     reason: str
     n_rejected: int
@@ -284,20 +290,22 @@ class Trajectory(Result):
 
     Attributes
     ----------
-    model : NestedLogit
+    model : LandscapeLike
         The landscape.
     t : ndarray, shape (n,)
         Gradient-flow times: the accepted steps, or the part of `t_eval` that was reached.
     theta : ndarray, shape (n, p)
-        Logits beta1, alpha, xi and, with a free label bias, beta2.
+        Components in the order of ``model.parameter_names``.
     loss : ndarray, shape (n,)
         Loss (nats).
     status : Status
         How the integration ended.
     reason : str
         Why the mobility failed, if it did.
-    crossings : ndarray, shape (3,)
-        First times with loss ≤ LEVELS times log N; NaN where there was none.
+    events : dict of str to ndarray, shape (k,)
+        All times at which each event happened, by name: the built-in events ``fall_begins``,
+        ``fall`` and ``fall_ends``, where the loss falls to `LEVELS` times the plateau, and the
+        landscape's own.
     path : DensePath
         theta at every time: ``trajectory.path(t)``.
     n_steps, n_rejected, n_evaluations : int
@@ -312,12 +320,12 @@ class Trajectory(Result):
     The arrays are read-only: copy them to change them.
     """
 
-    model: NestedLogit
+    model: LandscapeLike
     t: Array
     theta: Array
     loss: Array
     status: Status
-    crossings: Array
+    events: dict[str, Array]
     path: DensePath
     n_steps: int
     n_rejected: int
@@ -327,8 +335,9 @@ class Trajectory(Result):
     stored_provenance: dict[str, str] = field(default_factory=dict, compare=False)
 
     def __repr__(self) -> str:
+        constants = {name: f"{value:g}" for name, value in self.model.constants.items()}
         return (
-            f"Trajectory({_size(self.model.n_pairs, self.model.n_labels)}, "
+            f"Trajectory({_described(self.model, constants)}, "
             f"{self.settings['method']}: {self.n_steps} steps to t = {self.path.t[-1]:g}, "
             f"{self.status}, loss = {self.loss[-1] if len(self.loss) else math.nan:.4g}, "
             f"t_transition = {self.crossings[1]:.5g})"
@@ -336,21 +345,30 @@ class Trajectory(Result):
 
     @cached_property
     def provenance(self) -> dict[str, str]:
-        return self.stored_provenance or provenance(_parameters(self.model) | self.settings)
+        return self.stored_provenance or provenance(self.model.settings() | self.settings)
+
+    @cached_property
+    def crossings(self) -> Array:
+        """First times of the built-in events, shape (3,); NaN where there is none."""
+        none = np.empty(0)
+        return read_only(
+            np.array([next(iter(self.events.get(name, none)), math.nan) for name in FALL])
+        )
 
     def transition(self) -> Transition:
         """When the loss falls off the plateau, and how abruptly; see `Transition`."""
-        return Transition.at(self.crossings, self.model.n_pairs)
+        return Transition.at(self.crossings, self.model.plateau)
 
     def measures(self) -> dict[str, Array]:
-        """Progress measures at the times `t`; see `NestedLogit.measures`."""
+        """The landscape's measures at the times `t`, each of shape (n,)."""
         return self.model.measures(self.theta)
 
     def sampled(self, t: ArrayLike) -> Trajectory:
         """The same trajectory reported at other times `t` (n,) within the path."""
         times = within("t", t, self.path.t[0], self.path.t[-1])
         theta = self.path(times)
-        return replace(self, t=times, theta=theta, loss=self.model.loss(theta))
+        loss = self.model.loss(theta) if self.model.has_loss else np.full(len(times), np.nan)
+        return replace(self, t=times, theta=theta, loss=loss)
 
     def to_dataset(self) -> xr.Dataset:
         """The trajectory as a labelled dataset over ``time``, with units and provenance."""
@@ -360,13 +378,13 @@ class Trajectory(Result):
         dense = "dense output: theta − its value at the step by powers of the fraction of the step"
         return xr.Dataset(
             {
-                "theta": (("time", "component"), self.theta, _attrs("logits", "1")),
+                "theta": (("time", "component"), self.theta, _attrs("components of theta", "1")),
                 "loss": ("time", self.loss, _attrs("loss", "nat")),
-                "crossings": ("level", self.crossings, _attrs(_CROSSINGS, _TIME)),
+                **self._event_variables(),
                 "step_theta": (
                     ("step", "component"),
                     self.path.theta,
-                    _attrs("logits at the accepted steps", "1"),
+                    _attrs("theta at the accepted steps", "1"),
                 ),
                 "step_coefficients": (
                     ("interval", "component", "power"),
@@ -377,7 +395,7 @@ class Trajectory(Result):
             coords={
                 "time": ("time", self.t, _attrs("time", _TIME)),
                 "step": ("step", self.path.t, _attrs("time of the accepted steps", _TIME)),
-                **_coordinates(self.model),
+                **_coordinates(self.model, self.events),
             },
             attrs={
                 **self.provenance,
@@ -387,12 +405,22 @@ class Trajectory(Result):
             },
         ).copy(deep=True)
 
+    def _event_variables(self) -> dict[str, Any]:
+        """The times of the events as a table whose rows are filled up with NaN."""
+        if not self.events:
+            return {}
+        length = max(1, *(len(times) for times in self.events.values()))
+        table = np.full((len(self.events), length), np.nan)
+        for row, times in zip(table, self.events.values(), strict=True):
+            row[: len(times)] = times
+        return {"events": (("event", "occurrence"), table, _attrs("times of the events", _TIME))}
+
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset) -> Trajectory:
         """The inverse of `to_dataset`."""
         attrs = dict(dataset.attrs)
         parameters = json.loads(attrs["parameters"])
-        model, settings = _split_parameters(parameters)
+        model, settings = landscape_and_settings(parameters)
         path = DensePath(
             *(_values(dataset[k]) for k in ("step", "step_theta", "step_coefficients"))
         )
@@ -403,7 +431,7 @@ class Trajectory(Result):
             loss=_values(dataset["loss"]),
             status=Status(attrs["status"]),
             reason=str(attrs.get("reason", "")),
-            crossings=_values(dataset["crossings"]),
+            events={k: times[~np.isnan(times)] for k, times in _events(dataset).items()},
             path=path,
             n_steps=int(attrs["n_steps"]),
             n_rejected=int(attrs["n_rejected"]),
@@ -418,11 +446,11 @@ class Trajectory(Result):
         Raises
         ------
         ArgumentError
-            If the directory is missing or read-only.
+            If the directory is missing or read-only, or the landscape is made of functions.
         OSError
             If the disk is full; an older file at `path` is then untouched.
         """
-        return save_dataset(self.to_dataset(), path, "trajectory")
+        return _save(self, path, "trajectory")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Trajectory:
@@ -436,17 +464,18 @@ class Ensemble(Result):
 
     Attributes
     ----------
-    model : NestedLogit
-        The landscape; `n_pairs` and `n_labels` hold the N and L of each trajectory.
-    n_pairs, n_labels : ndarray of int, shape (m,)
+    model : LandscapeLike
+        The landscape; its constants may differ between trajectories.
+    constants : dict of str to ndarray, shape (m,)
+        Each constant of the landscape for each trajectory.
     theta0, theta : ndarray, shape (m, p)
         Starts and ends.
     t : ndarray, shape (m,)
         Times that were reached (gradient-flow time).
     loss : ndarray, shape (m,)
         Loss at the end (nats).
-    crossings : ndarray, shape (m, 3)
-        First times with loss ≤ LEVELS times log N; NaN where there was none.
+    events : dict of str to ndarray, shape (m,)
+        First time of each event, as in `Trajectory`; NaN where there was none.
     t_transition, width : ndarray, shape (m,)
         As in `Transition`; NaN where there is none.
     n_steps, n_rejected : ndarray of int, shape (m,)
@@ -464,14 +493,13 @@ class Ensemble(Result):
     The arrays are read-only: copy them to change them.
     """
 
-    model: NestedLogit
-    n_pairs: NDArray[np.int64]
-    n_labels: NDArray[np.int64]
+    model: LandscapeLike
+    constants: dict[str, NDArray[Any]]
     theta0: Array
     theta: Array
     t: Array
     loss: Array
-    crossings: Array
+    events: dict[str, Array]
     t_transition: Array
     width: Array
     n_steps: NDArray[np.int64]
@@ -487,12 +515,13 @@ class Ensemble(Result):
         ends = [f"{count} {names[code]}" for code, count in zip(codes, counts, strict=True)]
         fell = self.t_transition[~np.isnan(self.t_transition)]
         median = f", median t_transition = {np.median(fell):.5g}" if fell.size else ""
-        size = _size(*(_span(counts) for counts in (self.n_pairs, self.n_labels)))
+        constants = {name: _span(values) for name, values in self.constants.items()}
+        size = _described(self.model, constants)
         return f"Ensemble({size}: {', '.join(ends)}; {fell.size} fell{median})"
 
     @cached_property
     def provenance(self) -> dict[str, str]:
-        return self.stored_provenance or provenance(_parameters(self.model) | self.settings)
+        return self.stored_provenance or provenance(self.model.settings() | self.settings)
 
     @property
     def done(self) -> NDArray[np.bool_]:
@@ -513,43 +542,47 @@ class Ensemble(Result):
             "flag_meanings": " ".join(str(status).replace(" ", "_") for status in Status),
         }
         per_trajectory = {
-            "n_pairs": _attrs("pairs in the context, N", "count"),
-            "n_labels": _attrs("labels, L", "count"),
             "t": _attrs("time that was reached", _TIME),
             "loss": _attrs("loss at the end", "nat"),
-            "t_transition": _attrs("first time with loss at most 0.5 log N", _TIME),
-            "width": _attrs("time from 0.9 log N to 0.1 log N", _TIME),
+            "t_transition": _attrs("first time with loss at most 0.5 plateaus", _TIME),
+            "width": _attrs("time from 0.9 to 0.1 plateaus", _TIME),
             "n_steps": _attrs("accepted steps", "count"),
             "n_rejected": _attrs("rejected steps", "count"),
             "status": _attrs("how the integration ended", "1") | flags,
         }
-        both = ("trajectory", "component")
+        both, at = ("trajectory", "component"), _attrs("first times of the events", _TIME)
         return xr.Dataset(
             {
-                "theta0": (both, self.theta0, _attrs("logits at the start", "1")),
-                "theta": (both, self.theta, _attrs("logits at the end", "1")),
-                "crossings": (
-                    ("trajectory", "level"),
-                    self.crossings,
-                    _attrs(_CROSSINGS, _TIME),
+                "theta0": (both, self.theta0, _attrs("theta at the start", "1")),
+                "theta": (both, self.theta, _attrs("theta at the end", "1")),
+                **(
+                    {"events": (("trajectory", "event"), np.stack([*self.events.values()], 1), at)}
+                    if self.events
+                    else {}
                 ),
+                **{
+                    _CONSTANT + k: ("trajectory", v, _attrs(f"constant {k}", "1"))
+                    for k, v in self.constants.items()
+                },
                 **{k: ("trajectory", getattr(self, k), v) for k, v in per_trajectory.items()},
             },
-            coords=_coordinates(self.model),
+            coords=_coordinates(self.model, self.events),
             attrs={**self.provenance, "reason": self.reason},
         ).copy(deep=True)
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset) -> Ensemble:
         """The inverse of `to_dataset`."""
-        model, settings = _split_parameters(json.loads(dataset.attrs["parameters"]))
-        reals = ("theta0", "theta", "t", "loss", "crossings", "t_transition", "width")
-        counts = ("n_pairs", "n_labels", "n_steps", "n_rejected")
+        model, settings = landscape_and_settings(json.loads(dataset.attrs["parameters"]))
+        reals = ("theta0", "theta", "t", "loss", "t_transition", "width")
+        counts = ("n_steps", "n_rejected")
         columns: dict[str, Any] = {name: _values(dataset[name]) for name in reals}
         columns |= {name: dataset[name].values.astype(np.int64) for name in counts}
         return cls(
             model=model,
             **columns,
+            constants=_constants(dataset, model),
+            events=_events(dataset),
             status=dataset["status"].values.astype(np.int8),
             settings=settings,
             reason=str(dataset.attrs.get("reason", "")),
@@ -558,39 +591,75 @@ class Ensemble(Result):
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write a NetCDF file, as `Trajectory.save`."""
-        return save_dataset(self.to_dataset(), path, "ensemble")
+        return _save(self, path, "ensemble")
 
 
 _TIME = "gradient-flow time"
-_CROSSINGS = "first time with loss at most the level"
+_CONSTANT = "constant_"
+"""What the names of constants have in front in a file."""
+
+
+def _save(result: Trajectory | Ensemble, path: str | os.PathLike[str], kind: str) -> Path:
+    landscape_and_settings(
+        result.model.settings()
+    )  # refuses a landscape that could not be read back
+    return save_dataset(result.to_dataset(), path, kind)
 
 
 def _attrs(long_name: str, units: str) -> dict[str, Any]:
     return {"long_name": long_name, "units": units}
 
 
-def _coordinates(model: NestedLogit) -> dict[str, Any]:
+def _coordinates(model: LandscapeLike, events: dict[str, Array]) -> dict[str, Any]:
     names = list(model.parameter_names)
-    return {
-        "component": ("component", names, {"long_name": "component of theta"}),
-        "level": ("level", np.array(LEVELS), _attrs("level of the loss", "log N")),
-    }
+    coordinates = {"component": ("component", names, {"long_name": "component of theta"})}
+    if events:
+        coordinates["event"] = ("event", list(events), _attrs("name of the event", "1"))
+    return coordinates
 
 
-def _size(n_pairs: object, n_labels: object) -> str:
-    return f"N = {n_pairs}, L = {n_labels}"
+def _events(dataset: xr.Dataset) -> dict[str, Array]:
+    """The rows of a trajectory's events, or the columns of an ensemble's, by name."""
+    if "crossings" in dataset:  # up to format 2: the first times of the built-in events
+        table = _values(dataset["crossings"].transpose("level", ...))
+        return dict(zip(FALL, table.reshape(len(FALL), -1), strict=True))
+    if "events" not in dataset:
+        return {}
+    table = _values(dataset["events"].transpose("event", ...))
+    return dict(zip(dataset["event"].values.tolist(), table, strict=True))
 
 
-def _span(counts: NDArray[np.int64]) -> str:
-    ends = {int(counts.min()), int(counts.max())} if counts.size else ()
-    return " to ".join(map(str, sorted(ends)))
+def _constants(dataset: xr.Dataset, model: LandscapeLike) -> dict[str, NDArray[Any]]:
+    """The constants of an ensemble's trajectories by name."""
+    found = {}
+    for name, value in model.constants.items():
+        key = _CONSTANT + name if _CONSTANT + name in dataset else name
+        if key in dataset:
+            values = dataset[key].values
+            kind = np.float64 if values.dtype.kind == "f" else np.int64
+            found[name] = np.ascontiguousarray(values, dtype=kind)
+        else:  # up to format 2 there were n_pairs and n_labels alone
+            found[name] = np.full(dataset.sizes["trajectory"], value)
+    return found
 
 
-def _parameters(model: NestedLogit) -> dict[str, Any]:
-    return {entry.name: getattr(model, entry.name) for entry in fields(model)}
+def _described(model: LandscapeLike, constants: Mapping[str, object]) -> str:
+    values = ", ".join(f"{name} = {value}" for name, value in constants.items())
+    return values or type(model).__name__
 
 
-def _split_parameters(parameters: dict[str, Any]) -> tuple[NestedLogit, dict[str, Any]]:
+def _span(values: NDArray[Any]) -> str:
+    ends = {values.min().item(), values.max().item()} if values.size else ()
+    return " to ".join(f"{end:g}" for end in sorted(ends))
+
+
+def landscape_and_settings(parameters: dict[str, Any]) -> tuple[LandscapeLike, dict[str, Any]]:
+    """The landscape that `LandscapeLike.settings` describes, and the other settings."""
+    if "landscape" in parameters:
+        from cliff.landscape import Landscape  # starts SymPy
+
+        others = {name: value for name, value in parameters.items() if name != "landscape"}
+        return Landscape.from_data(parameters["landscape"]), others
     names = {entry.name for entry in fields(NestedLogit)}
     model = NestedLogit(**{name: parameters[name] for name in names})
     return model, {name: value for name, value in parameters.items() if name not in names}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -242,7 +242,7 @@ def basins(ensemble: Ensemble, tolerance: float = BASIN_TOLERANCE) -> NDArray[np
     Parameters
     ----------
     ensemble : Ensemble
-        Trajectories, each with its own N and L.
+        Trajectories, each with its own constants.
     tolerance : float
         See `BASIN_TOLERANCE`.
 
@@ -253,11 +253,16 @@ def basins(ensemble: Ensemble, tolerance: float = BASIN_TOLERANCE) -> NDArray[np
         time.
     """
     labels = np.full(len(ensemble.loss), UNDECIDED, dtype=np.int64)
-    sizes = np.stack([ensemble.n_pairs, ensemble.n_labels], axis=1)
-    for n_pairs, n_labels in np.unique(sizes[ensemble.done], axis=0).tolist():
-        here = ensemble.done & (sizes == (n_pairs, n_labels)).all(axis=1)
-        model = replace(ensemble.model, n_pairs=n_pairs, n_labels=n_labels)
-        labels[here] = identify(model, ensemble.theta[here], ensemble.loss[here], tolerance)
+    columns = ensemble.constants.values()
+    kinds = np.stack([*columns, ensemble.done], axis=1).astype(np.float64)
+    _, first, kind = np.unique(kinds, axis=0, return_index=True, return_inverse=True)
+    for number, one in enumerate(first.tolist()):
+        if ensemble.done[one]:
+            here = kind.reshape(-1) == number
+            values = {name: column[one].item() for name, column in ensemble.constants.items()}
+            model = ensemble.model.with_constants(**values)
+            ends = ensemble.theta[here], ensemble.loss[here]
+            labels[here] = model.identify(*ends, tolerance)
     return labels
 
 

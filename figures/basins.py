@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from cliff import plots, sweep
+from cliff import NestedLogit, plots, sweep
 from cliff.analysis import basin_paths
 from cliff.metrics import METRIC_UNITS, FlowMetric
 
@@ -25,7 +25,7 @@ def compute(fast: bool = False) -> xr.Dataset:
     side = np.linspace(-4.0, 4.0, 13 if fast else 121)
     both = []
     for labels in LABELS:
-        function = FlowMetric("basin", labels=labels, t_end=1e5)
+        function = FlowMetric("basin", NestedLogit(8, labels), t_end=1e5)
         axes = {"xi": side, "alpha": side}
         grid = sweep(function, axes, vectorized=True, units=METRIC_UNITS)
         paths, _ = basin_paths(grid)

@@ -25,4 +25,4 @@ def compute(fast: bool = False) -> xr.Dataset:
 
 
 def draw(data: xr.Dataset) -> Figure:
-    return draw_diagrams(data, per_pair=True)
+    return draw_diagrams(data, ratio="labels_per_pair")

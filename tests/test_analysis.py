@@ -188,9 +188,7 @@ def test_axes_without_effect_are_refused(axes):
 
 
 def test_a_free_label_bias_can_be_an_axis():
-    function = FlowMetric(
-        "loss", label_bias="free", theta0=(0.01,) * 4, mobility=(1.0,) * 4, t_end=50.0
-    )
+    function = FlowMetric("loss", NestedLogit(label_bias="free"), t_end=50.0)
     losses = function(beta2=np.array([0.0, 1.0]))["loss"]
     assert losses[0] != losses[1]
 
@@ -240,7 +238,7 @@ def test_a_boundary_cannot_be_found_to_every_tolerance(tolerance):
 
 
 def basin_sweep(axes, labels=8):
-    return sweep(FlowMetric("basin", labels=labels, t_end=1e5), axes, vectorized=True)
+    return sweep(FlowMetric("basin", NestedLogit(8, labels), t_end=1e5), axes, vectorized=True)
 
 
 def test_sample_paths_are_even_and_stay_on_their_map():
@@ -368,7 +366,10 @@ def test_basins_of_an_ensemble_are_those_of_each_trajectory():
     """L = 8 and L = 9 differ in their valleys, and neither is the model's own L."""
     start = [-4.0, 4.0, -4.0]
     ensemble = integrate_ensemble(
-        NestedLogit(4, 32), [start] * 3, 1e5, n_pairs=[4, 4, 3], n_labels=[4, 8, 3]
+        NestedLogit(4, 32),
+        [start] * 3,
+        1e5,
+        constants={"n_pairs": [4, 4, 3], "n_labels": [4, 8, 3]},
     )
     alone = [int(basin_of(NestedLogit(n, m), [start])[0]) for n, m in ((4, 4), (4, 8), (3, 3))]
     assert basins(ensemble).tolist() == alone
@@ -432,10 +433,11 @@ def test_every_option_of_a_metric_reaches_the_flow(option):
     options = {"t_end": 200.0, "rtol": 1e-6, "atol": 1e-9, "max_steps": 1000} | {option: value}
     model = {name: options.pop(name) for name in ("positions", "label_bias") if name in options}
     run = integrate(NestedLogit(8, 32, **model), [0.01, 0.02, 0.03], mobility=(1, 2, 3), **options)
+    landscape = NestedLogit(8, 32, **model)
     metric = FlowMetric(
-        "loss", theta0=[0.01, 0.02, 0.03], mobility=np.array([1, 2, 3]), **model, **options
+        "loss", landscape, theta0=[0.01, 0.02, 0.03], mobility=np.array([1, 2, 3]), **options
     )
     result = metric(labels=np.array([32]))
     assert result["failure"].tolist() == [str(run.status).replace("done", "")]
     assert result["loss"][0] == run.loss[-1]
-    assert metric == FlowMetric(**metric.parameters)
+    assert metric == FlowMetric("loss", landscape, metric.theta0, metric.mobility, **options)

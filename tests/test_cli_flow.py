@@ -13,6 +13,7 @@ import pytest
 
 import cliff
 from cliff.cli import main
+from cliff.plots import new_figure
 
 
 def run(capsys, *arguments):
@@ -188,7 +189,7 @@ def test_the_result_is_written_before_the_picture(capsys, tmp_path, monkeypatch)
     def fail(*_):
         raise OSError("no fonts here")
 
-    monkeypatch.setattr(cliff.plots, "draw", fail)
+    monkeypatch.setattr("cliff.plots.draw", fail)
     result, picture = tmp_path / "run.nc", tmp_path / "run.png"
     code, out, err = run(capsys, "flow", "--output", str(result), "--plot", str(picture))
     assert code == 1
@@ -198,8 +199,7 @@ def test_the_result_is_written_before_the_picture(capsys, tmp_path, monkeypatch)
 
 
 def test_a_long_drawing_is_announced(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(cliff.plots, "draw", lambda trajectory: None)
-    monkeypatch.setattr(cliff.plots, "save", lambda figure, path: None)
+    monkeypatch.setattr("cliff.plots.draw", lambda trajectory: new_figure(1, 1)[0])
     big = ["--pairs", "1000000", "--labels", "1000000", "--t-end", "1"]
     assert "drawing takes some" in run(capsys, "flow", *big, "--plot", str(tmp_path / "p.png"))[2]
     assert "drawing takes" not in run(capsys, "flow", "--plot", str(tmp_path / "p.png"))[2]

@@ -13,6 +13,7 @@ from test_cli_flow import run
 from test_sweeps import data_of
 
 import cliff
+from cliff import NestedLogit
 from cliff.checks import shorten
 from cliff.metrics import FlowMetric
 from cliff.plots import basin_map, new_figure
@@ -405,7 +406,7 @@ def strange(value, settings=None):
         (strange({"loss": 1.0}, {"metric": "loss"}), {"alpha": [1.0, 2.0]}),
         (strange({"loss": 1.0}, {"metric": "beauty", "size": 3}), {"alpha": [1.0, 2.0]}),
         (FlowMetric("loss", t_end=1.0), {"alpha": [0.0], "xi": [0.0], "beta1": [0.0]}),
-        (FlowMetric("loss", labels=8, t_end=1.0), {"pairs": [9, 10]}),
+        (FlowMetric("loss", NestedLogit(8, 8), t_end=1.0), {"pairs": [9, 10]}),
     ],
 )
 def test_plot_refuses_sweeps_that_are_no_phase_diagram(capsys, tmp_path, function, axes):
@@ -460,11 +461,12 @@ SWEEP_AND_KILL = """
 import os, signal, sys
 import numpy as np
 from distributed import Client
+from cliff import NestedLogit
 from cliff.metrics import FlowMetric
 from cliff.sweeps import sweep
 
 address, victim, path = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-function = FlowMetric("loss", pairs=16, labels=64, t_end=3000.0, workers=1)
+function = FlowMetric("loss", NestedLogit(16, 64), t_end=3000.0, workers=1)
 axes = {"alpha": np.linspace(-3.0, 3.0, 40), "xi": np.linspace(-3.0, 3.0, 40)}
 done = []
 

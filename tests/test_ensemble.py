@@ -20,7 +20,8 @@ def test_equals_single_calls_bit_for_bit(starts):
     for i in range(20):
         run = integrate(PAPER, starts[i], 300.0)
         np.testing.assert_array_equal(ensemble.theta[i], run.theta[-1])
-        np.testing.assert_array_equal(ensemble.crossings[i], run.crossings)
+        for name, times in ensemble.events.items():
+            assert [times[i]] == run.events[name][:1].tolist() or np.isnan(times[i])
         assert ensemble.loss[i] == run.loss[-1]
         assert ensemble.n_steps[i] == run.n_steps
         assert ensemble.t_transition[i] == run.transition().t_transition
@@ -35,7 +36,8 @@ def test_does_not_depend_on_threads_or_order(starts):
     shuffle = np.random.default_rng(4).permutation(len(starts))
     mixed = integrate_ensemble(PAPER, starts[shuffle], 300.0)
     np.testing.assert_array_equal(mixed.theta, one.theta[shuffle])
-    np.testing.assert_array_equal(mixed.crossings, one.crossings[shuffle])
+    for name, times in one.events.items():
+        np.testing.assert_array_equal(mixed.events[name], times[shuffle])
 
 
 def test_parameters_may_differ_per_trajectory(rng):
@@ -44,12 +46,16 @@ def test_parameters_may_differ_per_trajectory(rng):
     labels = pairs + rng.integers(0, 40, m)
     mobility = rng.uniform(0.2, 2.0, (m, 3))
     starts = 0.3 * rng.normal(size=(m, 3))
-    ensemble = integrate_ensemble(PAPER, starts, 200.0, mobility, n_pairs=pairs, n_labels=labels)
+    counts = {"n_pairs": pairs, "n_labels": labels}
+    ensemble = integrate_ensemble(PAPER, starts, 200.0, mobility, constants=counts)
+    np.testing.assert_array_equal(ensemble.constants["n_pairs"], pairs)
+    np.testing.assert_array_equal(ensemble.constants["label_bias"], np.zeros(m))
     for i in range(m):
         model = NestedLogit(int(pairs[i]), int(labels[i]))
         run = integrate(model, starts[i], 200.0, mobility[i])
         np.testing.assert_array_equal(ensemble.theta[i], run.theta[-1])
-        np.testing.assert_array_equal(ensemble.crossings[i], run.crossings)
+        for name, times in ensemble.events.items():
+            assert [times[i]] == run.events[name][:1].tolist() or np.isnan(times[i])
 
 
 def test_free_label_bias_and_mean_field(rng):
@@ -59,7 +65,7 @@ def test_free_label_bias_and_mean_field(rng):
     assert ensemble.theta.shape == (5, 4)
     np.testing.assert_array_equal(ensemble.theta[3], integrate(free, starts[3], 100.0).theta[-1])
     mean = NestedLogit(8, 32, "mean")
-    both = integrate_ensemble(mean, starts[:, :3], 100.0, n_pairs=np.array([8, 8, 4, 4, 2]))
+    both = integrate_ensemble(mean, starts[:, :3], 100.0, constants={"n_pairs": [8, 8, 4, 4, 2]})
     np.testing.assert_array_equal(
         both.theta[2], integrate(NestedLogit(4, 32, "mean"), starts[2, :3], 100.0).theta[-1]
     )
@@ -103,11 +109,11 @@ def test_round_trip(starts, tmp_path):
         ({"theta0": [0.0, 0.0, 0.0]}, "theta0"),
         ({"method": "lsoda"}, "method"),
         ({"workers": 0}, "workers"),
-        ({"n_pairs": [2, 3]}, "n_pairs"),
-        ({"n_pairs": [2.0] * 400}, "n_pairs"),
-        ({"n_labels": 7}, "n_labels"),
-        ({"n_labels": 2**60}, "n_labels"),
-        ({"n_pairs": np.ma.masked_array([8] * 400, mask=[True] * 400)}, "n_pairs"),
+        ({"constants": {"n_pairs": [2, 3]}}, "n_pairs"),
+        ({"constants": {"n_pairs": [2.0] * 400}}, "n_pairs"),
+        ({"constants": {"n_labels": 7}}, "n_labels"),
+        ({"constants": {"n_labels": 2**60}}, "n_labels"),
+        ({"constants": {"n_pairs": np.ma.masked_array([8] * 400, mask=[True] * 400)}}, "n_pairs"),
         ({"mobility": np.ones((3, 3))}, "mobility"),
         ({"mobility": -np.ones((400, 3))}, "mobility"),
     ],

@@ -7,8 +7,9 @@ from scipy.special import lambertw
 
 from cliff import NestedLogit, integrate
 from cliff.checks import ArgumentError
-from cliff.flow import _advance, _Batch, _Log
+from cliff.flow import _advance, _Batch, _Flow, _Log
 from cliff.mobility import Mobilities
+from cliff.rules import Gradient
 from cliff.scipy_methods import VectorField, locate_crossing
 from cliff.steppers import STEPPERS, Numerics
 from cliff.trajectory import Status, TransitionStatus
@@ -22,11 +23,11 @@ def field_of(model, mobility=(1.0, 1.0, 1.0), args=()):
     return VectorField(Mobilities.check(model, mobility, args, np.array(START)))
 
 
-def batch_at(start):
-    """A batch of one trajectory of the paper's setting, and its mobilities."""
+def batch_at(start, numerics):
+    """A flow of the paper's setting, and a batch of one trajectory of it."""
     mobilities = Mobilities.check(PAPER, (1.0, 1.0, 1.0), (), np.array(start))
-    counts = np.array([PAPER.n_pairs]), np.array([PAPER.n_labels])
-    return mobilities, _Batch.at(mobilities, np.array([start]), *counts)
+    flow = _Flow.check(mobilities, numerics, Gradient(), None)
+    return flow, _Batch.at(flow, np.array([start]), PAPER.constants_row[np.newaxis])
 
 
 def truth(model, start, t, mobility=(1.0, 1.0, 1.0), method="DOP853"):
@@ -95,8 +96,8 @@ def test_measured_order(method, steps, order, tolerance):
 def _fixed(method, start, span, count):
     """The end after `count` equal steps; dopri5 takes them when its error weights are ignored."""
     numerics = Numerics(method, span, 1e-6, 1e-9, 10**6, span / count)
-    mobilities, batch = batch_at(start)
-    _advance(mobilities, numerics, batch)
+    flow, batch = batch_at(start, numerics)
+    _advance(flow, batch)
     assert batch.n_steps[0] == count
     return batch.theta[0, :3]
 
@@ -234,7 +235,7 @@ def test_memory_is_reserved_for_the_steps_taken(monkeypatch):
     lengths = []
     of_length = _Log.of_length
     monkeypatch.setattr(
-        _Log, "of_length", lambda steps, degree: lengths.append(steps) or of_length(steps, degree)
+        _Log, "of_length", lambda steps, *sizes: lengths.append(steps) or of_length(steps, *sizes)
     )
     integrate(PAPER, START, 200.0, max_steps=10**9)
     assert max(lengths) <= 1000
@@ -291,13 +292,13 @@ def test_the_loop_goes_on_exactly_where_its_budget_ended():
     numerics = Numerics("dopri5", 200.0, 1e-6, 1e-9, 10**6, None)
     ends = []
     for budget in (1, 3, 10**6):
-        mobilities, batch = batch_at(START)
+        flow, batch = batch_at(START, numerics)
         while batch.status[0] == 0:
-            _advance(mobilities, numerics, batch, budget)
+            _advance(flow, batch, budget)
         ends.append(batch)
     for other in ends[:2]:
         np.testing.assert_array_equal(other.theta, ends[2].theta)
-        np.testing.assert_array_equal(other.crossings, ends[2].crossings)
+        np.testing.assert_array_equal(other.events, ends[2].events)
         assert other.n_rejected[0] == ends[2].n_rejected[0]
 
 

@@ -47,7 +47,9 @@ def trajectory():
 def map_of_valleys():
     side = np.linspace(-4.0, 4.0, 7)
     return sweep(
-        FlowMetric("basin", labels=8, t_end=1e5), {"xi": side, "alpha": side[1:]}, vectorized=True
+        FlowMetric("basin", NestedLogit(8, 8), t_end=1e5),
+        {"xi": side, "alpha": side[1:]},
+        vectorized=True,
     )
 
 
@@ -142,6 +144,7 @@ def test_logits_and_measures_against_time(trajectory):
         assert line.get_color() == LOGIT_COLOURS[name]
         assert plots.ROLES[name] in line.get_label()
     measures = trajectory.measures()
+    measures = {name: measures[name] for name in trajectory.model.measure_names}
     lines = plots.progress_measures(trajectory.t, measures, axes[0, 1])
     for name, line in zip(MEASURE_STYLES, lines, strict=True):
         np.testing.assert_array_equal(line.get_ydata(), measures[name])
@@ -256,7 +259,8 @@ def cells_of_all_kinds():
 def test_cells_without_a_value_have_a_colour_and_a_name_of_their_own(ax):
     mesh = plots.phase_map(cells_of_all_kinds(), ax)
     shown = [[to_hex(cell).upper() for cell in row] for row in colours(ax)]
-    kinds = {**STATE_COLOURS, "step limit": FAILURE_COLOURS[0]}
+    outside = {"fewer labels than pairs": plots.OUTSIDE_COLOUR}
+    kinds = {**STATE_COLOURS, **outside, "step limit": FAILURE_COLOURS[0]}
     expected = {
         (0, 0): "fewer labels than pairs",
         (0, 1): "fewer labels than pairs",
@@ -290,7 +294,7 @@ def test_statuses_in_old_files_are_read(ax):
 def test_a_map_over_labels_per_pair(ax):
     axes = {"labels": np.array([2, 4, 8, 16, 32, 64]), "pairs": np.array([2, 4, 8, 16])}
     grid = sweep(FlowMetric("t_transition", t_end=2e4), axes, vectorized=True)
-    mesh = plots.phase_map(grid, ax, per_pair=True, contours=True)
+    mesh = plots.phase_map(grid, ax, ratio="labels_per_pair", contours=True)
     corners = mesh.get_coordinates()
     for row, labels in enumerate(axes["labels"]):
         for column, pairs in enumerate(axes["pairs"]):

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 import cliff
+from cliff import NestedLogit
 from cliff.checks import ArgumentError
 from cliff.identity import code_version
 from cliff.metrics import FlowMetric
@@ -124,7 +125,7 @@ def test_files_of_other_sweeps_are_refused(tmp_path):
     for other, difference in (
         (FlowMetric(t_end=2.0), "t_end = 1.0, not 2.0"),
         (FlowMetric(t_end=1.0, theta0=(0.01, 0.5, 0.01)), r"theta0\[1\] = 0.01, not 0.5"),
-        (FlowMetric(t_end=1.0, positions="mean"), "positions = exact, not mean"),
+        (FlowMetric(model=NestedLogit(positions="mean"), t_end=1.0), "positions = exact, not mean"),
     ):
         with pytest.raises(ArgumentError, match=f"holds a sweep with {difference}"):
             sweep(other, {"alpha": [1.0]}, path=metric, vectorized=True)

@@ -124,17 +124,22 @@ def test_equality_looks_at_every_entry_and_at_nan(run):
 
 def test_short_descriptions(run):
     assert repr(run) == (
-        "Trajectory(N = 8, L = 32, dopri5: "
+        "Trajectory(n_pairs = 8, n_labels = 32, dopri5: "
         f"{run.n_steps} steps to t = 150, done, loss = {run.loss[-1]:.4g}, "
         f"t_transition = {run.transition().t_transition:.5g})"
     )
     assert repr(run.path) == f"DensePath({run.n_steps} steps, t = 0 to 150)"
     starts = np.full((4, 3), 0.01)
-    ensemble = integrate_ensemble(NestedLogit(8, 32), starts, 150.0, n_labels=[8, 16, 32, 32])
-    assert repr(ensemble) == (
-        "Ensemble(N = 8, L = 8 to 32: 4 done; 3 fell, median t_transition = 94.248)"
+    ensemble = integrate_ensemble(
+        NestedLogit(8, 32), starts, 150.0, constants={"n_labels": [8, 16, 32, 32]}
     )
-    assert repr(ensemble_of(2)) == "Ensemble(N = 8, L = 32: 2 mobility failed; 0 fell)"
+    assert repr(ensemble) == (
+        "Ensemble(n_pairs = 8, n_labels = 8 to 32, label_bias = 0: 4 done; "
+        "3 fell, median t_transition = 94.248)"
+    )
+    assert repr(ensemble_of(2)) == (
+        "Ensemble(n_pairs = 8, n_labels = 32, label_bias = 0: 2 mobility failed; 0 fell)"
+    )
     assert "0 fell" in repr(integrate_ensemble(NestedLogit(8, 32), np.empty((0, 3)), 1.0))
 
 
@@ -196,9 +201,11 @@ def test_every_variable_says_what_it_is(run):
 
 def test_files_hold_counts_beyond_32_bits(tmp_path):
     labels = [2**31, 2**40 + 1]
-    ensemble = integrate_ensemble(NestedLogit(8, 32), np.zeros((2, 3)), 1.0, n_labels=labels)
+    ensemble = integrate_ensemble(
+        NestedLogit(8, 32), np.zeros((2, 3)), 1.0, constants={"n_labels": labels}
+    )
     back = cliff.load(ensemble.save(tmp_path / "e.nc"))
-    assert back.n_labels.tolist() == labels
+    assert back.constants["n_labels"].tolist() == labels
     assert back == ensemble
     run = integrate(NestedLogit(8, 2**40 + 1), START, 1.0)
     assert cliff.load(run.save(tmp_path / "r.nc")) == run

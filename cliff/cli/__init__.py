@@ -20,6 +20,7 @@ from cliff.cli.common import ComputationFailed, describe
 from cliff.cli.compare import compare
 from cliff.cli.derive import derive
 from cliff.cli.flow import flow
+from cliff.cli.landscapes import spread
 from cliff.cli.phase import phase
 from cliff.cli.plot import plot
 from cliff.cli.progress import StandardError
@@ -43,6 +44,9 @@ def _with_bare_flags(params: list[Any]) -> list[Any]:
 
 
 class _Command(TyperCommand):
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, spread(args))
+
     def get_params(self, ctx: Any) -> list[Any]:
         return _with_bare_flags(super().get_params(ctx))
 

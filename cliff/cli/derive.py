@@ -6,7 +6,15 @@ from typing import Annotated, Literal
 
 import typer
 
+from cliff.checks import ArgumentError
 from cliff.cli.common import Positions, label_bias_of
+from cliff.cli.landscapes import (
+    NESTED_LOGIT,
+    Constants,
+    LandscapeName,
+    chosen_landscape,
+    is_nested_logit,
+)
 
 # the same words as cliff.symbolic.TARGETS and FORMATS, which would have to import sympy
 Target = Literal[
@@ -16,7 +24,10 @@ Format = Literal["text", "latex", "python", "json"]
 
 
 def derive(
+    context: typer.Context,
     target: Annotated[Target, typer.Argument(help="What to derive.", show_default=False)],
+    landscape: LandscapeName = NESTED_LOGIT,
+    constants: Constants = None,
     pairs: Annotated[
         str, typer.Option("--pairs", "-N", help="Item-label pairs: a number, or N.")
     ] = "8",
@@ -39,12 +50,25 @@ def derive(
 ) -> int:
     """Print the loss, its gradient or Hessian, or a result that follows, as a formula.
 
-    plateau is the slow phase before the fall, in closed form; saddle, the origin at L = N; valleys,
-    the limits in which the flow ends; transition, an estimate of when the loss falls.
+    Loss, gradient and hessian are there for every landscape that is stated in SymPy, the rest for
+    the nested logit: plateau is the slow phase before the fall, in closed form; saddle, the origin
+    at L = N; valleys, the limits in which the flow ends; transition, an estimate of when the loss
+    falls.
 
     Example: cliff derive gradient --pairs 4 --format latex
     """
     from cliff import symbolic
+
+    if not is_nested_logit(landscape):
+        from cliff.landscape import Landscape
+
+        model = chosen_landscape(context)
+        if not isinstance(model, Landscape):
+            raise ArgumentError("landscape", landscape, "is not stated in SymPy")
+        print(symbolic.derive_of(model, target).printed(form))
+        return 0
+    if constants:
+        chosen_landscape(context)  # refuses them
 
     n_pairs = symbolic.count("n_pairs", pairs, symbolic.N)
     if labels is not None:

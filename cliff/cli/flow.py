@@ -1,4 +1,4 @@
-"""``cliff flow``: integrate gradient flow and show the fall."""
+"""``cliff flow``: integrate the flow on a landscape and show the fall."""
 
 from __future__ import annotations
 
@@ -25,25 +25,38 @@ from cliff.cli.common import (
     print_json,
     say,
 )
+from cliff.cli.landscapes import (
+    NESTED_LOGIT,
+    Constants,
+    Init,
+    LandscapeName,
+    Mobility,
+    chosen_landscape,
+    components,
+    is_nested_logit,
+    named,
+)
 
 if TYPE_CHECKING:
     from cliff import Trajectory
+    from cliff.rules import Rule
 
+RuleName = Literal["gradient", "momentum", "adam", "langevin"]
 Method = Literal["dopri5", "rk4", "euler", "lsoda", "radau"]
 
 
 def flow(
+    context: typer.Context,
+    landscape: LandscapeName = NESTED_LOGIT,
+    constants: Constants = None,
     pairs: Pairs = 8,
     labels: Labels = 32,
-    init: Annotated[
-        tuple[float, float, float],
-        typer.Option(metavar="BETA1 ALPHA XI", help="Start of the three logits."),
-    ] = (0.01, 0.01, 0.01),
+    init: Init = None,
     t_end: TEnd = 200.0,
-    mobility: Annotated[
-        tuple[float, float, float],
-        typer.Option(metavar="M M M", help="Mobilities of beta1, alpha and xi, at least 0."),
-    ] = (1.0, 1.0, 1.0),
+    until: Annotated[
+        str | None, typer.Option(metavar="EVENT", help="End the flow at this event, such as fall.")
+    ] = None,
+    mobility: Mobility = None,
     positions: Positions = "exact",
     label_bias: Annotated[
         str | None,
@@ -63,6 +76,20 @@ def flow(
         float, typer.Option(help="Standard deviation of normal noise added to the start.")
     ] = 0.0,
     seed: Annotated[int | None, typer.Option(help="Seed of the noise.", show_default="0")] = None,
+    rule: Annotated[
+        RuleName,
+        typer.Option(
+            help="How theta follows the force; momentum needs --friction, adam --lr, langevin "
+            "--temperature and --method euler."
+        ),
+    ] = "gradient",
+    friction: Annotated[
+        float | None, typer.Option(help="Rate at which momentum forgets (1/time).")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate of adam.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Temperature of langevin (nats).")
+    ] = None,
     method: Annotated[
         Method,
         typer.Option(
@@ -91,28 +118,43 @@ def flow(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Integrate gradient flow on the nested-logit landscape and report the fall off the plateau.
+    """Integrate the flow on a landscape and report its fall off the plateau and its events.
 
     Example: cliff flow --pairs 16 --labels 64 --t-end 400 --plot fall.png
+    Example: cliff flow --landscape causal_attention --set N=16 --t-end 1e3 --until fall
     """
     check_outputs(output, plot)
     free, fixed = label_bias == "free", method in ("rk4", "euler")
-    _require(free, "needs --label-bias free", bias_init=bias_init, bias_mobility=bias_mobility)
-    mean_field = "has no effect in the mean field, where all tokens are labels"
-    _require(positions == "exact", mean_field, label_bias=label_bias)
-    _require(jitter != 0.0, "needs --jitter", seed=seed)
+    nested = is_nested_logit(landscape)
+    if nested:
+        _require(free, "needs --label-bias free", bias_init=bias_init, bias_mobility=bias_mobility)
+        mean_field = "has no effect in the mean field, where all tokens are labels"
+        _require(positions == "exact", mean_field, label_bias=label_bias)
+    _require(jitter != 0.0 or rule == "langevin", "needs --jitter", seed=seed)
     _require(not fixed, f"has no effect on {method}, whose step is fixed", rtol=rtol, atol=atol)
+    motion = _rule(rule, friction, lr, temperature, seed)
     import numpy as np
 
-    from cliff import NestedLogit, integrate
+    from cliff import integrate
     from cliff.trajectory import Status
 
     announce_compiling(quiet)
-    model = NestedLogit(pairs, labels, positions, label_bias_of(label_bias or "0"))
-    start, mobilities = np.array(init), np.array(mobility)
-    if model.n_parameters == 4:
-        start = np.append(start, _default(bias_init, 0.0))
-        mobilities = np.append(mobilities, _default(bias_mobility, 1.0))
+    model = chosen_landscape(
+        context, n_pairs=pairs, n_labels=labels, positions=positions,
+        label_bias=label_bias_of(label_bias or "0"),
+    )  # fmt: skip
+    names, p = model.parameter_names, model.n_parameters
+    starts, rates = [0.01] * p, [1.0] * p
+    if nested and free:
+        for option, texts, value in (
+            ("bias_init", init, bias_init),
+            ("bias_mobility", mobility, bias_mobility),
+        ):
+            _require("beta2" not in named(texts), "beta2 is given by name, too", **{option: value})
+        starts[3], rates[3] = _default(bias_init, 0.0), _default(bias_mobility, 1.0)
+    positional = 3 if nested else p
+    start = np.array(components("init", init, names, starts, positional))
+    mobilities = np.array(components("mobility", mobility, names, rates, positional))
     if real("jitter", jitter, 0.0) > 0.0:
         generator = np.random.default_rng(integer("seed", _default(seed, 0), 0))
         start += jitter * generator.normal(size=start.shape)
@@ -127,13 +169,15 @@ def flow(
             _default(atol, 1e-9),
             max_steps=max_steps,
             step=step,
+            until=until,
+            rule=motion,
             progress=bar.update,
         )
     if output is not None:
         trajectory.save(output)
         say(f"wrote {output}", quiet or as_json)
     if as_json:
-        print_json(_summary(trajectory))
+        print_json(_summary(trajectory, landscape))
     else:
         _print_table(trajectory)
     if plot is not None:
@@ -143,7 +187,7 @@ def flow(
         plots.save(plots.draw(trajectory), plot)
         say(f"wrote {plot}", quiet or as_json)
     bar.stop.raise_if_made()
-    if trajectory.status is not Status.DONE:
+    if trajectory.status not in (Status.DONE, Status.EVENT):
         raise ComputationFailed(
             f"stopped at t = {trajectory.path.t[-1]:g}: {trajectory.status.explanation}"
         )
@@ -161,13 +205,38 @@ def _default(given: Any, value: Any) -> Any:
     return value if given is None else given
 
 
-def _summary(trajectory: Trajectory) -> dict[str, Any]:
+def _rule(
+    name: RuleName,
+    friction: float | None,
+    lr: float | None,
+    temperature: float | None,
+    seed: int | None,
+) -> Rule:
+    """The rule of motion, if it has its options and no other's."""
+    from cliff.rules import Adam, Gradient, Langevin, Momentum
+
+    needed = {"momentum": "friction", "adam": "lr", "langevin": "temperature"}
+    options = {"friction": friction, "lr": lr, "temperature": temperature}
+    for rule, option in needed.items():
+        _require(rule == name, f"needs --rule {rule}", **{option: options[option]})
+        if rule == name and options[option] is None:
+            raise ArgumentError("rule", name, f"needs --{option}")
+    if friction is not None:
+        return Momentum(friction)
+    if lr is not None:
+        return Adam(lr)
+    if temperature is not None:
+        return Langevin(temperature, _default(seed, 0))
+    return Gradient()
+
+
+def _summary(trajectory: Trajectory, landscape: str) -> dict[str, Any]:
     model, transition = trajectory.model, trajectory.transition()
+    stated = {k: v for k, v in model.settings().items() if k != "landscape"}
     return {
-        "n_pairs": model.n_pairs,
-        "n_labels": model.n_labels,
-        "positions": model.positions,
-        "label_bias": model.label_bias,
+        "landscape": landscape,
+        "constants": dict(model.constants),
+        **stated,
         **trajectory.settings,
         "status": trajectory.status,
         "n_steps": trajectory.n_steps,
@@ -177,6 +246,7 @@ def _summary(trajectory: Trajectory) -> dict[str, Any]:
         "theta": dict(zip(model.parameter_names, trajectory.theta[-1], strict=True)),
         "loss": trajectory.loss[-1],
         "plateau": model.plateau,
+        "events": trajectory.events,
         "t_transition": transition.t_transition,
         "width": transition.width,
         "abruptness": transition.abruptness,
@@ -184,35 +254,48 @@ def _summary(trajectory: Trajectory) -> dict[str, Any]:
     }
 
 
+def _moments(trajectory: Trajectory) -> list[tuple[str, float]]:
+    """Start, first time of every event, and end, in order of time."""
+    from cliff.presentation import plain
+    from cliff.protocol import FALL, LEVELS
+
+    level = plain(trajectory.model.plateau_label)
+    words = {name: f"{share} {level}" for name, share in zip(FALL, LEVELS, strict=True)}
+    words = {k: v for k, v in words.items() if k not in trajectory.model.event_names}
+    first = [(words.get(k, k), t) for k, times in trajectory.events.items() for t in times[:1]]
+    ends = [("start", 0.0), *sorted(first, key=lambda pair: pair[1])]
+    return [*ends, ("end", trajectory.path.t[-1])]
+
+
 def _print_table(trajectory: Trajectory) -> None:
     import numpy as np
     from rich.console import Console
     from rich.table import Table
 
-    from cliff.trajectory import LEVELS
+    from cliff.presentation import plain
 
     model, transition = trajectory.model, trajectory.transition()
-    names = ["start", *(f"{level} log N" for level in LEVELS), "end"]
-    times = np.array([0.0, *trajectory.crossings, trajectory.path.t[-1]])
-    shown = ~np.isnan(times)
-    theta = trajectory.path(times[shown])
+    moments = _moments(trajectory)
+    theta = trajectory.path(np.array([t for _, t in moments]))
     measures = model.measures(theta)
+    title = plain(model.describe(model.constants))
     table = Table(
-        title=f"N = {model.n_pairs}, L = {model.n_labels}, {model.positions} positions, "
-        f"{trajectory.settings['method']}: {trajectory.n_steps} steps"
+        title=(title and f"{title}, ")
+        + f"{trajectory.settings['method']}: {trajectory.n_steps} steps"
     )
-    columns = ["loss", "ila1", "tila2", "p_correct"]
-    table.add_column("loss is", no_wrap=True)
+    columns = ["loss"] * model.has_loss + [*model.reported_measures]
+    table.add_column("loss is" if not model.event_names else "", no_wrap=True)
     for column in ("t", *model.parameter_names, *columns):
         table.add_column(column, justify="right", no_wrap=True)
-    rows = zip(np.array(names)[shown], times[shown], theta, strict=True)
-    for i, (name, t, point) in enumerate(rows):
+    for i, ((name, t), point) in enumerate(zip(moments, theta, strict=True)):
         values = [*point, *(measures[column][i] for column in columns)]
         table.add_row(name, f"{t:.6g}", *(f"{value:.3g}" for value in values))
     console = Console()
     # in a terminal that is too narrow lines break; no digit is cut off
     console.width = max(console.width, Console(width=10**4).measure(table).maximum)
     console.print(table)
+    if model.plateau is None:
+        return
     if np.isnan(transition.t_transition):
         line = f"transition: {transition.status}"
     else:
@@ -225,6 +308,8 @@ def _print_table(trajectory: Trajectory) -> None:
 
 def _announce_drawing(trajectory: Trajectory, quiet: bool) -> None:
     """Say how long the picture takes if that is long: its slice has 121 × 121 losses."""
+    if not trajectory.model.has_loss:
+        return
     began = time.perf_counter()
     trajectory.model.loss(trajectory.theta[:1])
     seconds = 121**2 * (time.perf_counter() - began)

@@ -29,6 +29,18 @@ from cliff.cli.common import (
     print_json,
     say,
 )
+from cliff.cli.landscapes import (
+    NESTED_LOGIT,
+    Constants,
+    Init,
+    LandscapeName,
+    Mobility,
+    chosen_landscape,
+    components,
+    given,
+    is_nested_logit,
+    named,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,10 +49,9 @@ if TYPE_CHECKING:
     import numpy as np
     import xarray as xr
 
+    from cliff.protocol import LandscapeLike
+
 CONNECT_SECONDS = 5
-INTEGERS = ("pairs", "labels")
-LOGITS = ("beta1", "alpha", "xi")
-START, MOBILITY = (0.01, 0.01, 0.01), (1.0, 1.0, 1.0)
 
 
 def phase(
@@ -53,19 +64,18 @@ def phase(
         typer.Option("--y", metavar="NAME=START:STOP:COUNT[:log]", help="Vertical axis."),
     ] = None,
     metric: Annotated[
-        Literal["t_transition", "width", "abruptness", "loss", "basin"],
-        typer.Option(help="What to map."),
+        str,
+        typer.Option(
+            metavar="t_transition|width|abruptness|loss|basin|EVENT",
+            help="What to map: the fall, the end, or the first time of an event.",
+        ),
     ] = "t_transition",
+    landscape: LandscapeName = NESTED_LOGIT,
+    constants: Constants = None,
     pairs: Pairs = 8,
     labels: Labels = 32,
-    init: Annotated[
-        tuple[float, float, float],
-        typer.Option(metavar="BETA1 ALPHA XI", help="Start of the logits that are no axes."),
-    ] = START,
-    mobility: Annotated[
-        tuple[float, float, float],
-        typer.Option(metavar="M M M", help="Mobilities that are no axes, at least 0."),
-    ] = MOBILITY,
+    init: Init = None,
+    mobility: Mobility = None,
     positions: Positions = "exact",
     label_bias: Annotated[
         str, typer.Option(help="beta2, the layer-2 bias of the labels: a number, or free.")
@@ -99,16 +109,26 @@ def phase(
 ) -> int:
     """Sweep one or two parameters and map a metric of the flow.
 
-    Axes: pairs (N), labels (L), labels_per_pair (L/N); the start: beta1, alpha, xi;
-    mobility_beta1, mobility_alpha, mobility_xi; with --label-bias free also beta2
-    and mobility_beta2. A cell whose flow stops before --t-end fails, with a reason.
+    Axes: the landscape's constants, which for the nested logit are pairs (N), labels (L) and
+    labels_per_pair (L/N); the start, by its components (beta1, alpha, xi and, with --label-bias
+    free, beta2); mobilities, as mobility_NAME. A cell whose flow stops before --t-end fails, with
+    a reason.
 
     Example: cliff phase --x pairs=2:64:32:log --y labels_per_pair=1:16:40:log --plot phase.png
+    Example: cliff phase --landscape attention_and_value --x d=4:256:20:log --y T=8:512:20:log
+    --metric attend --t-end 1e5 --plot times.png
     """
     check_outputs(output, plot)
-    parsed = [Axis.parse("x", x)]
-    if y is not None:
-        parsed.insert(0, Axis.parse("y", y))  # the vertical axis varies slowest
+    texts = {"x": x} if y is None else {"y": y, "x": x}  # the vertical axis varies slowest
+    names = {text.partition("=")[0] for text in texts.values()}
+    model = chosen_landscape(
+        context,
+        n_pairs=min(pairs, labels) if "pairs" in names else pairs,
+        n_labels=max(pairs, labels) if {"labels", "labels_per_pair"} & names else labels,
+        positions=positions,
+        label_bias=label_bias_of(label_bias),
+    )
+    parsed = [Axis.parse(option, text, model) for option, text in texts.items()]
     axes = {axis.name: axis.values for axis in parsed}
     if len(axes) < len(parsed):
         raise ArgumentError("y", y, "must name another parameter than --x")
@@ -120,21 +140,21 @@ def phase(
         raise ArgumentError("output", str(output), "exists: add --resume, or name another file")
     if resume and output is None:
         raise ArgumentError("resume", True, "needs --output, the file to go on with")
-    refuse_unused(context, axes)
+    if is_nested_logit(landscape):
+        refuse_unused_of_nested_logit(context, axes)
+    refuse_unused(context)
 
-    from cliff.metrics import LONG_NAMES, METRIC_UNITS, FlowMetric
+    from cliff.metrics import FlowMetric
     from cliff.sweeps import DONE, SweepBroken, SweepIncomplete, sweep
 
-    bias = label_bias_of(label_bias)
-    is_free = bias == "free"
+    start, rates = (
+        components_beside_axes(context, option, model, axes) for option in ("init", "mobility")
+    )
     function = FlowMetric(
         metric=metric,
-        pairs=min(pairs, labels) if "pairs" in axes else pairs,
-        labels=max(pairs, labels) if {"labels", "labels_per_pair"} & set(axes) else labels,
-        positions=positions,
-        label_bias=bias,
-        theta0=(*init, bias_init) if is_free else init,
-        mobility=(*mobility, bias_mobility) if is_free else mobility,
+        model=model,
+        theta0=tuple(start),
+        mobility=tuple(rates),
         t_end=t_end if t_end is not None else 1e5 if metric == "basin" else 1e3,
         rtol=rtol,
         atol=atol,
@@ -165,8 +185,8 @@ def phase(
                 executor,
                 output,
                 vectorized=True,
-                units=METRIC_UNITS,
-                long_names=LONG_NAMES,
+                units=function.units,
+                long_names=function.long_names,
                 mixed_versions=mixed_versions,
                 progress=bar.advance,
             )
@@ -178,7 +198,7 @@ def phase(
             raise ArgumentError("output", str(output), error.requirement) from None
     counts = _counts(dataset)
     if (dataset["outcome"] == DONE).any():
-        _report(dataset, metric, as_json)
+        _report(dataset, metric, model, as_json)
         if plot is not None:
             from cliff import plots
 
@@ -205,11 +225,9 @@ class Axis:
     is_rounded: bool
 
     @classmethod
-    def parse(cls, option: str, text: str) -> Axis:
+    def parse(cls, option: str, text: str, model: LandscapeLike) -> Axis:
         """Read NAME=START:STOP:COUNT, with :log for values of equal ratios."""
         import numpy as np
-
-        from cliff.metrics import AXES
 
         requirement = "must be NAME=START:STOP:COUNT or NAME=START:STOP:COUNT:log"
         name, equals, numbers = text.partition("=")
@@ -217,8 +235,10 @@ class Axis:
         logarithmic = len(parts) == 4 and parts[3] == "log"
         if not equals or not (len(parts) == 3 or logarithmic):
             raise ArgumentError(option, text, requirement)
-        if name not in AXES:
-            raise ArgumentError(option, text, "NAME must be one of " + ", ".join(AXES))
+        component = name.removeprefix("mobility_")
+        if name not in model.axes and component not in (*model.parameter_names, "beta2"):
+            known = (*model.axes, *model.parameter_names, "mobility_NAME")
+            raise ArgumentError(option, text, "NAME must be one of " + ", ".join(known))
         try:
             start, stop, count = float(parts[0]), float(parts[1]), int(parts[2])
         except ValueError:
@@ -229,15 +249,15 @@ class Axis:
             )
         if logarithmic and start <= 0.0:
             raise ArgumentError(option, text, "a logarithmic axis needs START above 0")
-        if name in INTEGERS and not 1.0 <= start < stop <= LARGEST_INTEGER:
+        if name in model.whole_axes and not 1.0 <= start < stop <= LARGEST_INTEGER:
             raise ArgumentError(option, text, f"needs START and STOP from 1 to {LARGEST_INTEGER}")
-        if name in INTEGERS and not (start.is_integer() and stop.is_integer()):
+        if name in model.whole_axes and not (start.is_integer() and stop.is_integer()):
             raise ArgumentError(option, text, "needs START and STOP to be whole numbers")
         if name.startswith("mobility_") and start < 0.0:
             raise ArgumentError(option, text, "needs START of at least 0")
         check_size({name: count}, option, text)
         values = (np.geomspace if logarithmic else np.linspace)(start, stop, count)
-        if name not in INTEGERS:
+        if name not in model.whole_axes:
             return cls(option, text, name, values, is_rounded=False)
         whole = np.unique(np.rint(values).astype(np.int64))
         is_rounded = len(whole) < count or bool((np.abs(whole - values) > 1e-9 * values).any())
@@ -254,42 +274,68 @@ def check_size(sizes: Mapping[str, int], option: str, text: str) -> None:
         raise ArgumentError(option, text, error.requirement) from None
 
 
-def refuse_unused(context: typer.Context, axes: Collection[str]) -> None:
-    """Refuse options on the command line that have no effect beside the axes and each other."""
+def components_beside_axes(
+    context: typer.Context,
+    option: Literal["init", "mobility"],
+    model: LandscapeLike,
+    axes: Collection[str],
+) -> list[float]:
+    """Start or mobilities of the components, of which none may be given that is an axis."""
+    names, p = model.parameter_names, model.n_parameters
+    prefix, default = {"init": ("", 0.01), "mobility": ("mobility_", 1.0)}[option]
+    texts, defaults, positional = context.params[option], [default] * p, p
+    if is_nested_logit(context.params["landscape"]):
+        positional = 3
+        if p > 3:
+            bias = f"bias_{option}"
+            if bias in given(context) and "beta2" in named(texts):
+                raise ArgumentError(bias, context.params[bias], "beta2 is given by name, too")
+            defaults[3] = context.params[bias]
+    values = components(option, texts, names, defaults, positional)
+    for i, (name, value) in enumerate(zip(names, values, strict=True)):
+        beside = f"has no effect beside the axis {prefix}{name}"
+        if prefix + name in axes and texts:
+            if name in named(texts):
+                raise ArgumentError(option, named(texts)[name], beside)
+            if i < positional and not named(texts) and value != default:
+                shown = " ".join(map(str, values[:positional]))
+                raise ArgumentError(
+                    option, shown, f"{value} {beside}: write {default} in its place"
+                )
+    return values
+
+
+def refuse_unused(context: typer.Context) -> None:
+    """Refuse options on the command line that have no effect beside each other."""
     values = context.params
-    given = {
-        name for name in values if str(context.get_parameter_source(name)).endswith("COMMANDLINE")
-    }
+    if values["scheduler"] is not None:
+        _refuse(context, "workers", "has no effect beside --scheduler")
+    if not values["resume"]:
+        _refuse(context, "mixed_versions", "has no effect without --resume")
 
-    def refuse(name: str, requirement: str) -> None:
-        if name in given:
-            value = values[name]
-            text = " ".join(map(str, value)) if isinstance(value, tuple) else value
-            raise ArgumentError(name, text, requirement)
 
-    beside = "has no effect beside the axis"
+def refuse_unused_of_nested_logit(context: typer.Context, axes: Collection[str]) -> None:
+    """Refuse options of the nested logit that have no effect beside the axes and each other."""
     for name, covering in (
         ("pairs", ("pairs",)),
         ("labels", ("labels", "labels_per_pair")),
+        ("label_bias", ("label_bias",)),
         ("bias_init", ("beta2",)),
         ("bias_mobility", ("mobility_beta2",)),
     ):
         for axis in covering:
             if axis in axes:
-                refuse(name, f"{beside} {axis}")
-    for name, prefix, defaults in (("init", "", START), ("mobility", "mobility_", MOBILITY)):
-        for logit, value, default in zip(LOGITS, values[name], defaults, strict=True):
-            if prefix + logit in axes and value != default:
-                refuse(name, f"{value} {beside} {prefix}{logit}: write {default} in its place")
-    if values["label_bias"] != "free":
+                _refuse(context, name, f"has no effect beside the axis {axis}")
+    if context.params["label_bias"] != "free":
         for name in ("bias_init", "bias_mobility"):
-            refuse(name, "has no effect without --label-bias free")
-    if values["positions"] == "mean":
-        refuse("label_bias", "has no effect with --positions mean")
-    if values["scheduler"] is not None:
-        refuse("workers", "has no effect beside --scheduler")
-    if not values["resume"]:
-        refuse("mixed_versions", "has no effect without --resume")
+            _refuse(context, name, "has no effect without --label-bias free")
+    if context.params["positions"] == "mean":
+        _refuse(context, "label_bias", "has no effect with --positions mean")
+
+
+def _refuse(context: typer.Context, name: str, requirement: str) -> None:
+    if name in given(context):
+        raise ArgumentError(name, context.params[name], requirement)
 
 
 @contextmanager
@@ -325,7 +371,7 @@ def _list(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} in {count}" for name, count in counts.items() if name != "done")
 
 
-def _report(dataset: xr.Dataset, metric: str, as_json: bool) -> None:
+def _report(dataset: xr.Dataset, metric: str, model: LandscapeLike, as_json: bool) -> None:
     import numpy as np
 
     from cliff.sweeps import DONE
@@ -334,11 +380,11 @@ def _report(dataset: xr.Dataset, metric: str, as_json: bool) -> None:
     values = dataset[metric].values[dataset["outcome"].values == DONE]
     summary: dict[str, Any] = {"metric": metric, "n_cells": n_cells, "cells": counts}
     if metric == "basin":
-        from cliff.valleys import name_of
+        from cliff.presentation import valley_name
 
         found, numbers = np.unique(values, return_counts=True)
         shares = zip(found.tolist(), (numbers / len(values)).tolist(), strict=True)
-        summary["fractions"] = {name_of(label): share for label, share in shares}
+        summary["fractions"] = {valley_name(model, label): share for label, share in shares}
     else:
         known = values[np.isfinite(values)]
         summary |= {

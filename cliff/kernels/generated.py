@@ -98,7 +98,7 @@ def evaluate_rows(address, theta, constants, want, n_work, out):
 def _c_rows():
     integer, data = ctypes.c_int64, ctypes.c_void_p
     signature = types.void(types.intp, *SIGNATURE.args, types.int64, types.int64, types.int64)
-    address = _address_of(f"rows {_stamp(_HERE)}", lambda: cfunc(signature)(_rows))
+    address = address_of_kernel(_rows, signature)
     kinds = [integer, data, data, integer, data, data, integer, integer, integer]
     return ctypes.CFUNCTYPE(None, *kinds)(address)
 
@@ -126,10 +126,15 @@ def _memory(number, vector):
     def store(typing_context, pointer, index, value):
         def lower(context, builder, signature, arguments):
             pointer, index, value = arguments
+            kind = signature.args[2]
+            if vector is None:
+                value = context.cast(builder, value, kind, types.float64)
+            else:
+                value = simd._as_doubles(context, builder, kind, value)
             builder.store(value, entry_of(context, builder, pointer, index), align=8)
             return context.get_dummy_value()
 
-        return types.void(pointer, types.intp, number), lower
+        return types.void(pointer, types.intp, value), lower
 
     return {"load": load, "store": store}
 
@@ -247,6 +252,12 @@ def address_of(key, source, names=NUMBERS):
         return cfunc(SIGNATURE, error_model="numpy")(scope["evaluate"])
 
     return _address_of(f"{names is PACKS} {key} {_stamp(_HERE)}", compiled)
+
+
+def address_of_kernel(function, signature=SIGNATURE):
+    """Address of a function of the kernels, compiled to a C function and kept on disk."""
+    key = f"{function.__module__}.{function.__name__} {_stamp(_HERE)}"
+    return _address_of(key, lambda: cfunc(signature)(function))
 
 
 def address_of_functions(functions, p, n_constants, first, then):

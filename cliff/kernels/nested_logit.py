@@ -15,9 +15,10 @@ Derivatives are in the order beta1, alpha, xi, beta2.
 import math
 
 import numpy as np
-from numba import njit
+from numba import carray, njit
 
 from cliff.kernels import entry
+from cliff.kernels.generated import address_of_kernel
 from cliff.kernels.simd import (
     LANES,
     absolute,
@@ -71,7 +72,7 @@ _COUNT, _IS_LABEL, _M, _M_1, _M_11, _LOGIT, _Q, _Y, _COLUMNS = range(9)
 def workspace(n):
     """Length of the float64 scratch array for n pairs."""
     blocks = (n + LANES - 1) // LANES
-    return max(LANES * _ROWS * blocks + 3 * TERMS, (2 * n + 2) * _COLUMNS)
+    return max(LANES * _ROWS * blocks + 3 * TERMS, (2 * n + 3) * _COLUMNS)
 
 
 # ---- moderate parameters ------------------------------------------------------------------------
@@ -431,6 +432,25 @@ def _accuracy(positions, n, n_absent, beta1, alpha, xi):
         elif here == best_after:
             tied += 1.0
     return correct / n
+
+
+def evaluation(theta, constants, want, work, out):
+    """`evaluate` as `cliff.kernels.generated` wants it.
+
+    The row of constants is N, L, the label bias, positions, and whether the label bias is the last
+    component of theta instead. out[4] is written in any case.
+    """
+    n = int(constants[0])
+    evaluate(
+        int(constants[3]), n, constants[1] - constants[0], theta[0], theta[1], theta[2],
+        theta[3] if constants[4] != 0.0 else constants[2], want != 0,
+        carray(work, workspace(n)), carray(out, 5), None,
+    )  # fmt: skip
+
+
+def evaluation_address():
+    """Address of `evaluation` as a C function."""
+    return address_of_kernel(evaluation)
 
 
 # ---- any finite parameters, one slot at a time --------------------------------------------------

@@ -58,6 +58,7 @@ from cliff.plots.flow import (
 )
 from cliff.plots.phase import (
     METRIC_LABELS as METRIC_LABELS,
+    OUTSIDE_COLOUR as OUTSIDE_COLOUR,
     basin_map as basin_map,
     phase_figure as phase_figure,
     phase_line as phase_line,
@@ -84,7 +85,7 @@ def draw(result: Trajectory | Ensemble | xr.Dataset) -> Figure:
     ----------
     result : Trajectory, Ensemble or xarray.Dataset
         A Dataset is one that `train`, `sweep`, `compare` or `load` returned. An ensemble is drawn
-        as the basins of its starts.
+        as the basins of its starts, or as their losses at the end.
 
     Returns
     -------
@@ -101,11 +102,12 @@ def draw(result: Trajectory | Ensemble | xr.Dataset) -> Figure:
         from cliff.analysis import slice_around
 
         smooth = result.sampled(_times(result))
-        return flow_figure(smooth, smooth.measures(), slice_around(result))
+        has_slice = result.model.has_loss and result.model.n_parameters > 1
+        return flow_figure(smooth, smooth.measures(), slice_around(result) if has_slice else None)
     if isinstance(result, Ensemble):
         from cliff.valleys import basins
 
-        return ensemble_figure(result, basins(result))
+        return ensemble_figure(result, basins(result) if result.model.valley_names else None)
     kind = getattr(result, "attrs", {}).get("cliff_kind")
     if kind == "run":
         return training_figure(result)

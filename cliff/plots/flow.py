@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from cliff.analysis import Slice
 from cliff.plots.style import (
     BLUE,
+    COLOURS,
+    GREEN,
     GREY,
-    LOGIT_COLOURS,
     MEASURE_STYLES,
+    ORANGE,
+    PURPLE,
     RED,
-    ROLES,
-    SYMBOLS,
     TIME,
     WIDTH,
     Array,
@@ -30,48 +31,67 @@ from cliff.plots.style import (
     new_figure,
     styled,
 )
+from cliff.presentation import axis_label, shown, symbol_of, valley_name
+from cliff.protocol import FALL, LEVELS
 from cliff.trajectory import Ensemble, Status, Trajectory
-from cliff.valleys import VALLEYS, name_of
+
+LESSER: dict[str, Any] = {"color": GREY, "ls": ":"}
+"""Style of reference losses other than the plateau."""
+
+
+LINES = (("-", BLUE), ("-", ORANGE), (":", RED), ("--", GREEN), ("-.", "black"), ("-", PURPLE))
+"""Styles of measures without a style of their own, in turn."""
 
 
 def loss(trajectory: Trajectory, ax: Axes) -> list[Any]:
-    """Loss against time, with log L at the start, the plateau log N and the transition."""
+    """Loss against time, with the landscape's reference losses, the transition and the events."""
     model, transition = trajectory.model, trajectory.transition()
     drawn: list[Any] = ax.plot(trajectory.t, trajectory.loss, color="black", lw=1.8, label="loss")
-    start, plateau = r"start $\log L$ (no knowledge)", r"plateau $\log N$ (guess in context)"
-    drawn.append(ax.axhline(np.log(model.n_labels), color=GREY, ls=":", lw=1, label=start))
-    if model.n_pairs > 1:
-        drawn.append(ax.axhline(model.plateau, color=BLUE, ls="--", lw=1, label=plateau))
-    if np.isfinite(transition.t_transition):
-        t, half = transition.t_transition, 0.5 * model.plateau
+    marks = list(model.reference_losses.items())
+    for label, level in marks:
+        is_plateau = level == model.plateau and label == marks[-1][0]
+        style: dict[str, Any] = {"color": BLUE, "ls": "--"} if is_plateau else LESSER
+        drawn.append(ax.axhline(level, lw=1, label=label, **style))
+    if model.plateau is not None and np.isfinite(transition.t_transition):
+        t, half = transition.t_transition, LEVELS[1] * model.plateau
         drawn.append(ax.axvline(t, color=RED, lw=1, label=f"transition, $t$ = {t:.1f}"))
         drawn += ax.plot([t], [half], "o", color=RED, ms=4)
-        begin, _, end = trajectory.crossings
-        if np.isfinite(end):
-            label = r"0.9 to 0.1 $\log N$"
+        if np.isfinite(transition.width):
+            label = f"{LEVELS[0]} to {LEVELS[2]} {model.plateau_label}"
+            begin, end = (trajectory.events[FALL[i]][0] for i in (0, 2))
             drawn.append(ax.axvspan(begin, end, color=RED, alpha=0.15, lw=0, label=label))
+    for i, name in enumerate(name for name in model.event_names if name not in FALL):
+        for t in trajectory.events[name][:1].tolist():
+            colour = (GREEN, PURPLE, ORANGE)[i % 3]
+            drawn.append(ax.axvline(t, color=colour, ls="-.", lw=1, label=f"{name}, $t$ = {t:.4g}"))
     ax.set(xlabel=TIME, ylabel="loss (nats)", ylim=(0.0, 1.06 * np.max(trajectory.loss)))
     legend_below(drawn, ax, 2)
     return drawn
 
 
 def logits(trajectory: Trajectory, ax: Axes) -> list[Line2D]:
-    """The nested logits against time."""
-    lines = []
-    for name, values in zip(trajectory.model.parameter_names, trajectory.theta.T, strict=True):
-        label = f"{SYMBOLS[name]} ({ROLES[name]})"
-        lines += ax.plot(trajectory.t, values, color=LOGIT_COLOURS[name], lw=1.5, label=label)
-    ax.set(xlabel=TIME, ylabel="logit")
+    """The components of theta against time."""
+    lines, model = [], trajectory.model
+    for i, (name, values) in enumerate(zip(model.parameter_names, trajectory.theta.T, strict=True)):
+        colour, line = COLOURS[i % len(COLOURS)], ("-", "--", ":")[i // len(COLOURS) % 3]
+        label = model.labels.get(name, name)
+        lines += ax.plot(trajectory.t, values, color=colour, ls=line, lw=1.5, label=label)
+    ax.set(xlabel=TIME, ylabel=model.component)
     legend_below(lines, ax, 2)
     return lines
 
 
 def progress_measures(t: Array, measures: Mapping[str, Array], ax: Axes) -> list[Line2D]:
-    """Progress measures against time."""
+    """Measures against time, in the order of the mapping."""
     lines = []
-    for name, (colour, line, label) in MEASURE_STYLES.items():
-        lines += ax.plot(t, measures[name], color=colour, ls=line, lw=1.5, label=label)
-    ax.set(xlabel=TIME, ylabel="attention or probability", ylim=(-0.02, 1.02))
+    for i, (name, values) in enumerate(measures.items()):
+        line, colour = LINES[i % len(LINES)]
+        colour, line, label = MEASURE_STYLES.get(name, (colour, line, name))
+        lines += ax.plot(t, values, color=colour, ls=line, lw=1.5, label=label)
+    are_shares = all(name in MEASURE_STYLES for name in measures)
+    ax.set(xlabel=TIME, ylabel="attention or probability" if are_shares else "measures")
+    if are_shares:
+        ax.set(ylim=(-0.02, 1.02))
     legend_below(lines, ax)
     return lines
 
@@ -92,30 +112,42 @@ def landscape_slice(part: Slice, ax: Axes, path: Array | None = None) -> QuadMes
         ax.plot(*path[0], "o", color="white", mec="black", ms=6, label="start")
         ax.plot(*path[-1], "s", color=RED, mec="black", ms=6, label="end")
         ax.legend(frameon=True, loc="lower right")
-    x, y = part.names
-    fixed = ", ".join(f"{SYMBOLS[name]} = {value:.2f}" for name, value in part.fixed.items())
-    ax.set(xlabel=f"{SYMBOLS[x]} ({ROLES[x]})", ylabel=f"{SYMBOLS[y]} ({ROLES[y]})")
-    ax.set_title(f"slice at {fixed}")
+    label = {name: part.model.labels.get(name, name) for name in part.model.parameter_names}
+    fixed = ", ".join(f"{symbol_of(label[name])} = {v:.2f}" for name, v in part.fixed.items())
+    ax.set(xlabel=label[part.names[0]], ylabel=label[part.names[1]])
+    if fixed:
+        ax.set_title(f"slice at {fixed}")
     return mesh
 
 
 @styled
-def flow_figure(trajectory: Trajectory, measures: Mapping[str, Array], part: Slice) -> Figure:
-    """One trajectory in four panels: loss, logits, progress measures, path on the landscape."""
+def flow_figure(
+    trajectory: Trajectory, measures: Mapping[str, Array], part: Slice | None = None
+) -> Figure:
+    """One trajectory in up to four panels: loss, theta, measures, and the path on a slice."""
     model = trajectory.model
-    figure, axes = new_figure(WIDTH, 6.4, 2, 2)
-    loss(trajectory, axes[0, 0])
-    logits(trajectory, axes[0, 1])
-    progress_measures(trajectory.t, measures, axes[1, 0])
-    columns = [model.parameter_names.index(name) for name in part.names]
-    mesh = landscape_slice(part, axes[1, 1], trajectory.theta[:, columns])
-    figure.colorbar(mesh, ax=axes[1, 1], label="loss (nats)")
-    letter_panels(axes.flat)
+    drawn = {name: measures[name] for name in model.measure_names if name in measures}
+    n_panels = model.has_loss + 1 + bool(drawn) + (part is not None)
+    rows = 1 if n_panels < 3 else 2
+    figure, axes = new_figure(WIDTH, 3.2 * rows, rows, min(n_panels, 2))
+    panels = iter(axes.flat)
+    if model.has_loss:
+        loss(trajectory, next(panels))
+    logits(trajectory, next(panels))
+    if drawn:
+        progress_measures(trajectory.t, drawn, next(panels))
+    if part is not None:
+        ax, columns = next(panels), [model.parameter_names.index(name) for name in part.names]
+        mesh = landscape_slice(part, ax, trajectory.theta[:, columns])
+        figure.colorbar(mesh, ax=ax, label="loss (nats)")
+    letter_panels(axes.flat[:n_panels])
+    for ax in panels:
+        ax.remove()
     start = ", ".join(f"{value:g}" for value in trajectory.path.theta[0])
-    text = (
-        f"Gradient flow: $N$ = {model.n_pairs}, $L$ = {model.n_labels}, "
-        f"{model.positions} positions, from ({start})"
-    )
+    rule = trajectory.settings.get("rule", "gradient")
+    kind = f"{rule[0].upper()}{rule[1:]} flow" if rule != "langevin" else "Langevin dynamics"
+    parts = [model.describe(model.constants), f"from ({start})"]
+    text = f"{kind}: " + ", ".join(part for part in parts if part)
     if trajectory.status is not Status.DONE:
         text += f"\nstopped at $t$ = {trajectory.path.t[-1]:g}: {trajectory.status}"
     figure.suptitle(text)
@@ -125,47 +157,58 @@ def flow_figure(trajectory: Trajectory, measures: Mapping[str, Array], part: Sli
 VALLEY_COLOURS = dict(
     enumerate(("#D9D9D9", BLUE, RED, "#E69F00", "#009E73", "#CC79A7", "#000000"), start=-1)
 )
-"""Colours of the label −1, "undecided", and of `cliff.valleys.VALLEYS`, by label."""
-assert len(VALLEY_COLOURS) == len(VALLEYS) + 1
+"""Colours of the label −1, "undecided", and of the first valleys of a landscape, by label."""
 
 
-def starts(ensemble: Ensemble, labels: NDArray[Any], ax: Axes) -> PathCollection:
-    """The starts of an ensemble over the two components that vary most, coloured by valley.
+def valley_colour(label: int) -> str:
+    """The colour of a label of `identify`; beyond those of `VALLEY_COLOURS` they come again."""
+    return VALLEY_COLOURS[label if label < 0 else label % (len(VALLEY_COLOURS) - 1)]
+
+
+def starts(ensemble: Ensemble, labels: NDArray[Any] | None, ax: Axes) -> PathCollection:
+    """The starts of an ensemble over the two components that vary most.
 
     Parameters
     ----------
     ensemble : Ensemble
-    labels : ndarray of int, shape (m,)
-        Valley in which each trajectory ended; see `cliff.valleys.basins`.
+    labels : ndarray of int, shape (m,), or None
+        Valley in which each trajectory ended, which gives its colour; see
+        `cliff.valleys.basins`. Without it the colour is the loss at the end.
     ax : Axes
     """
-    spread = np.ptp(ensemble.theta0, axis=0) if len(ensemble.theta0) else np.zeros(3)
-    x, y = sorted(np.argsort(-spread, kind="stable")[:2].tolist())
-    points = ax.scatter(
-        ensemble.theta0[:, x], ensemble.theta0[:, y], s=9, linewidths=0,
-        c=[VALLEY_COLOURS[label] for label in labels.tolist()],
-    )  # fmt: skip
-    names = ensemble.model.parameter_names
-    for name, set_label in ((names[x], ax.set_xlabel), (names[y], ax.set_ylabel)):
-        set_label(f"{SYMBOLS[name]} at the start ({ROLES[name]})")
-    present = np.unique(labels).tolist()
-    handles = [Patch(color=VALLEY_COLOURS[code], label=name_of(code)) for code in present]
-    legend_below(handles, ax, 2)
+    model, p = ensemble.model, ensemble.model.n_parameters
+    spread = np.ptp(ensemble.theta0, axis=0) if len(ensemble.theta0) else np.zeros(p)
+    columns = sorted(np.argsort(-spread, kind="stable")[:2].tolist())
+    x, y = columns[0], columns[-1]
+    colours = (
+        ensemble.loss if labels is None else [valley_colour(label) for label in labels.tolist()]
+    )
+    points = ax.scatter(ensemble.theta0[:, x], ensemble.theta0[:, y], s=9, linewidths=0, c=colours)
+    for column, set_label in ((x, ax.set_xlabel), (y, ax.set_ylabel)):
+        set_label(axis_label(model, model.parameter_names[column]))
+    if labels is not None:
+        present = np.unique(labels).tolist()
+        handles = [Patch(color=valley_colour(c), label=valley_name(model, c)) for c in present]
+        legend_below(handles, ax, 2)
     return points
 
 
 @styled
-def ensemble_figure(ensemble: Ensemble, labels: NDArray[Any]) -> Figure:
-    """The basins of an ensemble: where its trajectories start, and in which valley they end."""
+def ensemble_figure(ensemble: Ensemble, labels: NDArray[Any] | None = None) -> Figure:
+    """Where trajectories start, and in which valley, or at which loss, they end."""
     figure, axes = new_figure(0.6 * WIDTH, 4.4)
-    starts(ensemble, labels, axes[0, 0])
-    pairs, counts = (
-        f"{values.min()}" if np.ptp(values) == 0 else f"{values.min()} to {values.max()}"
-        for values in (ensemble.n_pairs, ensemble.n_labels)
-    )
+    points = starts(ensemble, labels, axes[0, 0])
+    if labels is None:
+        figure.colorbar(points, ax=axes[0, 0], label="loss at the end (nats)")
+    ranges = {
+        name: shown(values.min().item())
+        + (f" to {shown(values.max().item())}" if np.ptp(values) else "")
+        for name, values in ensemble.constants.items()
+        if values.size
+    }
     stopped = int((~ensemble.done).sum())
     axes[0, 0].set_title(
-        f"$N$ = {pairs}, $L$ = {counts}, {ensemble.model.positions} positions"
-        + (f"\n{stopped} of {len(labels)} trajectories stopped early" if stopped else "")
+        ensemble.model.describe(ranges)
+        + (f"\n{stopped} of {len(ensemble.t)} trajectories stopped early" if stopped else "")
     )
     return figure

@@ -15,16 +15,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from cliff.metrics import FEWER_LABELS, METRICS
-from cliff.nested_logit import PARAMETERS
-from cliff.plots.flow import VALLEY_COLOURS
+from cliff.metrics import METRICS
+from cliff.plots.flow import VALLEY_COLOURS, valley_colour
 from cliff.plots.style import (
     BLUE,
     GREY,
     PURPLE,
     RED,
-    ROLES,
-    SYMBOLS,
     WIDTH,
     Array,
     legend_below,
@@ -32,20 +29,14 @@ from cliff.plots.style import (
     plain_log_ticks,
     styled,
 )
-from cliff.sweeps import DONE, MISSING
-from cliff.trajectory import Status
-from cliff.valleys import name_of
+from cliff.presentation import axis_label, symbol_of, valley_name
+from cliff.protocol import LandscapeLike
+from cliff.sweeps import DONE, MISSING, description
+from cliff.trajectory import Status, landscape_and_settings
 
 if TYPE_CHECKING:
     import xarray as xr
 
-AXIS_LABELS = {
-    "pairs": "pairs in the context, $N$",
-    "labels": "labels, $L$",
-    "labels_per_pair": "labels per pair, $L/N$",
-    **{name: f"{SYMBOLS[name]} at the start ({ROLES[name]})" for name in SYMBOLS},
-    **{f"mobility_{name}": f"mobility of {SYMBOLS[name]} ({ROLES[name]})" for name in SYMBOLS},
-}
 METRIC_LABELS = {
     "t_transition": "transition time (gradient flow)",
     "width": "width of the fall (gradient-flow time)",
@@ -54,14 +45,27 @@ METRIC_LABELS = {
     "basin": "valley at the end",
 }
 NEVER, MISSING_CELL = "never reached", "not computed"
-STATE_COLOURS = {FEWER_LABELS: "white", NEVER: "#D9D9D9", MISSING_CELL: "#FBE3EC"}
+STATE_COLOURS = {NEVER: "#D9D9D9", MISSING_CELL: "#FBE3EC"}
+OUTSIDE_COLOUR = "white"
+"""Colour of cells beyond the wall of a landscape."""
 FAILURE_COLOURS = (PURPLE, "black", "#8C510A")
 """Colours of failures by name, such as flows that hit the step limit."""
 
 
 def metric_of(dataset: xr.Dataset) -> str:
     """The metric that a phase diagram's dataset holds."""
-    return next(str(name) for name in METRICS if name in dataset)
+    asked = description(dataset)["settings"]["metric"]
+    return str(next(name for name in (asked, *METRICS) if name in dataset))
+
+
+def landscape_of(dataset: xr.Dataset) -> LandscapeLike:
+    """The landscape whose flow was swept."""
+    return landscape_and_settings(description(dataset)["settings"])[0]
+
+
+def metric_label(metric: str) -> str:
+    """How a picture writes a metric; one that is not in `METRIC_LABELS` is an event."""
+    return METRIC_LABELS.get(metric, f"time of the event {metric} (gradient flow)")
 
 
 def cell_states(dataset: xr.Dataset) -> dict[str, NDArray[np.bool_]]:
@@ -90,7 +94,7 @@ def cell_states(dataset: xr.Dataset) -> dict[str, NDArray[np.bool_]]:
 
 
 def phase_map(
-    dataset: xr.Dataset, ax: Axes, *, per_pair: bool = False, contours: bool = False
+    dataset: xr.Dataset, ax: Axes, *, ratio: str = "", contours: bool = False
 ) -> QuadMesh:
     """A metric over two parameters in colours; cells without a value as the legend says.
 
@@ -99,8 +103,8 @@ def phase_map(
     dataset : xarray.Dataset
         A sweep of `cliff.metrics.FlowMetric`.
     ax : Axes
-    per_pair : bool
-        Draw a sweep over pairs and labels over L/N instead of L.
+    ratio : str
+        Name of an axis, the vertical one divided by the horizontal one, to draw in its place.
     contours : bool
         Draw labelled contours of a metric on a logarithmic scale.
 
@@ -109,39 +113,40 @@ def phase_map(
     QuadMesh
         The coloured mesh.
     """
-    metric, states = metric_of(dataset), cell_states(dataset)
+    metric, states, model = metric_of(dataset), cell_states(dataset), landscape_of(dataset)
     x, y = _axes(dataset, metric)
     values = np.ma.masked_invalid(dataset[metric].values.astype(float))
     for cells in states.values():
         values[cells] = np.ma.masked
     known = values.compressed()
     wide = known.size and known.min() > 0.0 and known.max() > 20.0 * known.min()
-    edges = _edges(dataset, x, y, per_pair)
-    if per_pair:
-        del states[FEWER_LABELS]  # below the axis
-        y = "labels_per_pair"
+    edges = _edges(dataset, x, y, bool(ratio))
+    if ratio:
+        states = {k: v for k, v in states.items() if k not in model.outside}  # below the axis
     mesh = ax.pcolormesh(
         *edges, values, cmap="viridis_r" if metric == "loss" else "viridis",
         norm=LogNorm() if wide else None, rasterized=True,
     )  # fmt: skip
-    handles = _mark_states(states, edges, ax)
-    if per_pair:
+    handles = _mark_states(states, edges, ax, model)
+    if ratio:
         ax.set_facecolor(STATE_COLOURS[MISSING_CELL])
-        label = f"{MISSING_CELL} ($L$ > {dataset.labels.values.max()})"
+        label = f"{MISSING_CELL} ({symbol_of(axis_label(model, y))} > {dataset[y].values.max()})"
         handles.append(Patch(fc=STATE_COLOURS[MISSING_CELL], ec=GREY, label=label))
-        ratio = dataset["labels"].values[:, None] / dataset["pairs"].values
-        ax.set(xscale="log", yscale="log", xlim=edges[0][0, [0, -1]], ylim=(0.97, ratio.max()))
+        ratios = dataset[y].values[:, None] / dataset[x].values
+        bottom = 0.97 if (x, y) in model.walls else ratios.min()
+        ax.set(xscale="log", yscale="log", xlim=edges[0][0, [0, -1]], ylim=(bottom, ratios.max()))
         for axis in (ax.xaxis, ax.yaxis):
             plain_log_ticks(axis)
-        handles.append(ax.axhline(1.0, color=RED, lw=2.5, label="wall $L$ = $N$"))
-        ax.set(xlabel=AXIS_LABELS[x], ylabel=AXIS_LABELS[y])
+        if (x, y) in model.walls:
+            handles.append(ax.axhline(1.0, color=RED, lw=2.5, label=model.walls[x, y]))
+        ax.set(xlabel=axis_label(model, x), ylabel=axis_label(model, ratio))
     else:
-        handles += _mark_wall(dataset, x, y, ax)
-        _finish_phase_axes(dataset, x, y, ax)
+        handles += _mark_wall(dataset, x, y, ax, model)
+        _finish_phase_axes(dataset, x, y, ax, model)
     if contours and wide:
         across = dataset[x].values
-        up = ratio if per_pair else dataset[y].values
-        at = np.broadcast_to(across, values.shape) if per_pair else across
+        up = ratios if ratio else dataset[y].values
+        at = np.broadcast_to(across, values.shape) if ratio else across
         levels = _decades(known.min(), known.max())
         bright = known.min() ** 0.4 * known.max() ** 0.6  # where the colours are
         lines = ax.contour(
@@ -167,11 +172,11 @@ def _decades(low: float, high: float) -> Array:
     return levels[(levels > low) & (levels < high)]
 
 
-def _edges(dataset: xr.Dataset, x: str, y: str, per_pair: bool) -> tuple[Array, Array]:
+def _edges(dataset: xr.Dataset, x: str, y: str, as_ratio: bool) -> tuple[Array, Array]:
     """Corners of the cells, half way between the values of a grid that is at least 1 wide."""
     across, up = (_midpoints(np.asarray(dataset[name].values, dtype=float)) for name in (x, y))
     grid = np.meshgrid(across, up)
-    return (grid[0], grid[1] / grid[0]) if per_pair else (grid[0], grid[1])
+    return (grid[0], grid[1] / grid[0]) if as_ratio else (grid[0], grid[1])
 
 
 def _midpoints(values: Array) -> Array:
@@ -194,11 +199,15 @@ def _logarithmic(values: Array) -> bool:
 
 
 def _mark_states(
-    states: dict[str, NDArray[np.bool_]], edges: tuple[Array, Array], ax: Axes
+    states: dict[str, NDArray[np.bool_]],
+    edges: tuple[Array, Array],
+    ax: Axes,
+    model: LandscapeLike,
 ) -> list[Any]:
     """Colour cells without a value; return legend entries for them."""
-    failures = [name for name in states if name not in STATE_COLOURS]
-    colours = STATE_COLOURS | {
+    known = STATE_COLOURS | dict.fromkeys(model.outside, OUTSIDE_COLOUR)
+    failures = [name for name in states if name not in known]
+    colours = known | {
         name: FAILURE_COLOURS[i % len(FAILURE_COLOURS)] for i, name in enumerate(failures)
     }
     for name, cells in states.items():
@@ -207,23 +216,22 @@ def _mark_states(
     return [Patch(facecolor=colours[name], edgecolor=GREY, label=name) for name in states]
 
 
-def _mark_wall(dataset: xr.Dataset, x: str, y: str, ax: Axes) -> list[Line2D]:
-    """The line L = N on a map over pairs and labels."""
-    if {x, y} != {"pairs", "labels"}:
-        return []
+def _mark_wall(dataset: xr.Dataset, x: str, y: str, ax: Axes, model: LandscapeLike) -> list[Line2D]:
+    """The line y = x where it is a wall of the landscape."""
+    label = model.walls.get((x, y), model.walls.get((y, x)))
     low = max(dataset[x].values.min(), dataset[y].values.min())
     high = min(dataset[x].values.max(), dataset[y].values.max())
-    if low >= high:
+    if label is None or low >= high:
         return []
-    return ax.plot([low, high], [low, high], color=RED, lw=2, label="wall $L$ = $N$")
+    return ax.plot([low, high], [low, high], color=RED, lw=2, label=label)
 
 
-def _finish_phase_axes(dataset: xr.Dataset, x: str, y: str, ax: Axes) -> None:
+def _finish_phase_axes(dataset: xr.Dataset, x: str, y: str, ax: Axes, model: LandscapeLike) -> None:
     for name, set_scale, axis in ((x, ax.set_xscale, ax.xaxis), (y, ax.set_yscale, ax.yaxis)):
         if _logarithmic(np.asarray(dataset[name].values, dtype=float)):
             set_scale("log")
             plain_log_ticks(axis)
-    ax.set(xlabel=AXIS_LABELS[x], ylabel=AXIS_LABELS[y])
+    ax.set(xlabel=axis_label(model, x), ylabel=axis_label(model, y))
 
 
 def basin_map(
@@ -244,24 +252,25 @@ def basin_map(
     points : sequence of (x, y)
         Saddles to mark.
     """
-    x, y = _axes(dataset, "basin")
+    (x, y), model = _axes(dataset, "basin"), landscape_of(dataset)
     states, edges = cell_states(dataset), _edges(dataset, x, y, False)
     labels = np.ma.masked_array(dataset["basin"].values)
     for cells in states.values():
         labels[cells] = np.ma.masked
+    count = max(len(VALLEY_COLOURS), len(model.valley_names) + 1)
     mesh = ax.pcolormesh(
         *edges,
         labels,
-        cmap=ListedColormap(list(VALLEY_COLOURS.values())),
-        norm=BoundaryNorm(np.arange(len(VALLEY_COLOURS) + 1) - 1.5, len(VALLEY_COLOURS)),
+        cmap=ListedColormap([valley_colour(label) for label in range(-1, count - 1)]),
+        norm=BoundaryNorm(np.arange(count + 1) - 1.5, count),
         rasterized=True,
         alpha=0.85,
     )
     handles: list[Any] = [
-        Patch(facecolor=VALLEY_COLOURS[code], edgecolor=GREY, label=name_of(code))
+        Patch(facecolor=valley_colour(code), edgecolor=GREY, label=valley_name(model, code))
         for code in np.unique(labels.compressed()).tolist()
     ]
-    handles += _mark_states(states, edges, ax)
+    handles += _mark_states(states, edges, ax, model)
     limits = ax.get_xlim(), ax.get_ylim()
     for path in paths:
         ax.plot(*path.T, color="black", lw=0.9)
@@ -274,7 +283,7 @@ def basin_map(
     if points:
         handles.append(Line2D([], [], label="saddle", **saddle))
     ax.set(xlim=limits[0], ylim=limits[1])
-    _finish_phase_axes(dataset, x, y, ax)
+    _finish_phase_axes(dataset, x, y, ax, model)
     legend_below(handles, ax, 2)
     return mesh
 
@@ -294,34 +303,34 @@ def phase_figure(
     elif metric == "basin":
         basin_map(dataset, ax, paths, points)
     else:
-        figure.colorbar(phase_map(dataset, ax), ax=ax, label=METRIC_LABELS[metric])
+        figure.colorbar(phase_map(dataset, ax), ax=ax, label=metric_label(metric))
     ax.set_title(settings_title(dataset))
     return figure
 
 
 def settings_title(dataset: xr.Dataset) -> str:
-    """What a sweep held fixed: N, L, positions, end, starts, and mobilities that are not 1."""
-    settings, dims = json.loads(dataset.attrs["parameters"])["settings"], dataset.dims
-    held = {"pairs": "$N$", "labels": "$L$"}
-    if "labels_per_pair" in dims:
-        del held["labels"]
-    first = [f"{mark} = {settings[key]}" for key, mark in held.items() if key not in dims]
-    first += [f"{settings['positions']} positions", f"to $t$ = {settings['t_end']:g}"]
+    """What a sweep held fixed: constants, end, starts, and mobilities that are not 1."""
+    model, settings = landscape_and_settings(description(dataset)["settings"])
+    dims = [str(name) for name in dataset.dims]
+    swept = {model.axes.get(name) for name in dims}
+    held = model.describe({k: v for k, v in model.constants.items() if k not in swept})
+    first = [*filter(None, [held]), f"to $t$ = {settings['t_end']:g}"]
     second = []
     for name, start, rate in zip(
-        PARAMETERS, settings["theta0"], settings["mobility"], strict=False
+        model.parameter_names, settings["theta0"], settings["mobility"], strict=True
     ):
+        symbol = symbol_of(model.labels.get(name, name))
         if name not in dims:
-            second.append(f"{SYMBOLS[name]} = {start:g}")
+            second.append(f"{symbol} = {start:g}")
         if rate != 1.0 and f"mobility_{name}" not in dims:
-            second.append(f"mobility of {SYMBOLS[name]} {rate:g}")
+            second.append(f"mobility of {symbol} {rate:g}")
     starts = ["start " + ", ".join(second)] if second else []
     return "\n".join([", ".join(first), *starts])
 
 
 def phase_line(dataset: xr.Dataset, ax: Axes) -> list[Line2D]:
     """A metric over one parameter; cells without a value are marked at the bottom."""
-    metric = metric_of(dataset)
+    metric, model = metric_of(dataset), landscape_of(dataset)
     x = str(dataset[metric].dims[0])
     states = cell_states(dataset)
     values = dataset[metric].values.astype(float)
@@ -338,7 +347,8 @@ def phase_line(dataset: xr.Dataset, ax: Axes) -> list[Line2D]:
             set_scale("log")
             plain_log_ticks(axis)
     if metric == "basin":
-        ax.set_yticks(list(VALLEY_COLOURS), [name_of(label) for label in VALLEY_COLOURS])
+        codes = range(-1, len(model.valley_names))
+        ax.set_yticks(codes, [valley_name(model, label) for label in codes])
     marks = []
     for marker, (name, cells) in zip("x+1234v^", states.items(), strict=False):
         # at the bottom of the axes, whatever the scale
@@ -346,7 +356,7 @@ def phase_line(dataset: xr.Dataset, ax: Axes) -> list[Line2D]:
         marks += ax.plot(
             where, height, marker, color=GREY, ms=5, label=name, transform=ax.get_xaxis_transform()
         )
-    ax.set(xlabel=AXIS_LABELS[x], ylabel=METRIC_LABELS[metric])
+    ax.set(xlabel=axis_label(model, x), ylabel=metric_label(metric))
     if marks:
         legend_below(marks, ax, 2)
     return lines

@@ -57,7 +57,10 @@ ROLES = {
     "xi": "classifier",
     "beta2": "label bias",
 }
-LOGIT_COLOURS = {"beta1": BLUE, "alpha": ORANGE, "xi": GREEN, "beta2": PURPLE}
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, RED, "black")
+"""Colours of the components of theta, in order."""
+
+LOGIT_COLOURS = dict(zip(SYMBOLS, COLOURS, strict=False))
 MEASURE_STYLES = {
     "ila1": (BLUE, "-", "ila1: label to its item, layer 1"),
     "tila2": (ORANGE, "-", "tila2: target to the label, layer 2"),

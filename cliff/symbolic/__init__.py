@@ -5,7 +5,8 @@
 them by name. Each returns a `Formula`, a chain of named assignments that ends in results, like the
 body of a function; it prints itself as text, LaTeX, NumPy source or JSON. `series` is the Taylor
 polynomial at the origin; `drives` and `harmonics` are the sums behind the results. The arguments
-are those of `NestedLogit`, where N and L may be the symbols `N` and `L` (`Setting`).
+are those of `NestedLogit`, where N and L may be the symbols `N` and `L` (`Setting`). `derive_of`
+gives loss, gradient and Hessian of any `cliff.landscape.Landscape`.
 
 Derivatives are taken along the chain, assignment by assignment, so that every intermediate is
 written once, and a Hessian is as readable and as stable numerically as its loss.
@@ -41,6 +42,7 @@ from cliff.symbolic.formula import (
     WrightOmega,
     latex,
 )
+from cliff.symbolic.landscape import derive_of
 from cliff.symbolic.results import (
     HARMONICS,
     TARGETS,
@@ -73,6 +75,7 @@ __all__ = [
     "WrightOmega",
     "count",
     "derive",
+    "derive_of",
     "drives",
     "gradient",
     "harmonics",

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, wraps
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import sympy as sp
 from sympy import Expr
@@ -16,6 +16,10 @@ from sympy.printing.latex import LatexPrinter
 from sympy.printing.numpy import SciPyPrinter
 
 from cliff.checks import ArgumentError, choice, integer, real
+from cliff.symbolic.functions import CrossEntropy, LogSumExp, OfLogits, Softmax
+
+if TYPE_CHECKING:
+    from cliff.symbolic.landscape import LandscapeSetting
 
 Assignments = tuple[tuple[Expr, Expr], ...]
 """(name, expression) pairs, in the order in which they can be computed."""
@@ -143,7 +147,7 @@ class Formula:
     ----------
     name : str
         Name of the function that the source code defines.
-    setting : Setting
+    setting : Setting or LandscapeSetting
         The landscape.
     results : mapping of str to expression or nested tuple of expressions
     assignments : tuple of (name, expression)
@@ -161,7 +165,7 @@ class Formula:
     """
 
     name: str
-    setting: Setting
+    setting: Setting | LandscapeSetting
     results: Mapping[str, Any]
     assignments: Assignments = ()
     variables: tuple[sp.Symbol, ...] = ()
@@ -219,17 +223,28 @@ class Formula:
         Notes and the meaning of each symbol stand below, as comments.
         """
         lines = [
-            f"{name} = {sp.sstr(value)}" + self._if(name, "  if ", " and ")
+            f"{name} = {sp.sstr(written(value))}" + self._if(name, "  if ", " and ")
             for name, value in self.lines()
         ]
         remarks = [*self.notes, *(f"{name}: {meaning}" for name, meaning in self.symbols().items())]
         return "\n".join([f"# {self.setting}", *lines, *(f"# {remark}" for remark in remarks)])
 
+    def latex_of(self, value: Expr) -> str:
+        """LaTeX of an expression."""
+        return latex(value)
+
+    def result_latex(self, name: str) -> str:
+        """LaTeX of the name of a result."""
+        return _result_latex(name)
+
     def latex_lines(self) -> list[str]:
         """One equation a line, without mathematics delimiters."""
-        lines = [f"{latex(name)} = {latex(value)}" for name, value in self.assignments]
+        lines = [
+            f"{self.latex_of(name)} = {self.latex_of(written(value))}"
+            for name, value in self.assignments
+        ]
         return lines + [
-            f"{_result_latex(name)} = {latex(value)}"
+            f"{self.result_latex(name)} = {self.latex_of(value)}"
             + self._if(name, r"\quad\mathrm{if}\ ", r",\ ")
             for name, value in self.flat_results()
         ]
@@ -243,7 +258,8 @@ class Formula:
         """One JSON object: setting, symbols, assignments and results as text and as LaTeX."""
 
         def both(value: Expr) -> dict[str, str]:
-            return {"expression": sp.sstr(value), "latex": latex(value)}
+            value = written(value)
+            return {"expression": sp.sstr(value), "latex": self.latex_of(value)}
 
         return json.dumps(
             {
@@ -376,6 +392,11 @@ class WrightOmega(sp.Function):
         return rf"\mathrm{{W}}\left(e^{{{printer.doprint(self.args[0])}}}\right)"
 
 
+def written(value: Expr) -> Expr:
+    """A softmax and its like in exponentials and logarithms; anything else as it is."""
+    return value.doit() if isinstance(value, OfLogits) else value
+
+
 def entries(value: Any, index: tuple[int, ...] = ()) -> list[tuple[tuple[int, ...], Expr]]:
     """(index, expression) of every entry of a nested tuple; the index is () for an expression."""
     if isinstance(value, tuple):
@@ -487,6 +508,29 @@ class _SourcePrinter(SciPyPrinter):
         return (
             self._print_loggamma(value) if isinstance(value, sp.gamma) else super()._print_log(expr)
         )
+
+    def _print_LogSumExp(self, expr: LogSumExp) -> str:
+        self.module_imports["scipy.special"].add("logsumexp")
+
+        def stacked(values: Sequence[Expr]) -> str:
+            printed = ", ".join(map(self._print, values))
+            return f"numpy.stack(numpy.broadcast_arrays({printed}), axis=-1)"
+
+        weights = "" if all(w == 1 for w in expr.w) else f"b={stacked(expr.w)}, "
+        return f"scipy.special.logsumexp({stacked(expr.z)}, {weights}axis=-1)"
+
+    def _print_CrossEntropy(self, expr: CrossEntropy) -> str:
+        total = self._print_LogSumExp(expr)
+        return f"({total} - ({self._print(expr.z[int(expr.args[2])])}))"
+
+    def _print_Softmax(self, expr: Softmax) -> str:
+        logit, weight = (part[int(expr.args[2])] for part in (expr.z, expr.w))
+        distance = f"{self._print(logit)} - {self._print_LogSumExp(expr)}"
+        if weight.is_positive:
+            return f"numpy.exp({distance})"
+        # without a weight the probability is 0, and the distance may be large
+        safe = f"numpy.exp(numpy.minimum({distance}, 700.0))"
+        return f"numpy.where({self._print(weight)} == 0, 0.0, {safe})"
 
     def _print_loggamma(self, expr: Expr) -> str:
         self.module_imports["scipy.special"].add("gammaln")

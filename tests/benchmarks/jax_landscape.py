@@ -40,8 +40,13 @@ def value_and_gradient(n, labels):
 
 
 def solver(n, labels, t_end, rtol, atol, saveat=None):
-    """theta(t_end) of a start theta0 (3,): Dopri5 with the PID controller's defaults."""
-    gradient = jax.grad(make_loss(n, labels))
+    """`solver_of` the loss of exact positions."""
+    return solver_of(make_loss(n, labels), t_end, rtol, atol, saveat)
+
+
+def solver_of(loss, t_end, rtol, atol, saveat=None):
+    """theta(t_end) of a start theta0 (p,): Dopri5 with the PID controller's defaults."""
+    gradient = jax.grad(loss)
     term = diffrax.ODETerm(lambda t, theta, args: -gradient(theta))
 
     def solve(theta0):
