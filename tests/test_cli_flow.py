@@ -198,6 +198,20 @@ def test_the_result_is_written_before_the_picture(capsys, tmp_path, monkeypatch)
     assert cliff.load(result).status == "done"
 
 
+def test_compiling_is_not_taken_for_a_long_drawing(capsys, tmp_path, monkeypatch):
+    loss, slow = cliff.NestedLogit.loss, [True]
+
+    def first_call_compiles(model, theta):
+        if slow:
+            time.sleep(0.1 * slow.pop())
+        return loss(model, theta)
+
+    monkeypatch.setattr(cliff.NestedLogit, "loss", first_call_compiles)
+    monkeypatch.setattr("cliff.plots.draw", lambda trajectory: new_figure(1, 1)[0])
+    assert "drawing" not in run(capsys, "flow", "--plot", str(tmp_path / "p.png"))[2]
+    assert not slow
+
+
 def test_a_long_drawing_is_announced(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("cliff.plots.draw", lambda trajectory: new_figure(1, 1)[0])
     big = ["--pairs", "1000000", "--labels", "1000000", "--t-end", "1"]

@@ -13,7 +13,7 @@ from sympy import Expr
 from cliff.checks import ArgumentError, choice
 from cliff.symbolic.formula import Formula, entries
 from cliff.symbolic.functions import OfLogits
-from cliff.symbolic.statement import smooth
+from cliff.symbolic.user_input import smooth
 
 if TYPE_CHECKING:
     from cliff.landscape import Landscape
