@@ -310,6 +310,7 @@ def _announce_drawing(trajectory: Trajectory, quiet: bool) -> None:
     """Say how long the picture takes if that is long: its slice has 121 × 121 losses."""
     if not trajectory.model.has_loss:
         return
+    trajectory.model.loss(trajectory.theta[:1])  # compiled by now
     began = time.perf_counter()
     trajectory.model.loss(trajectory.theta[:1])
     seconds = 121**2 * (time.perf_counter() - began)
