@@ -73,7 +73,7 @@ def logits(trajectory: Trajectory, ax: Axes) -> list[Line2D]:
     """The components of theta against time."""
     lines, model = [], trajectory.model
     for i, (name, values) in enumerate(zip(model.parameter_names, trajectory.theta.T, strict=True)):
-        colour, line = COLOURS[i % len(COLOURS)], ("-", "--", ":")[i // len(COLOURS) % 3]
+        colour, line = COLOURS[i % len(COLOURS)], ("-", (0, (4, 4)), ":")[i // len(COLOURS) % 3]
         label = model.labels.get(name, name)
         lines += ax.plot(trajectory.t, values, color=colour, ls=line, lw=1.5, label=label)
     ax.set(xlabel=TIME, ylabel=model.component)
@@ -113,10 +113,11 @@ def landscape_slice(part: Slice, ax: Axes, path: Array | None = None) -> QuadMes
         ax.plot(*path[-1], "s", color=RED, mec="black", ms=6, label="end")
         ax.legend(frameon=True, loc="lower right")
     label = {name: part.model.labels.get(name, name) for name in part.model.parameter_names}
-    fixed = ", ".join(f"{symbol_of(label[name])} = {v:.2f}" for name, v in part.fixed.items())
+    held = [f"{symbol_of(label[name])} = {value:.2f}" for name, value in part.fixed.items()]
+    rows = [", ".join(held[i : i + 3]) for i in range(0, len(held), 3)]
     ax.set(xlabel=label[part.names[0]], ylabel=label[part.names[1]])
-    if fixed:
-        ax.set_title(f"slice at {fixed}")
+    if rows:
+        ax.set_title("slice at " + ",\n".join(rows))
     return mesh
 
 

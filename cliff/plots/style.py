@@ -57,8 +57,8 @@ ROLES = {
     "xi": "classifier",
     "beta2": "label bias",
 }
-COLOURS = (BLUE, ORANGE, GREEN, PURPLE, RED, "black")
-"""Colours of the components of theta, in order."""
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
+"""Colours of the components of theta, in turn."""
 
 LOGIT_COLOURS = dict(zip(SYMBOLS, COLOURS, strict=False))
 MEASURE_STYLES = {
