@@ -267,7 +267,8 @@ COMPUTED: tuple[Callable[[], Iterator[str]], ...] = (
 """Each yields sentences of the README with numbers that it computes."""
 
 SLOW = {
-    # test below → sentence, whose groups are the numbers that it recomputes
+    # slow test → sentence, whose groups are the numbers that it recomputes: the first below, the
+    # second in tests/test_comparison.py
     "the_slow_phase": (
         r"is off by ([\d.]+) nats in the slow phase at \((\d+), (\d+)\), instead of ([\d.]+)"
     ),
@@ -347,19 +348,3 @@ def test_misfits_of_the_slow_phase(tmp_path, monkeypatch, capsys):
     assert (pairs, labels) == (8, 32)
     assert misfit["crosstalk"] == pytest.approx(noise, abs=0.01)
     assert misfit["slope"] == pytest.approx(slope, abs=0.01)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_mobilities_of_the_minimal_head(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert run_here(shlex.split(command_with("--model minimal"))) == 0
-    summary = summary_of(command_with("cliff compare head.nc"), capsys)
-    *matched, flow, first, second, third = quoted("the_minimal_head")
-    for i, name in enumerate(("beta1", "alpha", "beta2")):
-        entry = summary["mobilities"][name]
-        assert entry["matched"] == pytest.approx(matched[2 * i], abs=0.02)
-        assert entry["matched_error"] == pytest.approx(matched[2 * i + 1], abs=0.02)
-    assert summary["flow"]["t_transition"] == pytest.approx(flow, rel=0.02)
-    times = sorted(summary["network"]["t_transition"])
-    assert times == pytest.approx([first, second, third], rel=0.02)
