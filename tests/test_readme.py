@@ -54,6 +54,12 @@ COMMANDS: dict[str, dict[str, str] | Elsewhere] = {
     "cliff flow --pairs 16 --labels 64 --t-end 400": {},
     "cliff flow --method euler --step 0.05 --json": {},
     "cliff flow --label-bias free --t-end 300": {},
+    "cliff flow --landscape causal_attention --set N=16 --t-end 1e3 --plot causal.png": {},
+    "cliff flow --landscape product_of_factors --rule momentum --friction 1 --until fall": {},
+    "cliff phase --landscape memory_and_context --x N=8:128:30:log --y w=0:2:30 --plot memory.png": {
+        ":30": ":4"
+    },
+    "cliff derive hessian --landscape product_of_factors --format latex": {},
     "cliff derive gradient --pairs 4 --format latex": {},
     "cliff derive saddle --pairs N --labels N": {},
     "cliff phase --x pairs=2:64:40:log --y labels=2:256:60:log --t-end 2e4 --plot phase.png": {
@@ -299,6 +305,10 @@ NAMES = (
     "in the call, 130 after Ctrl-C and 143 after SIGTERM",
     "`--scheduler tcp://HOST:PORT`",
     "BSD-3-Clause",
+    "arXiv:2404.07129 | by what is clamped: 1/ε, log 1/ε or constant",
+    "arXiv:2505.17863 | √(π/2)·√d·T",
+    "arXiv:2412.00104 | √(π/2)·e^(w²/2)·erfc(w/√2)·N·e^(−β)/c",
+    "arXiv:2511.01033 | √(π/2)·N²",
 )
 
 
