@@ -7,7 +7,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -158,9 +158,18 @@ def sweep(
         if path is not None and os.path.exists(path):
             table.resume(path, mixed_versions)
         if progress:
-            progress(table.n_done)
+            progress(int((table.outcome != MISSING).sum()))
         try:
-            _run(table, evaluate, executor, size, path, save_every, progress, stop)
+            missing = np.flatnonzero(table.outcome == MISSING)
+            blocks = (missing[start : start + size] for start in range(0, len(missing), size))
+            saved = time.monotonic()
+            for cells, parts in _results(table, evaluate, executor, blocks, stop):
+                table.put(cells, parts)
+                if path is not None and time.monotonic() - saved >= save_every:
+                    save(table.to_dataset(), path)
+                    saved = time.monotonic()
+                if stop or (progress and progress(len(cells))):
+                    break
         finally:
             if path is not None and (table.changed or not os.path.exists(path)):
                 save(table.to_dataset(), path)
@@ -289,16 +298,17 @@ class _Table:
         self.changed = False
         self.n_retry, self.hitch = 0, ""
 
-    @property
-    def n_done(self) -> int:
-        return int((self.outcome != MISSING).sum())
-
     def columns(self, cells: NDArray[np.int64]) -> list[NDArray[Any]]:
         """Coordinates of cells, one array an axis."""
         places = np.unravel_index(cells, self.shape)
         return [values[place] for values, place in zip(self.grid.values(), places, strict=True)]
 
-    def put(self, cells: NDArray[np.int64], results: _Results) -> None:
+    def put(self, cells: NDArray[np.int64], parts: Sequence[_Results]) -> None:
+        ends = np.cumsum([len(part.failures) for part in parts])
+        for part, of_part in zip(parts, np.split(cells, ends[:-1]), strict=True):
+            self._put(of_part, part)
+
+    def _put(self, cells: NDArray[np.int64], results: _Results) -> None:
         done = cells[np.array([failure == "" for failure in results.failures])]
         for name, values in results.values.items():
             if name not in self.results:
@@ -446,30 +456,6 @@ def _difference(held: Any, wanted: Any, name: str = "") -> str:
         return next(text for text in texts if text)
     a, b = ("nothing" if value is None else shorten(value) for value in (held, wanted))
     return f"{name} = {a}, not {b}"
-
-
-def _run(
-    table: _Table,
-    evaluate: _Block,
-    executor: Executor | None,
-    size: int,
-    path: str | os.PathLike[str] | None,
-    save_every: float,
-    progress: Callable[[int], object] | None,
-    stop: StopRequest,
-) -> None:
-    missing = np.flatnonzero(table.outcome == MISSING)
-    blocks = (missing[start : start + size] for start in range(0, len(missing), size))
-    saved = time.monotonic()
-    for cells, parts in _results(table, evaluate, executor, blocks, stop):
-        ends = np.cumsum([len(part.failures) for part in parts])
-        for part, of_part in zip(parts, np.split(cells, ends[:-1]), strict=True):
-            table.put(of_part, part)
-        if path is not None and time.monotonic() - saved >= save_every:
-            save(table.to_dataset(), path)
-            saved = time.monotonic()
-        if stop or (progress and progress(len(cells))):
-            return
 
 
 def _results(
