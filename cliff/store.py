@@ -10,6 +10,7 @@ as well.
 from __future__ import annotations
 
 import errno
+import glob
 import io
 import json
 import os
@@ -90,12 +91,10 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
 
 def _remove_stale(target: Path) -> None:
     """Remove what a killed process left of an earlier attempt at the same file."""
-    for name in os.listdir(target.parent):
-        if name.startswith(f".{target.name}.") and name.endswith(".tmp"):
-            left = target.with_name(name)
-            with suppress(OSError):  # another process may have finished or removed it
-                if time.time() - left.stat().st_mtime > STALE:
-                    left.unlink()
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
+        with suppress(OSError):  # another process may have finished or removed it
+            if time.time() - left.stat().st_mtime > STALE:
+                left.unlink()
 
 
 def _sync(directory: Path) -> None:
