@@ -120,7 +120,10 @@ class _Content:
         self.seen.add(id(value))
         if isinstance(value, type):
             parts: Iterable[Any] = vars(value).values()
-            return value.__qualname__ + "".join(self.of(part) for part in parts if _has_code(part))
+            with_code = FunctionType | staticmethod | classmethod | property
+            return value.__qualname__ + "".join(
+                self.of(part) for part in parts if isinstance(part, with_code)
+            )
         return self._of_function(value) if isinstance(value, FunctionType) else ""
 
     def _of_function(self, function: FunctionType) -> str:
@@ -156,7 +159,3 @@ def _names(code: CodeType) -> set[str]:
     """Names of globals and attributes in a code and the codes within it."""
     inner = [_names(constant) for constant in code.co_consts if isinstance(constant, CodeType)]
     return set(code.co_names).union(*inner)
-
-
-def _has_code(value: Any) -> bool:
-    return isinstance(value, FunctionType | staticmethod | classmethod | property)

@@ -10,6 +10,7 @@ as well.
 from __future__ import annotations
 
 import errno
+import glob
 import io
 import json
 import os
@@ -26,7 +27,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
-from importlib import import_module, resources
+from importlib import resources
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -44,12 +45,6 @@ STALE = 3600.0
 
 COMPRESSED = 4096
 """Size in bytes from which an array is compressed."""
-
-# which module turns a file of a kind back into its object
-_READERS = {
-    "trajectory": ("cliff.trajectory", "Trajectory"),
-    "ensemble": ("cliff.trajectory", "Ensemble"),
-}
 
 
 def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> Path:
@@ -96,12 +91,10 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
 
 def _remove_stale(target: Path) -> None:
     """Remove what a killed process left of an earlier attempt at the same file."""
-    for name in os.listdir(target.parent):
-        if name.startswith(f".{target.name}.") and name.endswith(".tmp"):
-            left = target.with_name(name)
-            with suppress(OSError):  # another process may have finished or removed it
-                if time.time() - left.stat().st_mtime > STALE:
-                    left.unlink()
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
+        with suppress(OSError):  # another process may have finished or removed it
+            if time.time() - left.stat().st_mtime > STALE:
+                left.unlink()
 
 
 def _sync(directory: Path) -> None:
@@ -351,20 +344,10 @@ def open_dataset(path: str | os.PathLike[str], kind: str | None = None) -> xr.Da
         )
     if kind is not None and found != kind:
         raise ArgumentError("path", str(path), f"holds a {found}, and a {kind} is needed")
-    return _integers_restored(dataset)
-
-
-_WIDE = "cliff_integers"
-"""Attribute, in files of format 1, of integers above 32 bits, which were written as float64."""
-
-
-def _integers_restored(dataset: xr.Dataset) -> xr.Dataset:
-    """Turn the float64 that stand for wide integers in files of format 1 back into int64."""
     for name, variable in dataset.variables.items():
-        if _WIDE in variable.attrs:
-            whole = variable.astype("int64")
-            del whole.attrs[_WIDE]
-            dataset = dataset.assign({name: whole})
+        # files of format 1 hold integers above 32 bits as float64
+        if variable.attrs.pop("cliff_integers", None):
+            dataset = dataset.assign({name: variable.astype("int64")})
     return dataset
 
 
@@ -387,8 +370,9 @@ def load(path: str | os.PathLike[str]) -> Any:
         As `open_dataset`.
     """
     dataset = open_dataset(path)
-    reader = _READERS.get(dataset.attrs["cliff_kind"])
-    if reader is None:
+    kind = dataset.attrs["cliff_kind"]
+    if kind not in ("trajectory", "ensemble"):
         return dataset
-    module, name = reader
-    return getattr(import_module(module), name).from_dataset(dataset)
+    from cliff import trajectory  # which imports this module
+
+    return getattr(trajectory, kind.capitalize()).from_dataset(dataset)

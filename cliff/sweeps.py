@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -158,12 +158,21 @@ def sweep(
         if path is not None and os.path.exists(path):
             table.resume(path, mixed_versions)
         if progress:
-            progress(table.n_done)
+            progress(int((table.outcome != MISSING).sum()))
         try:
-            _run(table, evaluate, executor, size, path, save_every, progress, stop)
+            missing = np.flatnonzero(table.outcome == MISSING)
+            blocks = (missing[start : start + size] for start in range(0, len(missing), size))
+            saved = time.monotonic()
+            for cells, parts in _results(table, evaluate, executor, blocks, stop):
+                table.put(cells, parts)
+                if path is not None and time.monotonic() - saved >= save_every:
+                    save(table.to_dataset(), path)
+                    saved = time.monotonic()
+                if stop or (progress and progress(len(cells))):
+                    break
         finally:
             if path is not None and (table.changed or not os.path.exists(path)):
-                table.save(path)
+                save(table.to_dataset(), path)
     stop.raise_if_made()
     if table.n_retry:
         warnings.warn(
@@ -218,40 +227,12 @@ def upgraded(dataset: xr.Dataset) -> xr.Dataset:
     )
 
 
-@dataclass(frozen=True)
-class _Results:
-    """The results of m cells, k of which are done, as a worker sends them back.
+class _Results(NamedTuple):
+    """The results of m cells, k of which are done, as a worker sends them back."""
 
-    Attributes
-    ----------
-    failures : list of (str or None), length m
-        '' for a cell that is done, None for one to be tried again.
-    values : dict of ndarray, shape (k,)
-        int64 or float64.
-    hitch : str
-        Why cells are to be tried again.
-    """
-
-    failures: list[str | None]
-    values: dict[str, NDArray[Any]]
-    hitch: str = ""
-
-    @classmethod
-    def join(cls, parts: Sequence[_Results]) -> _Results:
-        names = dict.fromkeys(name for part in parts for name in part.values)
-        blanks = [np.full(part.failures.count(""), np.nan) for part in parts]
-        values: dict[str, NDArray[Any]] = {}
-        for name in names:
-            # a part without done cells lacks the result, and must not turn its integers to floats
-            values[name] = np.concatenate(
-                [
-                    part.values.get(name, blank)
-                    for part, blank in zip(parts, blanks, strict=True)
-                    if name in part.values or len(blank)
-                ]
-            )
-        failures = [failure for part in parts for failure in part.failures]
-        return cls(failures, values, next((part.hitch for part in parts if part.hitch), ""))
+    failures: list[str | None]  # '' for a cell that is done, None for one to be tried again
+    values: dict[str, NDArray[Any]]  # int64 or float64, shape (k,)
+    hitch: str = ""  # why cells are to be tried again
 
 
 @dataclass(frozen=True)
@@ -262,39 +243,30 @@ class _Block:
     names: tuple[str, ...]
     vectorized: bool
 
-    def __call__(self, columns: list[NDArray[Any]]) -> _Results:
+    def __call__(self, columns: list[NDArray[Any]]) -> list[_Results]:
+        """Results of consecutive parts; a block is halved until the cells to blame stand alone."""
         m = len(columns[0])
-        if not self.vectorized:
-            return _Results.join([self._cell([c[i : i + 1] for c in columns]) for i in range(m)])
-        if m == 1:
-            return self._cell(columns)
         try:
-            return self._evaluate(columns)
-        except Exception:  # some cells fail: halve the block until they stand alone
-            half = m // 2
-            return _Results.join(
-                [self([c[:half] for c in columns]), self([c[half:] for c in columns])]
-            )
-
-    def _cell(self, columns: list[NDArray[Any]]) -> _Results:
-        try:
-            return self._evaluate(columns)
-        except _TRANSIENT as error:
-            return _Results([None], {}, _reason(error))
+            if self.vectorized or m == 1:
+                return [self._evaluate(columns)]
         except Exception as error:
-            return _Results([_reason(error)], {})
+            if m == 1:
+                transient = isinstance(error, _TRANSIENT)
+                return [_Results([None if transient else _reason(error)], {}, _reason(error))]
+        half = m // 2
+        return [*self([c[:half] for c in columns]), *self([c[half:] for c in columns])]
 
     def _evaluate(self, columns: list[NDArray[Any]]) -> _Results:
-        m = len(columns[0])
+        cells = columns if self.vectorized else [column.item() for column in columns]
+        value = self.function(**dict(zip(self.names, cells, strict=True)))
+        results = dict(value) if isinstance(value, Mapping) else {"value": value}
         if not self.vectorized:
-            cell = {name: c.item() for name, c in zip(self.names, columns, strict=True)}
-            row = _as_dict(self.function(**cell))
-            return _Results([""], {name: np.array([float(value)]) for name, value in row.items()})
-        results = _as_dict(self.function(**dict(zip(self.names, columns, strict=True))))
+            return _Results([""], {name: np.array([float(v)]) for name, v in results.items()})
+        m = len(columns[0])
         failures = np.broadcast_to(results.pop("failure", ""), (m,)).astype(str)
-        done = failures == ""
         values = {
-            name: _number(np.broadcast_to(value, (m,))[done]) for name, value in results.items()
+            name: _number(np.broadcast_to(value, (m,))[failures == ""])
+            for name, value in results.items()
         }
         return _Results(failures.tolist(), values)
 
@@ -305,10 +277,6 @@ def _number(values: NDArray[Any]) -> NDArray[Any]:
         not values.size or -LARGEST_INTEGER <= values.min() <= values.max() <= LARGEST_INTEGER
     )
     return values.astype(np.int64 if fits else np.float64, casting="same_kind")
-
-
-def _as_dict(value: Any) -> dict[str, Any]:
-    return dict(value) if isinstance(value, Mapping) else {"value": value}
 
 
 def _reason(error: Exception) -> str:
@@ -336,16 +304,17 @@ class _Table:
         self.changed = False
         self.n_retry, self.hitch = 0, ""
 
-    @property
-    def n_done(self) -> int:
-        return int((self.outcome != MISSING).sum())
-
     def columns(self, cells: NDArray[np.int64]) -> list[NDArray[Any]]:
         """Coordinates of cells, one array an axis."""
         places = np.unravel_index(cells, self.shape)
         return [values[place] for values, place in zip(self.grid.values(), places, strict=True)]
 
-    def put(self, cells: NDArray[np.int64], results: _Results) -> None:
+    def put(self, cells: NDArray[np.int64], parts: Sequence[_Results]) -> None:
+        ends = np.cumsum([len(part.failures) for part in parts])
+        for part, of_part in zip(parts, np.split(cells, ends[:-1]), strict=True):
+            self._put(of_part, part)
+
+    def _put(self, cells: NDArray[np.int64], results: _Results) -> None:
         done = cells[np.array([failure == "" for failure in results.failures])]
         for name, values in results.values.items():
             if name not in self.results:
@@ -355,8 +324,9 @@ class _Table:
         self.version[cells] = 0
         # last, for a second Ctrl-C amid this to leave the cells missing
         self.outcome[cells] = [self._code(failure) for failure in results.failures]
-        self.n_retry += results.failures.count(None)
-        self.hitch = self.hitch or results.hitch
+        if None in results.failures:
+            self.n_retry += 1
+            self.hitch = self.hitch or results.hitch
         self.changed = True
 
     def _code(self, failure: str | None) -> int:
@@ -418,9 +388,6 @@ class _Table:
     def _attributes(self, name: str) -> dict[str, str]:
         units, long_names = self.attributes["units"], self.attributes["long_name"]
         return {"units": units.get(name, "1"), "long_name": long_names.get(name, name)}
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        save(self.to_dataset(), path)
 
     def resume(self, path: str | os.PathLike[str], mixed_versions: bool) -> None:
         """Take over the cells of a file of the same sweep, by their coordinates."""
@@ -497,36 +464,14 @@ def _difference(held: Any, wanted: Any, name: str = "") -> str:
     return f"{name} = {a}, not {b}"
 
 
-def _run(
-    table: _Table,
-    evaluate: _Block,
-    executor: Executor | None,
-    size: int,
-    path: str | os.PathLike[str] | None,
-    save_every: float,
-    progress: Callable[[int], object] | None,
-    stop: StopRequest,
-) -> None:
-    missing = np.flatnonzero(table.outcome == MISSING)
-    blocks = (missing[start : start + size] for start in range(0, len(missing), size))
-    saved = time.monotonic()
-    for cells, results in _results(table, evaluate, executor, blocks, stop):
-        table.put(cells, results)
-        if path is not None and time.monotonic() - saved >= save_every:
-            table.save(path)
-            saved = time.monotonic()
-        if stop or (progress and progress(len(cells))):
-            return
-
-
 def _results(
     table: _Table,
     evaluate: _Block,
     executor: Executor | None,
     blocks: Iterator[NDArray[np.int64]],
     stop: StopRequest,
-) -> Iterator[tuple[NDArray[np.int64], _Results]]:
-    """Cells and their results, in whatever order the executor brings them."""
+) -> Iterator[tuple[NDArray[np.int64], list[_Results]]]:
+    """Cells and the results of their parts, in whatever order the executor brings them."""
     if executor is None:
         for cells in blocks:
             yield cells, evaluate(table.columns(cells))

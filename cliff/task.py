@@ -13,8 +13,9 @@ References
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import numpy as np
@@ -430,14 +431,10 @@ class Task:
             return self._of_known(rng, self._known.draw_other(rng, target, self.n_pairs), target)
         p_bursty = self.p_bursty if self.burstiness else 0.0
         shares = [self.p_novel, (1 - self.p_novel) * p_bursty, (1 - self.p_novel) * (1 - p_bursty)]
-        n_novel, n_bursty, n_independent = rng.multinomial(size, shares)
-        parts = []
-        if n_novel:
-            parts.append(self._novel(rng, n_novel, self.n_novel))
-        if n_bursty:
-            parts.append(self._bursty(rng, n_bursty))
-        if n_independent:
-            parts.append(self._independent(rng, n_independent))
+        novel = partial(self._novel, n_shared=self.n_novel)
+        draws: list[Callable[..., Batch]] = [novel, self._bursty, self._independent]
+        counts = rng.multinomial(size, shares)
+        parts = [draw(rng, n) for draw, n in zip(draws, counts, strict=True) if n]
         if len(parts) == 1:
             return parts[0]
         return Batch(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))

@@ -269,15 +269,7 @@ def _checkpoint(given: Path | None, output: Path | None, resume: bool, n_runs: i
 def _train(
     runs: Sequence[Run], at_a_time: int, quiet: bool
 ) -> tuple[dict[int, xr.Dataset], BaseException | None]:
-    """Train behind lines of progress.
-
-    Returns
-    -------
-    results : dict
-        By the index of the run, also of interrupted runs.
-    failure : Exception or None
-        What ended the training early, in words.
-    """
+    """Train behind lines of progress: results by the index of the run, and what ended it early."""
     from cliff.network.runs import run_all
 
     results: dict[int, xr.Dataset] = {}

@@ -17,23 +17,9 @@ def classify(features, weights):
 
 @compiled
 def loss_and_slope(features, answer, size, weights, slopes):
-    """Cross-entropy summed over some sequences and divided by `size`, and its gradient.
+    """Cross-entropy summed and divided by `size`, and its gradient with respect to the features.
 
-    Parameters
-    ----------
-    features : ndarray, shape (B, n_features)
-    answer : ndarray of int, shape (B,)
-    size : int
-    weights : namedtuple
-        With the fields W1, b1, W2, b2, W3, b3 and readout.
-    slopes : namedtuple
-        The same fields, overwritten with the gradient with respect to each.
-
-    Returns
-    -------
-    loss : float
-    slope : ndarray, shape (B, n_features)
-        Gradient with respect to the features.
+    The gradient with respect to each parameter of the classifier overwrites its field of `slopes`.
     """
     logits, (layer1, layer2, layer3) = classify(features, weights)
     loss, slope = cross_entropy(logits, answer, size)  # (B, L)

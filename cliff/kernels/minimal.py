@@ -4,7 +4,7 @@
 `cliff.kernels.network`.
 """
 
-from typing import NamedTuple
+from collections import namedtuple
 
 import numpy as np
 
@@ -12,49 +12,16 @@ from cliff.kernels import compiled
 from cliff.kernels import network as loops
 from cliff.kernels.classifier import loss_and_slope
 
+Weights = namedtuple("Weights", "beta1 alpha beta2 W1 b1 W2 b2 W3 b3 readout")
+"""The parameters, or the gradients with respect to them."""
 
-class Weights(NamedTuple):
-    """The parameters, or the gradients with respect to them."""
-
-    beta1: np.ndarray
-    alpha: np.ndarray
-    beta2: np.ndarray
-    W1: np.ndarray
-    b1: np.ndarray
-    W2: np.ndarray
-    b2: np.ndarray
-    W3: np.ndarray
-    b3: np.ndarray
-    readout: np.ndarray
-
-
-class Kept(NamedTuple):
-    """Intermediate results of `forward`, named as there."""
-
-    contents: np.ndarray
-    attention1: np.ndarray
-    attention2: np.ndarray
-    overlap: np.ndarray
-    match: np.ndarray
+Kept = namedtuple("Kept", "contents attention1 attention2 overlap match")
+"""Intermediate results of `forward`, named as there."""
 
 
 @compiled
 def forward(weights, label_vectors, batch, held):
-    """Features that the classifier reads, and the intermediate results that `differentiate` needs.
-
-    Parameters
-    ----------
-    weights : Weights
-    label_vectors : ndarray, shape (L, D)
-    batch : Batch
-    held : Held
-        Attention of the clamped heads.
-
-    Returns
-    -------
-    features : ndarray, shape (B, 2 D)
-    kept : Kept
-    """
+    """Features that the classifier reads, (B, 2 D), and what `differentiate` needs; see `Held`."""
     contents = loops.lay_out(batch.items, batch.labels, label_vectors)  # (B, T, D padded)
     size, n_tokens, _ = contents.shape
     if len(held.attention1):
@@ -85,10 +52,7 @@ def forward(weights, label_vectors, batch, held):
 
 @compiled
 def differentiate(weights, label_vectors, batch, held, slopes, size):
-    """Cross-entropy summed over some sequences and divided by `size`.
-
-    Writes the gradient with respect to `weights` to `slopes`. Parameters as in `forward`.
-    """
+    """Cross-entropy summed and divided by `size`; writes its gradient to `slopes`, a `Weights`."""
     features, kept = forward(weights, label_vectors, batch, held)
     loss, slope = loss_and_slope(features, batch.answer, size, weights, slopes)
 

@@ -3,7 +3,9 @@
 NumPy would write and read large intermediate arrays here. All real arrays of one call share a
 dtype, float32 or float64, which the results have too. In shapes, B is the size of the batch, N the
 pairs, T = 2N + 1 the tokens, P the window, D the dimension of a content, W = P + D the width of a
-token, L the labels.
+token, L the labels. All functions share these arguments: `contents`, (B, T, D padded), from
+`lay_out`; `start`, (B,), the position of each sequence's first token; `window`, P, after which a
+token's content follows; `dim`, D; `labels`, (B, N); `label_vectors`, (L, D).
 """
 
 import numpy as np
@@ -16,18 +18,7 @@ PADDING = 16
 
 @compiled
 def lay_out(items, labels, label_vectors):
-    """Contents in the order of the tokens, x1 l1 x2 l2 ... xN lN x_t, padded with zeros.
-
-    Parameters
-    ----------
-    items : ndarray, shape (B, N + 1, D)
-    labels : ndarray of integers, shape (B, N)
-    label_vectors : ndarray, shape (L, D)
-
-    Returns
-    -------
-    ndarray, shape (B, T, D padded)
-    """
+    """Contents x1 l1 x2 l2 ... xN lN x_t, (B, T, D padded), of a batch's items and labels."""
     size, n_pairs = labels.shape
     dim = items.shape[2]
     contents = np.empty((size, 2 * n_pairs + 1, -(-dim // PADDING) * PADDING), items.dtype)
@@ -108,10 +99,7 @@ def softmax_row(scores):
 
 @compiled
 def softmax_backward(weights, slope):
-    """Gradient with respect to scores, from their softmax and the gradient with respect to it.
-
-    All three are of shape (n, m), with a softmax for each row.
-    """
+    """Gradient with respect to the scores of each row's softmax, all of shape (n, m)."""
     out = np.empty_like(weights)
     for row in range(len(weights)):
         mean = weights.dtype.type(0)
@@ -124,20 +112,7 @@ def softmax_backward(weights, slope):
 
 @compiled
 def cross_entropy(logits, answer, count):
-    """Cross-entropy summed over the batch and divided by `count`, in nats, and its gradient.
-
-    Parameters
-    ----------
-    logits : ndarray, shape (B, L)
-    answer : ndarray of int, shape (B,)
-    count : int
-
-    Returns
-    -------
-    loss : float
-    slope : ndarray, shape (B, L)
-        Gradient with respect to the logits.
-    """
+    """Cross-entropy of logits, (B, L), summed and divided by `count`, in nats; its gradient."""
     size, n_labels = logits.shape
     slope = np.empty_like(logits)
     loss = 0.0
@@ -168,17 +143,9 @@ def rectify(hidden, bias):
 
 @compiled
 def rectify_backward(slope, rectified, bias_slope):
-    """Gradients of `rectify` with respect to its input and the bias.
+    """Turn the gradient with respect to the output of `rectify`, (B, n), into the one of its input.
 
-    Parameters
-    ----------
-    slope : ndarray, shape (B, n)
-        Gradient with respect to the output; overwritten with the one with respect to the input,
-        and returned.
-    rectified : ndarray, shape (B, n)
-        Output of `rectify`.
-    bias_slope : ndarray, shape (n,)
-        Overwritten with the gradient with respect to the bias.
+    In place and returned; `bias_slope`, (n,), is overwritten with the gradient of the bias.
     """
     zero = slope.dtype.type(0)
     bias_slope[:] = 0
@@ -210,34 +177,8 @@ def apply_transposed(matrices, vectors):
 
 
 @compiled
-def targets(contents, start, window, dim):
-    """The last token of each sequence, (B, W)."""
-    size, n_tokens, _ = contents.shape
-    out = np.zeros((size, window + dim), contents.dtype)
-    for b in range(size):
-        out[b, start[b] + n_tokens - 1] = 1
-        for d in range(dim):
-            out[b, window + d] = contents[b, n_tokens - 1, d]
-    return out
-
-
-@compiled
 def overlaps(vectors, contents, start, window):
-    """Inner products of vectors with all tokens of their sequence.
-
-    Parameters
-    ----------
-    vectors : tuple of m ndarrays, shape (B, W)
-    contents : ndarray, shape (B, T, D padded)
-    start : ndarray of integers, shape (B,)
-        Position of each sequence's first token.
-    window : int
-        Length of a token's position block; its content block follows.
-
-    Returns
-    -------
-    ndarray, shape (m, B, T)
-    """
+    """Inner products of m vectors, (B, W) each, with all tokens of their sequence: (m, B, T)."""
     size, n_tokens, padded = contents.shape
     dim = vectors[0].shape[1] - window
     out = np.empty((len(vectors), size, n_tokens), contents.dtype)
@@ -254,19 +195,7 @@ def overlaps(vectors, contents, start, window):
 
 @compiled
 def mixtures(weights, contents, start, window, dim):
-    """Weighted sums of the tokens of each sequence; the adjoint of `overlaps`.
-
-    Parameters
-    ----------
-    weights : tuple of m ndarrays, shape (B, T)
-    contents, start, window
-        As in `overlaps`.
-    dim : int
-
-    Returns
-    -------
-    ndarray, shape (m, B, W)
-    """
+    """Sums of the tokens of each sequence with m weights, (B, T) each: (m, B, W)."""
     size, n_tokens, padded = contents.shape
     out = np.zeros((len(weights), size, window + dim), contents.dtype)
     total = np.empty(padded, contents.dtype)
@@ -285,23 +214,8 @@ def attend(by_position, by_item, by_label, labels, contents, start):
     """Attention of every token to itself and the tokens before it.
 
     The score of token i on token j is y_i . x_j with y_i = K1ᵀ Q1 x_i, which is the sum of a part
-    that depends on the position of token i and one that depends on its content.
-
-    Parameters
-    ----------
-    by_position : ndarray, shape (P, W)
-        Part of y from each position.
-    by_item : ndarray, shape (B, N + 1, W)
-        Part of y from each item.
-    by_label : ndarray, shape (L, W)
-        Part of y from each label vector.
-    labels : ndarray of integers, shape (B, N)
-    contents, start
-        As in `overlaps`.
-
-    Returns
-    -------
-    ndarray, shape (B, T, T)
+    `by_position`, (P, W), and one that depends on the content, `by_item`, (B, N + 1, W), or
+    `by_label`, (L, W). Returns the attention, (B, T, T).
     """
     window, width = by_position.shape
     size, n_tokens, padded = contents.shape
@@ -329,26 +243,8 @@ def attend_backward(attention, left, right, last, labels, contents, start, windo
     """Gradient with respect to the y of `attend`.
 
     The gradient with respect to the attention of token i to token j is
-    left[0][i] right[0][j] + left[1][i] right[1][j], plus last[j] if i is the target.
-
-    Parameters
-    ----------
-    attention : ndarray, shape (B, T, T)
-    left, right : tuple of 2 ndarrays, shape (B, T)
-    last : ndarray, shape (B, T)
-    labels : ndarray of integers, shape (B, N)
-    contents, start, window, dim
-        As in `mixtures`.
-    n_labels : int
-
-    Returns
-    -------
-    by_position : ndarray, shape (P, W)
-        For each position, summed over the batch.
-    by_item : ndarray, shape (B, N + 1, W)
-        For each item.
-    by_label : ndarray, shape (L, W)
-        For each label, summed over the batch.
+    left[0][i] right[0][j] + left[1][i] right[1][j], plus last[j] if i is the target. Returns the
+    gradient with respect to each part of y, summed over the batch for positions and labels.
     """
     size, n_tokens, padded = contents.shape
     width = window + dim
@@ -388,21 +284,7 @@ def attend_backward(attention, left, right, last, labels, contents, start, windo
 
 @compiled
 def descend(parameter, gradient, rate, decay):
-    """One step of gradient descent in place: parameter <- (1 - decay) parameter - rate gradient.
-
-    Parameters
-    ----------
-    parameter, gradient : ndarray, shape (n,)
-    rate, decay : float
-        Of the dtype of the arrays.
-    """
+    """One step of gradient descent in place: parameter <- (1 - decay) parameter - rate gradient."""
     keep = parameter.dtype.type(1) - decay
     for i in range(parameter.size):
         parameter[i] = keep * parameter[i] - rate * gradient[i]
-
-
-@compiled
-def add(first, second):
-    """Add a vector to another, in place."""
-    for i in range(first.size):
-        first[i] += second[i]

@@ -13,16 +13,8 @@ def add_normals(words, scale, first, second):
     direction: an angle below π/4, a reflection about the diagonal and two signs. The logarithm is a
     polynomial from the Cephes library, sine and cosine are Taylor polynomials, with errors of a few
     units in the last place of float32. The largest possible number is 6.6 standard deviations.
-    NumPy's own float32 normals take five times as long.
-
-    Parameters
-    ----------
-    words : ndarray of uint32, shape (2 n,)
-        Independent uniform bits.
-    scale : float32
-        Standard deviation.
-    first, second : ndarray of float32, shape (n,)
-        The first and the second number of each pair are added to these.
+    NumPy's own float32 normals take five times as long. `words` are 2 n of uint32; the first number
+    of each pair, times `scale`, is added to `first`, (n,), and the second one to `second`.
     """
     real = np.float32
     for i in range(words.size // 2):

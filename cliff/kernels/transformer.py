@@ -12,7 +12,7 @@
 `cliff.kernels.network`.
 """
 
-from typing import NamedTuple
+from collections import namedtuple
 
 import numpy as np
 
@@ -20,56 +20,19 @@ from cliff.kernels import compiled
 from cliff.kernels import network as loops
 from cliff.kernels.classifier import loss_and_slope
 
+Weights = namedtuple("Weights", "match1 V1 Q2 K2 V2 W1 b1 W2 b2 W3 b3 readout")
+"""The parameters, or the gradients with respect to them; match1 is Q1ᵀ K1, shape (W, W)."""
 
-class Weights(NamedTuple):
-    """The parameters, or the gradients with respect to them; match1 is Q1ᵀ K1, shape (W, W)."""
-
-    match1: np.ndarray
-    V1: np.ndarray
-    Q2: np.ndarray
-    K2: np.ndarray
-    V2: np.ndarray
-    W1: np.ndarray
-    b1: np.ndarray
-    W2: np.ndarray
-    b2: np.ndarray
-    W3: np.ndarray
-    b3: np.ndarray
-    readout: np.ndarray
-
-
-class Kept(NamedTuple):
-    """Intermediate results of `forward`, named as there."""
-
-    contents: np.ndarray
-    attention1: np.ndarray
-    attention2: np.ndarray
-    mixed: np.ndarray
-    hidden: np.ndarray
-    query2: np.ndarray
-    key2: np.ndarray
-    through: np.ndarray
-    mean_mixed: np.ndarray
-    mean_hidden: np.ndarray
+Kept = namedtuple(
+    "Kept",
+    "contents attention1 attention2 mixed hidden query2 key2 through mean_mixed mean_hidden",
+)
+"""Intermediate results of `forward`, named as there."""
 
 
 @compiled
 def forward(weights, label_vectors, batch, held):
-    """Features that the classifier reads, and the intermediate results that `differentiate` needs.
-
-    Parameters
-    ----------
-    weights : Weights
-    label_vectors : ndarray, shape (L, D)
-    batch : Batch
-    held : Held
-        Attention of the clamped heads.
-
-    Returns
-    -------
-    features : ndarray, shape (B, W)
-    kept : Kept
-    """
+    """Features that the classifier reads, (B, W), and what `differentiate` needs; see `Held`."""
     window, dim = len(weights.V1) - label_vectors.shape[1], label_vectors.shape[1]
     start = batch.start
     contents = loops.lay_out(batch.items, batch.labels, label_vectors)  # (B, T, D padded)
@@ -86,9 +49,11 @@ def forward(weights, label_vectors, batch, held):
             match1[:window], by_item.reshape(len(start), n_items, window + dim), by_label,
             batch.labels, contents, start,
         )  # (B, T, T)  # fmt: skip
-    token = loops.targets(contents, start, window, dim)  # (B, W)
     seen = attention1[:, -1].copy()  # (B, T)
-    mixed = loops.mixtures((seen,), contents, start, window, dim)[0]  # (B, W)
+    last = np.zeros_like(seen)  # (B, T)
+    last[:, -1] = 1
+    mixtures = loops.mixtures((last, seen), contents, start, window, dim)  # (2, B, W)
+    token, mixed = mixtures[0], mixtures[1]  # (B, W) each
     hidden = token + np.dot(mixed, weights.V1.T)  # (B, W)
 
     # layer 2: scores of the target on h_j = x_j + V1 m_j, term by term
@@ -115,10 +80,7 @@ def forward(weights, label_vectors, batch, held):
 
 @compiled
 def differentiate(weights, label_vectors, batch, held, slopes, size):
-    """Cross-entropy summed over some sequences and divided by `size`.
-
-    Writes the gradient with respect to `weights` to `slopes`. Parameters as in `forward`.
-    """
+    """Cross-entropy summed and divided by `size`; writes its gradient to `slopes`, a `Weights`."""
     features, kept = forward(weights, label_vectors, batch, held)
     loss, slope = loss_and_slope(features, batch.answer, size, weights, slopes)
 

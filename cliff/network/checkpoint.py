@@ -23,42 +23,20 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a run after `step` updates, and the settings it was made with.
-
-    Attributes
-    ----------
-    settings : dict
-        Everything that determines the records.
-    generator : dict
-        State of the generator of the batches.
-    step : int
-    rows : list of dict
-        The records.
-    task : Task
-        Source of the next batch; callbacks may have replaced the run's own.
-    clamp, frozen : dict, set
-        As in `Network`.
-    parameters : ndarray, shape (n,)
-    """
+    """The state of a run after `step` updates, and the settings that determine its records."""
 
     settings: Mapping[str, Any]
-    generator: Mapping[str, Any]
+    generator: Mapping[str, Any]  # state of the generator of the batches
     step: int
     rows: list[dict[str, float]]
-    task: Task
+    task: Task  # source of the next batch; callbacks may have replaced the run's own
     clamp: dict[int, Any]
     frozen: set[str]
     parameters: NDArray[Any]
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
-        """Read a file.
-
-        Raises
-        ------
-        ArgumentError
-            If it is truncated, foreign or of a newer format.
-        """
+        """Read a file; ArgumentError if it is truncated, foreign or of a newer format."""
         with reading(path):
             with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
                 header, parameters = json.loads(str(file["header"])), file["parameters"]
@@ -83,27 +61,20 @@ class Checkpoint:
             )
 
     def write(self, path: Path) -> None:
-        """Write the file atomically.
-
-        Raises
-        ------
-        OSError
-            If it cannot be written.
-        """
+        """Write the file atomically; OSError if it cannot be written."""
         header = {
             "cliff_checkpoint": FORMAT,
             "settings": self.settings,
             "step": self.step,
             "rows": self.rows,
-            "generator": _plain(self.generator),
+            "generator": self.generator,
             "task": self.task.settings(),
             "clamp": list(self.clamp.items()),
             "frozen": sorted(self.frozen),
         }
-        arrays: dict[str, Any] = {"header": np.array(json.dumps(header))}
-        arrays["parameters"] = self.parameters
+        text = np.array(json.dumps(header, default=np.ndarray.tolist))  # the generator has arrays
         try:
-            write_atomic(path, lambda file: np.savez(file, **arrays))
+            write_atomic(path, lambda file: np.savez(file, header=text, parameters=self.parameters))
         except ArgumentError as error:  # the path was writable when the run began
             raise OSError(f"no checkpoint could be written: {path}: {error.requirement}") from error
 
@@ -119,13 +90,7 @@ class Checkpoint:
             raise ArgumentError("n_steps", n_steps, requirement)
 
     def restore(self, net: Network, path: Path) -> None:
-        """Give a network of the same settings the parameters, clamps and frozen names of the run.
-
-        Raises
-        ------
-        ArgumentError
-            If the parameters do not fit.
-        """
+        """Give a network of the same settings the run's parameters, clamps and frozen names."""
         with reading(path):
             net.parameters.vector[:] = self.parameters
         net.clamp, net.frozen = dict(self.clamp), set(self.frozen)
@@ -149,10 +114,3 @@ def _difference(name: str, saved: Any, value: Any) -> str:
         }
         return next(_difference(key, *pair) for key, pair in pairs.items() if pair[0] != pair[1])
     return f"{name}={saved}, and this run has {value}"
-
-
-def _plain(value: Any) -> Any:
-    """The state of a generator as values that JSON holds exactly."""
-    if isinstance(value, Mapping):
-        return {key: _plain(entry) for key, entry in value.items()}
-    return value.tolist() if isinstance(value, np.ndarray) else value

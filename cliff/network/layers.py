@@ -13,7 +13,6 @@ from numpy.random import Generator
 from numpy.typing import DTypeLike, NDArray
 
 from cliff.checks import ArgumentError, check_memory, choice, integer
-from cliff.kernels import network as kernels
 from cliff.kernels.classifier import classify
 from cliff.parallel import aside, one_blas_thread
 from cliff.task import INITIAL, Batch, Task, of_arrays, stream
@@ -311,7 +310,7 @@ class Network(ABC):
         if meanwhile is not None:
             meanwhile()
         loss += other()
-        kernels.add(self.gradients.vector, self._other_gradients.vector)
+        self.gradients.vector += self._other_gradients.vector
         self._complete()
         return loss
 

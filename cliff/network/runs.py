@@ -24,7 +24,6 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
 from numba import config
-from threadpoolctl import threadpool_limits
 
 from cliff.checks import choice, integer
 from cliff.interrupt import StopRequest, deferred, handled_by
@@ -40,7 +39,7 @@ from cliff.network.training import (
     run_training,
     settings_of,
 )
-from cliff.parallel import n_cores
+from cliff.parallel import n_cores, one_blas_thread
 from cliff.task import Task
 
 if TYPE_CHECKING:
@@ -284,7 +283,7 @@ def _work(line: Connection) -> None:
             return True
 
     config.NUMBA_NUM_THREADS = 1  # type: ignore[attr-defined]
-    with threadpool_limits(1), handled_by(lambda *_: None), suppress(EOFError, OSError):
+    with one_blas_thread(), handled_by(lambda *_: None), suppress(EOFError, OSError):
         while (run := line.recv()) is not None:
             try:
                 send("result", run.train(lambda _, row: send("row", row), asked_to_stop)[0])

@@ -250,20 +250,8 @@ def run_training(
 ) -> tuple[xr.Dataset, StopRequest]:
     """Train as `train` does, and return what there is when a signal interrupts.
 
-    Parameters
-    ----------
-    net, task, callbacks, probes, report
-        As for `train`.
-    options : TrainingOptions
-    asked_to_stop : callable
-        Called before every update; a true answer interrupts like a signal.
-
-    Returns
-    -------
-    run : xarray.Dataset
-        As `train` returns it. Its status may also be "interrupted".
-    stop : StopRequest
-        True if a signal arrived.
+    `asked_to_stop` is called before every update; a true answer interrupts like a signal. The
+    status of the run that is returned may then also be "interrupted".
     """
     check_fits(net, task)
     check_memory("batch", options.batch, net.memory(options.batch))
