@@ -155,10 +155,8 @@ def _evaluate_exact(n, n_absent, beta1, alpha, xi, beta2, with_loss, work, out, 
         start = block * LANES
         slot = counting() + (start + 1.0)
         before = slot - 1.0
-        match, match_factor = (
-            load(work, _MATCH * blocks + block),
-            load(work, _MATCH_FACTOR * blocks + block),
-        )
+        match = load(work, _MATCH * blocks + block)
+        match_factor = load(work, _MATCH_FACTOR * blocks + block)
         match_slope = match * (1.0 - match)
 
         # sums over this slot's item and all later tokens
@@ -190,9 +188,8 @@ def _evaluate_exact(n, n_absent, beta1, alpha, xi, beta2, with_loss, work, out, 
         # readout: labels before the match have the logit c, label k after it has c·g_k
         c = xi * q_before
         e_match = exp(xi * q_match)
-        e_before = (
-            exp(where_above(before, 0.5, c, 0.0)) * before
-        )  # slot 1: none, and c is unbounded
+        # slot 1 has none before it, and there c is unbounded
+        e_before = exp(where_above(before, 0.5, c, 0.0)) * before
         sums = zero, zero, zero, zero
         for k in range(start + 1, min(start + LANES, n)):
             e = where_above(k + 1.0, slot, exp(c * broadcast(work, labels_row + k)), 0.0)
@@ -372,19 +369,8 @@ def evaluate_batch(positions, n, n_absent, theta, with_loss, out):
     """`evaluate` for theta of shape (m, 4) into out of shape (m, 5)."""
     work = np.empty(workspace(n))
     for k in range(theta.shape[0]):
-        evaluate(
-            positions,
-            n,
-            n_absent,
-            theta[k, 0],
-            theta[k, 1],
-            theta[k, 2],
-            theta[k, 3],
-            with_loss,
-            work,
-            out[k],
-            None,
-        )
+        beta1, alpha, xi, beta2 = theta[k]
+        evaluate(positions, n, n_absent, beta1, alpha, xi, beta2, with_loss, work, out[k], None)
 
 
 @entry
@@ -475,74 +461,57 @@ def _shares(beta1, k):
 
 
 @njit
-def _set_token(work, row, count, is_label, m, m_1, m_11):
-    base = row * _COLUMNS
-    work[base + _COUNT] = count
-    work[base + _IS_LABEL] = is_label
-    work[base + _M] = m
-    work[base + _M_1] = m_1
-    work[base + _M_11] = m_11
+def _set_token(table, row, count, is_label, m, m_1, m_11):
+    table[row, _COUNT], table[row, _IS_LABEL] = count, is_label
+    table[row, _M], table[row, _M_1], table[row, _M_11] = m, m_1, m_11
 
 
 @njit
-def _exact_tokens(n, s, beta1, work):
+def _exact_tokens(n, s, beta1, table):
     """Write the table of tokens when slot s matches; row 0 is the match. Return its length."""
     seen, _, seen_1, _, seen_11, _ = _shares(beta1, 2.0 * s - 1.0)
-    _set_token(work, 0, 1.0, 1.0, seen, seen_1, seen_11)
-    _set_token(work, 1, s - 1.0, 1.0, 0.0, 0.0, 0.0)  # labels before the match
-    _set_token(work, 2, s - 1.0, 0.0, 0.0, 0.0, 0.0)  # items before it
-    row = 3
+    _set_token(table, 0, 1.0, 1.0, seen, seen_1, seen_11)
+    row = 1
+    if s > 1:  # labels and items before the match
+        _set_token(table, 1, s - 1.0, 1.0, 0.0, 0.0, 0.0)
+        _set_token(table, 2, s - 1.0, 0.0, 0.0, 0.0, 0.0)
+        row = 3
     for k in range(s + 1, n + 1):
         _, other, _, other_1, _, other_11 = _shares(beta1, 2.0 * k - 1.0)
-        _set_token(work, row, 1.0, 1.0, other, other_1, other_11)
+        _set_token(table, row, 1.0, 1.0, other, other_1, other_11)
         row += 1
     for k in range(s, n + 1):
         if k == 1:
-            _set_token(work, row, 1.0, 0.0, 1.0, 0.0, 0.0)
+            _set_token(table, row, 1.0, 0.0, 1.0, 0.0, 0.0)
         else:
             _, other, _, other_1, _, other_11 = _shares(beta1, 2.0 * k - 2.0)
-            _set_token(work, row, 1.0, 0.0, other, other_1, other_11)
+            _set_token(table, row, 1.0, 0.0, other, other_1, other_11)
         row += 1
     _, other, _, other_1, _, other_11 = _shares(beta1, 2.0 * n)
-    _set_token(work, row, 1.0, 0.0, 2.0 * other, 2.0 * other_1, 2.0 * other_11)
+    _set_token(table, row, 1.0, 0.0, 2.0 * other, 2.0 * other_1, 2.0 * other_11)
     return row + 1
 
 
 @njit
-def _mean_field_tokens(n, beta1, work):
+def _mean_field_tokens(n, beta1, table):
     """Write the table of the mean field: the match, and N − 1 other labels. Return its length."""
     seen, _, seen_1, _, seen_11, _ = _shares(beta1, 1.0 * n)
-    _set_token(work, 0, 1.0, 1.0, seen, seen_1, seen_11)
-    _set_token(work, 1, n - 1.0, 1.0, 0.0, 0.0, 0.0)
-    return 2
+    _set_token(table, 0, 1.0, 1.0, seen, seen_1, seen_11)
+    _set_token(table, 1, n - 1.0, 1.0, 0.0, 0.0, 0.0)
+    return min(n, 2)
 
 
 @njit
 def evaluate_direct(
-    positions,
-    n,
-    n_absent,
-    beta1,
-    alpha,
-    xi,
-    beta2,
-    with_hessian,
-    work,
-    gradient,
-    hessian,
-    measures,
+    positions, n, n_absent, beta1, alpha, xi, beta2, with_hessian, work, gradient, hessian, measures
 ):
     """Loss, gradient, Hessian and progress measures at any finite parameters.
 
     Parameters
     ----------
-    positions, n : int
-    n_absent : float
-        L − N.
-    beta1, alpha, xi, beta2 : float
+    positions, n, n_absent, beta1, alpha, xi, beta2, work
+        As `evaluate`.
     with_hessian : bool
-    work : float64 array
-        Scratch of `workspace(n)`.
     gradient : float64 array, shape (4,), written
     hessian : float64 array, shape (4, 4), written if `with_hessian`
     measures : float64 array, shape (N_MEASURES,), written
@@ -558,14 +527,17 @@ def evaluate_direct(
     measures[:] = 0.0
     loss = 0.0
     slots = n if positions == EXACT else 1
+    table = work[: (2 * n + 2) * _COLUMNS].reshape((2 * n + 2, _COLUMNS))
     for s in range(1, slots + 1):
         if positions == EXACT:
-            rows = _exact_tokens(n, s, beta1, work)
+            rows = _exact_tokens(n, s, beta1, table)
         else:
-            rows = _mean_field_tokens(n, beta1, work)
-        measures[0] += work[_M]  # a label's overlap with its item is its attention to it
+            rows = _mean_field_tokens(n, beta1, table)
+        measures[0] += table[0, _M]  # a label's overlap with its item is its attention to it
         loss += (
-            _slot(rows, n_absent, alpha, xi, beta2, with_hessian, work, gradient, hessian, measures)
+            _slot(
+                table, rows, n_absent, alpha, xi, beta2, with_hessian, gradient, hessian, measures
+            )
             / slots
         )
     gradient /= slots
@@ -575,7 +547,7 @@ def evaluate_direct(
 
 
 @njit
-def _slot(rows, n_absent, alpha, xi, beta2, with_hessian, work, gradient, hessian, measures):
+def _slot(table, rows, n_absent, alpha, xi, beta2, with_hessian, gradient, hessian, measures):
     """Add one slot's gradient, Hessian and measures; return its loss. See `evaluate_direct`.
 
     With x_j the layer-2 logits and y_n = xi·q_n, subscripts i for derivatives by parameter i,
@@ -586,38 +558,28 @@ def _slot(rows, n_absent, alpha, xi, beta2, with_hessian, work, gradient, hessia
     """
     largest = -np.inf
     for row in range(rows):
-        base = row * _COLUMNS
-        if work[base + _COUNT] > 0.0:
-            # halved, which is exact: the sum could overflow
-            logit = 0.5 * alpha * work[base + _M] + 0.5 * beta2 * work[base + _IS_LABEL]
-            work[base + _LOGIT] = logit
-            largest = max(largest, logit)
+        # halved, which is exact: the sum could overflow
+        table[row, _LOGIT] = 0.5 * alpha * table[row, _M] + 0.5 * beta2 * table[row, _IS_LABEL]
+        largest = max(largest, table[row, _LOGIT])
     z = 0.0
     for row in range(rows):
-        base = row * _COLUMNS
-        if work[base + _COUNT] > 0.0:
-            work[base + _Q] = math.exp(2.0 * (work[base + _LOGIT] - largest))
-            z += work[base + _COUNT] * work[base + _Q]
-        else:
-            work[base + _Q] = 0.0
+        table[row, _Q] = math.exp(2.0 * (table[row, _LOGIT] - largest))
+        z += table[row, _COUNT] * table[row, _Q]
 
     # means over tokens of x_i (beta1, alpha, beta2) and of the second derivatives; overlaps are
     # relative to the match's, which keeps the digits of differences when it dominates
-    m_0, m1_0, m11_0 = work[_M], work[_M_1], work[_M_11]
+    m_0, m1_0, m11_0 = table[0, _M], table[0, _M_1], table[0, _M_11]
     off_labels = 0.0
     mean_m, mean_m1, mean_m11, on_labels = 0.0, 0.0, 0.0, 0.0
     mm, mm1, m1m1, lm, lm1 = 0.0, 0.0, 0.0, 0.0, 0.0
     top = -np.inf if n_absent <= 0.0 else 0.0
     for row in range(rows):
-        base = row * _COLUMNS
-        work[base + _Q] /= z
-        q = work[base + _COUNT] * work[base + _Q]
-        if q == 0.0:
-            continue
-        m, m1, label = work[base + _M] - m_0, work[base + _M_1] - m1_0, work[base + _IS_LABEL]
+        table[row, _Q] /= z
+        q = table[row, _COUNT] * table[row, _Q]
+        m, m1, label = table[row, _M] - m_0, table[row, _M_1] - m1_0, table[row, _IS_LABEL]
         mean_m += q * m
         mean_m1 += q * m1
-        mean_m11 += q * (work[base + _M_11] - m11_0)
+        mean_m11 += q * (table[row, _M_11] - m11_0)
         on_labels += q * label
         off_labels += q * (1.0 - label)
         mm += q * m * m
@@ -625,48 +587,38 @@ def _slot(rows, n_absent, alpha, xi, beta2, with_hessian, work, gradient, hessia
         m1m1 += q * m1 * m1
         lm += q * label * m
         lm1 += q * label * m1
-    for row in range(rows):
-        base = row * _COLUMNS
-        if work[base + _COUNT] > 0.0 and work[base + _IS_LABEL] > 0.0:
-            work[base + _Y] = xi * work[base + _Q]
-            top = max(top, work[base + _Y])
+        if label > 0.0:
+            table[row, _Y] = xi * table[row, _Q]
+            top = max(top, table[row, _Y])
 
     rest = n_absent * math.exp(-top) if n_absent > 0.0 else 0.0
     present = 0.0
     for row in range(1, rows):
-        base = row * _COLUMNS
-        if work[base + _COUNT] > 0.0 and work[base + _IS_LABEL] > 0.0:
-            present += work[base + _COUNT] * math.exp(work[base + _Y] - top)
+        if table[row, _IS_LABEL] > 0.0:
+            present += table[row, _COUNT] * math.exp(table[row, _Y] - top)
     rest += present
-    correct = math.exp(work[_Y] - top)
+    correct = math.exp(table[0, _Y] - top)
     whole = rest + correct
-    loss = (top - work[_Y]) + math.log(whole)
+    loss = (top - table[0, _Y]) + math.log(whole)
     if correct > 0.5 * rest:  # small losses keep their digits
         loss = math.log1p(rest / correct)
 
-    measures[1] += work[_Q]
+    measures[1] += table[0, _Q]
     measures[2] += on_labels
     measures[3] += (present + correct) / whole
     measures[4] += correct / whole
 
     # y_i = scale_i·u_i over beta1, alpha, xi, beta2: the scales may be huge, and come in last
-    slope, mean, second = (
-        np.zeros(4),
-        np.zeros(4),
-        np.zeros((4, 4)),
-    )  # Σ r u_i, Σ pi u_i, Σ pi u_i u_j
+    # Σ r u_i, Σ pi u_i, Σ pi u_i u_j
+    slope, mean, second = np.zeros(4), np.zeros(4), np.zeros((4, 4))
     a_11, b_11, a_1a, a_1b, a_aa, a_ab, a_bb = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for row in range(rows):
-        base = row * _COLUMNS
-        count = work[base + _COUNT]
-        if count == 0.0 or work[base + _IS_LABEL] == 0.0:
+        if table[row, _IS_LABEL] == 0.0:
             continue
-        q, m, m1 = work[base + _Q], work[base + _M] - m_0, work[base + _M_1] - m1_0
-        if row == 0:
-            pi, r = correct / whole, -rest / whole
-        else:
-            pi = math.exp(work[base + _Y] - top) / whole
-            r = pi
+        count, q = table[row, _COUNT], table[row, _Q]
+        m, m1 = table[row, _M] - m_0, table[row, _M_1] - m1_0
+        pi = math.exp(table[row, _Y] - top) / whole
+        r = pi if row > 0 else -rest / whole
         dm, dm1, dl = m - mean_m, m1 - mean_m1, off_labels
         u = (q * dm1, q * dm, q, q * dl)
         r *= count
@@ -676,7 +628,7 @@ def _slot(rows, n_absent, alpha, xi, beta2, with_hessian, work, gradient, hessia
         if with_hessian:
             rq = r * q
             a_11 += rq * (dm1 * dm1 - (m1m1 - mean_m1 * mean_m1))
-            b_11 += rq * (work[base + _M_11] - m11_0 - mean_m11)
+            b_11 += rq * (table[row, _M_11] - m11_0 - mean_m11)
             a_1a += rq * (dm1 * dm - (mm1 - mean_m * mean_m1))
             a_1b += rq * (dm1 * dl - (lm1 - on_labels * mean_m1))
             a_aa += rq * (dm * dm - (mm - mean_m * mean_m))
@@ -718,20 +670,11 @@ def direct_batch(positions, n, n_absent, theta, with_hessian, loss, gradient, he
     """`evaluate_direct` for theta of shape (m, 4); the outputs have m in front."""
     work = np.empty(workspace(n))
     for k in range(theta.shape[0]):
+        beta1, alpha, xi, beta2 = theta[k]
         loss[k] = evaluate_direct(
-            positions,
-            n,
-            n_absent,
-            theta[k, 0],
-            theta[k, 1],
-            theta[k, 2],
-            theta[k, 3],
-            with_hessian,
-            work,
-            gradient[k],
-            hessian[k],
-            measures[k],
-        )
+            positions, n, n_absent, beta1, alpha, xi, beta2, with_hessian, work,
+            gradient[k], hessian[k], measures[k],
+        )  # fmt: skip
         for i in range(4):
             for j in range(i):
                 hessian[k, i, j] = hessian[k, j, i]
