@@ -277,10 +277,8 @@ class NestedLogit(Presented):
 
     def n_work(self, rows: Array) -> NDArray[np.int64]:
         """Scratch float64 that the evaluation needs at each row of constants, shape (m,)."""
-        counts, places = np.unique(rows[:, 0].astype(np.int64), return_inverse=True)
-        return np.array([kernels.workspace.py_func(n) for n in counts.tolist()], dtype=np.int64)[
-            places
-        ]
+        lengths: NDArray[np.int64] = kernels.workspace.py_func(rows[:, 0].astype(np.int64))
+        return lengths
 
     @property
     def has_hessian(self) -> bool:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cliff.kernels.generated import evaluate_rows
 from cliff.mobility import Mobilities, MobilityError
 from cliff.protocol import FALL, LEVELS, event_names
 from cliff.steppers import SCIPY_METHODS, Numerics
@@ -31,21 +32,38 @@ class VectorField:
 
     mobilities: Mobilities
 
+    @cached_property
+    def _evaluation(self) -> tuple[Callable[[int], None], Array, Array]:
+        """A call of the landscape's evaluation, where it reads theta and where it writes."""
+        model = self.mobilities.model
+        row, point, out = model.constants_row, np.empty(model.n_parameters), np.zeros(model.n_out)
+        work = np.empty(int(model.n_work(row[None])[0]))
+        data, integer = ctypes.c_void_p, ctypes.c_int64
+        function = ctypes.CFUNCTYPE(None, data, data, integer, data, data)(model.address)
+        theta_at, row_at, work_at, out_at = (x.ctypes.data for x in (point, row, work, out))
+
+        def call(want: int, kept: tuple[Array, ...] = (row, work)) -> None:
+            function(theta_at, row_at, want, work_at, out_at)
+
+        return call, point, out
+
     def evaluate(self, theta: Array, want: int) -> Array:
         """What the landscape's evaluation writes at theta (p,): shape (n_out,)."""
+        call, point, out = self._evaluation
+        point[:] = theta
+        call(want)
+        return out.copy()
+
+    @cached_property
+    def _levels(self) -> Array:
         model = self.mobilities.model
-        out, row = np.zeros((1, model.n_out)), model.constants_row
-        n_work = int(model.n_work(row[None])[0])
-        evaluate_rows(model.address, np.ascontiguousarray(theta[None]), row, want, n_work, out)
-        return out[0]
+        return np.asarray(LEVELS) * model.plateaus(model.constants_row[None])
 
     def events(self, out: Array) -> Array:
         """Values of the events in the order of `event_names`, from an evaluation."""
         model = self.mobilities.model
-        levels = np.asarray(LEVELS) * model.plateaus(model.constants_row[None])
-        own = 1 + model.n_parameters
-        values = dict(zip(FALL, out[0] - levels, strict=True))
-        values |= dict(zip(model.event_names, out[own:], strict=False))
+        values = dict(zip(FALL, out[0] - self._levels, strict=True))
+        values |= dict(zip(model.event_names, out[1 + model.n_parameters :], strict=False))
         return np.array([values[name] for name in event_names(model)])
 
     def __call__(self, t: float, theta: Array) -> Array:

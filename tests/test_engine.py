@@ -291,6 +291,18 @@ def test_what_comes_after_the_end_has_not_happened():
         np.testing.assert_allclose(ensemble.theta[:, 0], [0.25, 0.5, 0.25], atol=1e-15)
 
 
+@pytest.mark.parametrize("method", ["dopri5", "lsoda", "radau"])
+def test_nor_has_what_comes_just_after_it(method):
+    x = sp.Symbol("x", real=True)
+    slope = Landscape([x], velocity=[1], events={"late": x >= 0.5 + 1e-7, "early": x >= 0.5})
+    whole = integrate(slope, [0.0], 5.0, method=method)
+    assert whole.events["late"][0] > whole.events["early"][0]
+    assert not ((whole.t > 0.5) & (whole.t < 0.5 + 1e-7)).any()  # both lie in one step
+    run = integrate(slope, [0.0], 5.0, method=method, until="early")
+    assert run.events["early"].size == 1
+    assert run.events["late"].size == 0
+
+
 @pytest.mark.parametrize("method", ["dopri5", "lsoda"])
 def test_an_event_that_holds_at_the_start_ends_the_flow_there(method):
     run = integrate(OSCILLATOR, [-1.0, 0.0], 20.0, method=method, until="down")
@@ -532,6 +544,7 @@ def test_a_landscape_comes_back_with_its_results(method, tmp_path):
     back = cliff.load(ensemble.save(tmp_path / "ensemble.nc"))
     assert back == ensemble
     assert back.constants["N"].tolist() == [8, 16, 32]
+    assert back.constants["N"].dtype == np.int64
     plain = integrate(Landscape([X], X**2), [1.0], 2.0)
     assert plain.events == {}
     assert cliff.load(plain.save(tmp_path / "plain.nc")) == plain

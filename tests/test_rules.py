@@ -187,10 +187,11 @@ def test_kramers_rate_in_a_double_well():
     assert hotter - 1.0 > 4.0 / np.sqrt(m) + 0.03
 
 
-def test_noise_does_not_depend_on_companions_threads_or_lanes(rng):
+def test_noise_does_not_depend_on_companions_threads_or_lanes(rng, monkeypatch):
     starts = rng.normal(size=(37, 2))
     options = langevin(0.1, 3, step=0.1)
     whole = integrate_ensemble(WELL, starts, 5.0, **options)
+    monkeypatch.setattr("cliff.flow.CHUNK", 160)  # ten trajectories to a thread at a time
     for workers in (1, 2, 7):
         assert whole == integrate_ensemble(WELL, starts, 5.0, workers=workers, **options)
     for m in (1, 4, 9):

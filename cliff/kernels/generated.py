@@ -254,6 +254,7 @@ def address_of(key, source, names=NUMBERS):
     return _address_of(f"{names is PACKS} {key} {_stamp(_HERE)}", compiled)
 
 
+@cache
 def address_of_kernel(function, signature=SIGNATURE):
     """Address of a function of the kernels, compiled to a C function and kept on disk."""
     key = f"{function.__module__}.{function.__name__} {_stamp(_HERE)}"

@@ -70,9 +70,9 @@ _COUNT, _IS_LABEL, _M, _M_1, _M_11, _LOGIT, _Q, _Y, _COLUMNS = range(9)
 
 @njit
 def workspace(n):
-    """Length of the float64 scratch array for n pairs."""
+    """Length of the float64 scratch array for n pairs, which Python may give as an array."""
     blocks = (n + LANES - 1) // LANES
-    return max(LANES * _ROWS * blocks + 3 * TERMS, (2 * n + 3) * _COLUMNS)
+    return np.maximum(LANES * _ROWS * blocks + 3 * TERMS, (2 * n + 3) * _COLUMNS)
 
 
 # ---- moderate parameters ------------------------------------------------------------------------
