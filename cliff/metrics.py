@@ -186,8 +186,14 @@ class FlowMetric:
         return {self.metric: value, "failure": failure}
 
     @classmethod
-    def from_dataset(cls, dataset: xr.Dataset) -> FlowMetric:
+    def from_dataset(cls, dataset: xr.Dataset, model: LandscapeLike | None = None) -> FlowMetric:
         """The metric that a sweep over one or two axes holds.
+
+        Parameters
+        ----------
+        dataset : xarray.Dataset
+        model : LandscapeLike, optional
+            The landscape, where it is made of functions, which no dataset can hold.
 
         Raises
         ------
@@ -199,7 +205,11 @@ class FlowMetric:
         metric = None
         if is_flow and len(described["axes"]) <= 2:
             try:
-                model, settings = landscape_and_settings(described["settings"])
+                if model is None:
+                    model, settings = landscape_and_settings(described["settings"])
+                else:
+                    own = model.settings()
+                    settings = {k: v for k, v in described["settings"].items() if k not in own}
                 metric = cls(model=model, **settings)
                 metric.check_axes(described["axes"])
             except (ArgumentError, KeyError, TypeError):

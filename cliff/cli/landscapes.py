@@ -118,11 +118,24 @@ def chosen_landscape(context: typer.Context, **nested: Any) -> LandscapeLike:
     pairs = [_pair("set", text) for text in constants or ()]
     _refuse_twice("set", [key for key, _ in pairs])
     values = {key: int(v) if v.is_integer() and abs(v) < 1e15 else v for key, v in pairs}
+    if context.params.get("output") is not None:
+        _check_storable(name, model)
     try:
         return model.with_constants(**values)
     except ArgumentError as error:
         text = f"{error.argument}={values[error.argument]:g}" if error.argument in values else ""
         raise ArgumentError("set", text or " ".join(constants or ()), error.requirement) from None
+
+
+def _check_storable(name: str, model: LandscapeLike) -> None:
+    """Refuse, before any work, a landscape that no file can hold."""
+    from cliff.trajectory import landscape_and_settings
+
+    try:
+        landscape_and_settings(model.settings())
+    except (ArgumentError, KeyError, TypeError) as error:
+        told = "is made of functions, which no file can hold: leave out --output"
+        raise ArgumentError("landscape", name, told) from error
 
 
 def is_nested_logit(name: str) -> bool:

@@ -142,6 +142,9 @@ def phase(
         raise ArgumentError("resume", True, "needs --output, the file to go on with")
     if is_nested_logit(landscape):
         refuse_unused_of_nested_logit(context, axes)
+    for name, text in named(constants).items():
+        if name in {model.axes.get(axis) for axis in axes}:
+            raise ArgumentError("set", text, f"has no effect beside the axis {name}")
     refuse_unused(context)
 
     from cliff.metrics import FlowMetric
@@ -202,7 +205,7 @@ def phase(
         if plot is not None:
             from cliff import plots
 
-            plots.save(plots.draw(dataset), plot)
+            plots.save(plots.draw(dataset, model), plot)
         for path in (output, plot):
             if path is not None and not as_json:
                 say(f"wrote {path}", quiet)

@@ -72,13 +72,14 @@ from cliff.plots.training import (
     training_figure as training_figure,
     training_measures as training_measures,
 )
+from cliff.protocol import LandscapeLike
 from cliff.trajectory import Ensemble, Trajectory
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-def draw(result: Trajectory | Ensemble | xr.Dataset) -> Figure:
+def draw(result: Trajectory | Ensemble | xr.Dataset, model: LandscapeLike | None = None) -> Figure:
     """The picture of any result, as the commands draw it.
 
     Parameters
@@ -86,6 +87,8 @@ def draw(result: Trajectory | Ensemble | xr.Dataset) -> Figure:
     result : Trajectory, Ensemble or xarray.Dataset
         A Dataset is one that `train`, `sweep`, `compare` or `load` returned. An ensemble is drawn
         as the basins of its starts, or as their losses at the end.
+    model : LandscapeLike, optional
+        The landscape of a sweep, where it is made of functions, which no dataset can hold.
 
     Returns
     -------
@@ -117,8 +120,9 @@ def draw(result: Trajectory | Ensemble | xr.Dataset) -> Figure:
         from cliff.analysis import basin_paths
         from cliff.metrics import FlowMetric
 
-        is_basin = FlowMetric.from_dataset(result).metric == "basin"
-        return phase_figure(result, *(basin_paths(result) if is_basin else ()))
+        is_basin = FlowMetric.from_dataset(result, model).metric == "basin"
+        paths, points = basin_paths(result) if is_basin else ([], [])
+        return phase_figure(result, paths, points, model)
     if kind == "figure":
         raise ArgumentError("result", kind, "is drawn by `python -m figures NAME`")
     raise ArgumentError("result", kind or type(result).__name__, "has no picture")

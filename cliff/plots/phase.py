@@ -58,9 +58,9 @@ def metric_of(dataset: xr.Dataset) -> str:
     return str(next(name for name in (asked, *METRICS) if name in dataset))
 
 
-def landscape_of(dataset: xr.Dataset) -> LandscapeLike:
-    """The landscape whose flow was swept."""
-    return landscape_and_settings(description(dataset)["settings"])[0]
+def landscape_of(dataset: xr.Dataset, model: LandscapeLike | None = None) -> LandscapeLike:
+    """The landscape whose flow was swept: `model`, or what the dataset holds."""
+    return model or landscape_and_settings(description(dataset)["settings"])[0]
 
 
 def metric_label(metric: str) -> str:
@@ -94,7 +94,12 @@ def cell_states(dataset: xr.Dataset) -> dict[str, NDArray[np.bool_]]:
 
 
 def phase_map(
-    dataset: xr.Dataset, ax: Axes, *, ratio: str = "", contours: bool = False
+    dataset: xr.Dataset,
+    ax: Axes,
+    *,
+    ratio: str = "",
+    contours: bool = False,
+    model: LandscapeLike | None = None,
 ) -> QuadMesh:
     """A metric over two parameters in colours; cells without a value as the legend says.
 
@@ -107,13 +112,15 @@ def phase_map(
         Name of an axis, the vertical one divided by the horizontal one, to draw in its place.
     contours : bool
         Draw labelled contours of a metric on a logarithmic scale.
+    model : LandscapeLike, optional
+        The landscape, if the dataset does not hold it.
 
     Returns
     -------
     QuadMesh
         The coloured mesh.
     """
-    metric, states, model = metric_of(dataset), cell_states(dataset), landscape_of(dataset)
+    metric, states, model = metric_of(dataset), cell_states(dataset), landscape_of(dataset, model)
     x, y = _axes(dataset, metric)
     values = np.ma.masked_invalid(dataset[metric].values.astype(float))
     for cells in states.values():
@@ -293,24 +300,25 @@ def phase_figure(
     dataset: xr.Dataset,
     paths: Sequence[Array] = (),
     points: Sequence[tuple[float, float]] = (),
+    model: LandscapeLike | None = None,
 ) -> Figure:
     """A phase diagram with its colours explained, and what is held fixed in the title."""
     metric = metric_of(dataset)
     figure, axes = new_figure(0.75 * WIDTH, 4.4)
     ax = axes[0, 0]
     if dataset[metric].ndim == 1:
-        phase_line(dataset, ax)
+        phase_line(dataset, ax, model)
     elif metric == "basin":
         basin_map(dataset, ax, paths, points)
     else:
-        figure.colorbar(phase_map(dataset, ax), ax=ax, label=metric_label(metric))
-    ax.set_title(settings_title(dataset))
+        figure.colorbar(phase_map(dataset, ax, model=model), ax=ax, label=metric_label(metric))
+    ax.set_title(settings_title(dataset, model))
     return figure
 
 
-def settings_title(dataset: xr.Dataset) -> str:
+def settings_title(dataset: xr.Dataset, model: LandscapeLike | None = None) -> str:
     """What a sweep held fixed: constants, end, starts, and mobilities that are not 1."""
-    model, settings = landscape_and_settings(description(dataset)["settings"])
+    model, settings = landscape_of(dataset, model), description(dataset)["settings"]
     dims = [str(name) for name in dataset.dims]
     swept = {model.axes.get(name) for name in dims}
     held = model.describe({k: v for k, v in model.constants.items() if k not in swept})
@@ -328,9 +336,9 @@ def settings_title(dataset: xr.Dataset) -> str:
     return "\n".join([", ".join(first), *starts])
 
 
-def phase_line(dataset: xr.Dataset, ax: Axes) -> list[Line2D]:
+def phase_line(dataset: xr.Dataset, ax: Axes, model: LandscapeLike | None = None) -> list[Line2D]:
     """A metric over one parameter; cells without a value are marked at the bottom."""
-    metric, model = metric_of(dataset), landscape_of(dataset)
+    metric, model = metric_of(dataset), landscape_of(dataset, model)
     x = str(dataset[metric].dims[0])
     states = cell_states(dataset)
     values = dataset[metric].values.astype(float)
