@@ -15,9 +15,10 @@ def commit() -> str:
     """The commit of this checkout; in a source distribution, the one that is recorded; else ''."""
     if not (ROOT / ".git").exists():
         return (ROOT / RECORD).read_text("ascii") if (ROOT / RECORD).exists() else ""
-    ask = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40"]
+    ask = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]  # no tags
     try:
-        return subprocess.run(ask, capture_output=True, text=True).stdout.strip()
+        run = subprocess.run(["git", "-C", str(ROOT), *ask], capture_output=True, text=True)
+        return run.stdout.strip()
     except OSError:
         return ""
 

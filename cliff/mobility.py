@@ -172,7 +172,7 @@ def _compile_as_python(
         raise ArgumentError("mobility", name, f"must compile: {_first_line(error)}") from error
     found = np.array([_call(compiled, *pair) for pair in zip(given, rows, strict=True)])
     read = _variables(function)
-    same = all(np.array_equal(frozen[key], read[key]) for key in frozen.keys() & read.keys())
+    same = all(_same(frozen[key], read[key]) for key in frozen.keys() & read.keys())
     if not same or not np.allclose(found, expected, rtol=1e-9, atol=0.0):
         raise ArgumentError(
             "mobility",
@@ -189,13 +189,36 @@ def _compile(mobility: Callable[..., Any], p: int, n_arguments: int) -> tuple[An
     return compile_mobility(mobility, p, n_arguments), frozen
 
 
-def _variables(function: Callable[..., Any]) -> dict[str, Any]:
-    """Numbers and arrays outside a function that it reads, by name."""
-    if not inspect.isfunction(function):
+def _variables(function: Any, path: str = "") -> dict[str, Any]:
+    """Values outside a function that it, or a function that it calls, reads, by name."""
+    function = getattr(function, "py_func", function)
+    if not inspect.isfunction(function) or path.count(".") > 8:  # functions that call each other
         return {}
     found = inspect.getclosurevars(function)
-    named = {**found.globals, **found.nonlocals}
-    return {k: copy(v) for k, v in named.items() if isinstance(v, Number | np.ndarray | tuple)}
+    variables: dict[str, Any] = {}
+    for name, value in {**found.globals, **found.nonlocals}.items():
+        if isinstance(value, _FROZEN):
+            variables[path + name] = copy(value)
+        elif inspect.ismodule(value):
+            read = {entry: getattr(value, entry, None) for entry in function.__code__.co_names}
+            constants = {entry: v for entry, v in read.items() if isinstance(v, _FROZEN)}
+            variables |= {f"{path}{name}.{entry}": copy(v) for entry, v in constants.items()}
+        else:
+            variables |= _variables(value, f"{path}{name}.")
+    return variables
+
+
+_FROZEN = (Number, np.ndarray, tuple, str)
+"""Kinds of variables whose values numba compiles into a function."""
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values are equal, entry by entry, NaN to NaN."""
+    try:
+        np.testing.assert_equal(one, other)
+    except AssertionError:
+        return False
+    return True
 
 
 def _call(compiled: Any, theta: Array, arguments: Array) -> Array:

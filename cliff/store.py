@@ -10,7 +10,7 @@ as well.
 from __future__ import annotations
 
 import errno
-import glob
+import hashlib
 import io
 import json
 import os
@@ -70,8 +70,11 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
         If the disk fills up. What stood at `path` before is still there.
     """
     target = check_writable(path).resolve()  # behind a link, which stays
-    _remove_stale(target)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.tmp")
+    for left in target.parent.glob(f"{_temporary(target)}*"):
+        with suppress(OSError):  # another process may have finished or removed it
+            if time.time() - left.stat().st_mtime > STALE:
+                left.unlink()
+    temporary = target.with_name(_temporary(target) + uuid.uuid4().hex[:12])
     try:
         with open(temporary, "xb") as file:
             write(file)
@@ -89,12 +92,14 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
     return Path(path)
 
 
-def _remove_stale(target: Path) -> None:
-    """Remove what a killed process left of an earlier attempt at the same file."""
-    for left in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
-        with suppress(OSError):  # another process may have finished or removed it
-            if time.time() - left.stat().st_mtime > STALE:
-                left.unlink()
+def _temporary(target: Path) -> str:
+    """How the names of unfinished files for `target` begin."""
+    return f"{_beside(target)}.tmp-"
+
+
+def _beside(target: Path) -> str:
+    """How the names of hidden files beside `target` begin: short, however long its own name is."""
+    return f".cliff-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]}"
 
 
 def _sync(directory: Path) -> None:
@@ -119,14 +124,24 @@ def check_writable(path: str | os.PathLike[str], argument: str = "path") -> Path
         raise ArgumentError(argument, str(path), f"the directory {directory} does not exist")
     if target.is_dir():
         raise ArgumentError(argument, str(path), "is a directory, not a file")
-    if target.exists() and not target.is_file():
-        raise ArgumentError(argument, str(path), "is not a regular file")
+    if target.exists():
+        if not target.is_file():
+            raise ArgumentError(argument, str(path), "is not a regular file")
+        if not _may_replace(target, directory):
+            raise ArgumentError(argument, str(path), "belongs to another user")
     try:
         tempfile.TemporaryFile(dir=directory).close()
     except OSError as error:
         reason = "is read-only" if error.errno in _READ_ONLY else f"takes no file: {error.strerror}"
         raise ArgumentError(argument, str(path), f"the directory {directory} {reason}") from None
     return target
+
+
+def _may_replace(target: Path, directory: Path) -> bool:
+    """Whether this user may replace a file: not another user's in a directory such as /tmp."""
+    if not hasattr(os, "geteuid") or not directory.stat().st_mode & stat.S_ISVTX:
+        return True
+    return os.geteuid() in (0, target.stat().st_uid, directory.stat().st_uid)
 
 
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -158,7 +173,7 @@ def locked(path: str | os.PathLike[str] | None, argument: str, writer: str) -> I
     from filelock import FileLock, SoftFileLock, Timeout
 
     target = check_writable(path, argument).resolve()
-    files = [target.with_name(f".{target.name}.{suffix}") for suffix in ("lock", "owner")]
+    files = [target.with_name(f"{_beside(target)}.{suffix}") for suffix in ("lock", "owner")]
     for kind, file in zip((FileLock, SoftFileLock), files, strict=True):
         lock = kind(file, blocking=False)
         try:
@@ -170,16 +185,20 @@ def locked(path: str | os.PathLike[str] | None, argument: str, writer: str) -> I
             requirement = f"another {writer} writes to it: wait for its end, or name another file"
             raise ArgumentError(argument, str(path), requirement) from None
         except (OSError, NotImplementedError) as error:
-            failure = error
-    else:
-        raise ArgumentError(argument, str(path), f"cannot be locked: {failure}")
+            no_locks = isinstance(error, NotImplementedError) or error.errno in _NO_LOCKS
+            if not no_locks or kind is SoftFileLock:
+                reason = f"cannot be locked, the file {file} is in the way: {error}"
+                raise ArgumentError(argument, str(path), reason) from None
     try:
         yield
     finally:
-        for file in files:
-            with suppress(OSError):  # Windows removes no open file
-                file.unlink()
+        with suppress(OSError):  # Windows removes no open file
+            file.unlink()
         lock.release()
+
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
+"""What file systems without locks answer."""
 
 
 def check_name(argument: str, name: object) -> str:
@@ -225,7 +244,8 @@ def _git_commit() -> str:
         recorded = resources.files("cliff") / "_commit.txt"
         return recorded.read_text("ascii").strip() if recorded.is_file() else ""
     try:
-        run = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+        ask = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]  # no tags
+        run = ["git", "-C", str(root), *ask]
         return subprocess.run(run, capture_output=True, text=True, timeout=5).stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
         return ""

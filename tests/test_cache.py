@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from cliff.kernels import cache as cache_module
+
 # one small kernel, and whether it came from the disk
 PROGRAM = """
 import warnings
@@ -88,6 +90,15 @@ def test_without_a_variable_the_users_cache_directory_is_used(tmp_path):
 
 def test_a_home_that_cannot_be_made_costs_the_cache_only():
     assert answer(run(XDG_CACHE_HOME="/dev/null/cache", HOME="/dev/null")) == 0
+
+
+def test_a_user_without_a_home_has_no_cache(monkeypatch):
+    def nowhere(*_, **__):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(cache_module, "user_cache_path", nowhere)
+    monkeypatch.setattr(cache_module.config, "CACHE_DIR", "")
+    assert cache_module.cache_directory.__wrapped__() is None
 
 
 def test_a_full_disk_costs_the_cache_only(cache, tmp_path):

@@ -88,6 +88,19 @@ def test_a_reader_that_has_gone_ends_nothing_by_a_traceback(stream, tmp_path):
     assert cliff.load(path).status == "done"
 
 
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_streams_that_are_closed_from_the_start_break_nothing(closed, tmp_path):
+    path = tmp_path / "run.nc"
+    number = {"stdout": 1, "stderr": 2}[closed]
+    program = f"import os, sys; os.close({number}); os.execv(sys.executable, sys.argv[1:])"
+    words = [sys.executable, "-m", "cliff", "flow", "--t-end", "1", "--output", str(path)]
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert bool(done.stdout) == (closed == "stderr")
+    assert cliff.load(path).status == "done"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_command_in_one_line(number):
     process = start(

@@ -1,6 +1,8 @@
 """Mobilities as functions: compiled once, checked at the start, and told where they fail."""
 
 import pickle
+import sys
+import types
 
 import numba
 import numpy as np
@@ -195,6 +197,55 @@ def test_a_frozen_global_is_refused(monkeypatch):
         run(reads, t_end=1.0)
     monkeypatch.setitem(globals(), "speed", 1.0)
     assert run(reads, t_end=1.0).status is Status.DONE
+
+
+@numba.njit
+def helper(theta):
+    return RATE if theta[1] > 0.5 else 1.0
+
+
+def through_a_helper(theta):
+    return helper(theta), 1.0, 1.0
+
+
+def by_a_word(theta):
+    return (0.01 if MODE == "slow" and theta[1] > 0.5 else 1.0), 1.0, 1.0
+
+
+def from_a_module(theta):
+    return (settings.rate if theta[1] > 0.5 else 1.0), 1.0, 1.0
+
+
+RATE, MODE = 1.0, "fast"
+settings = types.ModuleType("settings")
+settings.rate = 1.0
+
+
+@pytest.mark.parametrize(
+    ("mobility", "where", "name", "value"),
+    [
+        (through_a_helper, sys.modules[__name__], "RATE", 0.01),
+        (by_a_word, sys.modules[__name__], "MODE", "slow"),
+        (from_a_module, settings, "rate", 0.01),
+    ],
+)
+def test_what_is_frozen_on_the_way_is_refused_too(monkeypatch, mobility, where, name, value):
+    assert run(mobility).status is Status.DONE
+    monkeypatch.setattr(where, name, value)
+    with pytest.raises(ArgumentError, match="pass them as mobility_args"):
+        run(mobility)
+
+
+def test_an_array_that_becomes_too_short_fails():
+    flow = run(lambda theta: np.ones(3) if theta[1] < 0.5 else np.ones(1))
+    assert flow.status is Status.MOBILITY
+    assert flow.theta[-1, 1] == pytest.approx(0.5, abs=1e-3)
+
+
+def test_what_is_not_a_number_is_equal_to_itself():
+    missing = float("nan")
+    flow = run(lambda theta: (1.0, 1.0, missing if theta[0] > 1e9 else 1.0))
+    assert flow.status is Status.DONE
 
 
 def test_a_frozen_variable_that_matters_later_is_refused():

@@ -56,9 +56,8 @@ COMMANDS: dict[str, dict[str, str] | Elsewhere] = {
     "cliff flow --label-bias free --t-end 300": {},
     "cliff flow --landscape causal_attention --set N=16 --t-end 1e3 --plot causal.png": {},
     "cliff flow --landscape product_of_factors --rule momentum --friction 1 --until fall": {},
-    "cliff phase --landscape memory_and_context --x N=8:128:30:log --y w=0:2:30 --plot memory.png": {
-        ":30": ":4"
-    },
+    "cliff phase --landscape memory_and_context --x N=8:128:30:log --y w=0:2:30 --plot "
+    "memory.png": {":30": ":4"},
     "cliff derive hessian --landscape product_of_factors --format latex": {},
     "cliff derive gradient --pairs 4 --format latex": {},
     "cliff derive saddle --pairs N --labels N": {},

@@ -133,12 +133,56 @@ def test_what_a_killed_process_left_is_removed_by_a_later_write(tmp_path):
     path = tmp_path / "run.nc"
     subprocess.run([sys.executable, "-c", program, str(path)])
     (left,) = tmp_path.iterdir()
-    assert left.name.startswith(".run.nc.")
-    other = tmp_path / ".run.nc.of-a-process-that-is-at-work.tmp"
+    assert left.name.startswith(".cliff-")
+    other = left.with_name(left.name[:-12] + "of a process at work")
     other.touch()
     os.utime(left, (time.time() - 2 * store.STALE,) * 2)
     store.write_atomic(path, lambda file: file.write(b"new"))
     assert sorted(tmp_path.iterdir()) == sorted([path, other])
+
+
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path):
+    path = tmp_path / ("x" * 252 + ".nc")
+    with store.locked(path, "path", "test"):
+        store.write_atomic(path, lambda file: file.write(b"new"))
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs users")
+def test_a_file_of_another_user_in_a_shared_directory_is_refused_at_once(tmp_path, monkeypatch):
+    path = tmp_path / "run.nc"
+    path.touch()
+    tmp_path.chmod(0o1777)
+    assert store.check_writable(path) == path
+    monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
+    with pytest.raises(ArgumentError, match="belongs to another user"):
+        store.check_writable(path)
+    tmp_path.chmod(0o777)  # not sticky: whoever may write there may replace
+    assert store.check_writable(path) == path
+
+
+def test_a_lock_that_cannot_be_opened_is_no_missing_lock(tmp_path, monkeypatch):
+    def flock(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    refused = pytest.raises(ArgumentError, match="cannot be locked, the file")
+    with refused, store.locked(tmp_path / "run.nc", "path", "test"):
+        pytest.fail("another user may hold it")
+
+
+def test_the_commit_is_no_tag(tmp_path, monkeypatch):
+    (tmp_path / "cliff").mkdir()
+    monkeypatch.setattr(store, "__file__", str(tmp_path / "cliff" / "store.py"))
+    name = ("-c", "user.name=a", "-c", "user.email=b@c")
+    for words in (
+        ["init", "-q"],
+        ["commit", "-q", "--allow-empty", "-m", "."],
+        ["tag", "-am.", "v1"],
+    ):
+        subprocess.run(["git", "-C", str(tmp_path), *name, *words], check=True)
+    head = ["git", "-C", str(tmp_path), "rev-parse", "HEAD"]
+    assert store._git_commit() == subprocess.check_output(head, text=True).strip()
 
 
 def test_a_directory_that_takes_no_file_is_told_at_once():

@@ -29,7 +29,7 @@ from cliff.network.options import TrainingOptions
 from cliff.network.runs import Run, _picklable, run_all, side_by_side
 from cliff.network.training import RunStatus, load_network, run_training, train
 from cliff.network.transformer import Transformer
-from cliff.store import load, open_dataset, save_dataset
+from cliff.store import load, locked, open_dataset, save_dataset
 from cliff.task import DATA, Task, stream
 
 TASK = Task(
@@ -337,7 +337,9 @@ def test_two_runs_at_once_into_one_checkpoint_are_refused(tmp_path):
     assert len(caught) == 1
     assert list(tmp_path.iterdir()) == [path]
     # what a killed run leaves behind locks nothing
-    (tmp_path / ".run.npz.lock").touch()
+    with locked(path, "path", "test"):
+        (lock,) = (entry for entry in tmp_path.iterdir() if entry != path)
+    lock.touch()
     train(network(), TASK, 30, **OPTIONS, checkpoint=path, resume=True)
     with pytest.raises(RuntimeError, match="broken"):
         train(network(), TASK, 40, **OPTIONS, checkpoint=path, resume=True, callbacks=[broken])

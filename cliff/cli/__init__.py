@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -112,8 +113,10 @@ def _prepare_process() -> None:
     os.environ["MPLBACKEND"] = "agg"  # a notebook's backend is inherited and needs the notebook
     if not os.environ.get("COLUMNS", "1").strip("0"):
         del os.environ["COLUMNS"]  # some batch systems set a width of 0
-    if sys.stderr is not None:
-        sys.stderr = StandardError()
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed before the process began
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (until the process ends)
+    sys.stderr = StandardError()
     if hasattr(sys.stdout, "reconfigure"):  # names and signs beyond the terminal's encoding
         sys.stdout.reconfigure(errors="backslashreplace")
 
@@ -124,7 +127,8 @@ def _leave(number: int, _: object) -> None:
     Raised as an exception, a signal is lost if it comes amid a callback of the compiler or of an
     import. Code that has something to keep handles signals by `cliff.interrupt.deferred`.
     """
-    os.write(2, b"cliff: interrupted\n")  # print may be what was interrupted
+    with suppress(OSError):  # closed, or its reader has gone
+        os.write(2, b"cliff: interrupted\n")  # print may be what was interrupted
     os._exit(128 + number)
 
 

@@ -60,12 +60,12 @@ def keep_on_disk(dispatcher: Any) -> Any:
 @cache
 def cache_directory() -> Path | None:
     """The directory of compiled code, made if it is missing; None if it cannot be written to."""
-    chosen = config.CACHE_DIR or user_cache_path("cliff-icl", appauthor=False) / "compiled"  # type: ignore[attr-defined]
-    directory = Path(chosen)
+    chosen = config.CACHE_DIR  # type: ignore[attr-defined]
     try:
+        directory = Path(chosen or user_cache_path("cliff-icl", appauthor=False) / "compiled")
         directory.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=directory).close()
-    except OSError:
+    except (OSError, RuntimeError):  # RuntimeError: no HOME, and a user without an entry
         return None
     return directory
 

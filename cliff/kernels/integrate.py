@@ -109,6 +109,8 @@ def _entries(count):
 
     @njit
     def write(values, out):
+        if len(values) < count:  # an array, whose length is not known before
+            raise ValueError
         before(values, out)
         out[last] = values[last]
 
