@@ -265,24 +265,15 @@ class Task:
             raise ArgumentError(
                 "burstiness", self.burstiness, f"must divide the {self.n_pairs} pairs"
             )
-        if self.n_distinct > self.n_labels:
-            raise ArgumentError(
-                "n_labels",
-                self.n_labels,
-                f"must be at least {self.n_distinct}, the classes in a bursty context",
-            )
-        if self.n_labels > self.n_classes:
-            raise ArgumentError(
-                "n_classes", self.n_classes, f"must be at least {self.n_labels}, one for each label"
-            )
+        for name, minimum, what in (
+            ("n_labels", self.n_distinct, "the classes in a bursty context"),
+            ("n_classes", self.n_labels, "one for each label"),
+            ("window", self.n_tokens, "the tokens of a sequence"),
+        ):
+            if (value := getattr(self, name)) < minimum:
+                raise ArgumentError(name, value, f"must be at least {minimum}, {what}")
         if self.n_novel is not None:
             object.__setattr__(self, "n_novel", integer("n_novel", self.n_novel, self.n_distinct))
-        if self.n_tokens > self.window:
-            raise ArgumentError(
-                "window",
-                self.window,
-                f"must be at least {self.n_tokens}, the tokens of a sequence",
-            )
         name = "n_classes" if self.n_classes > self.dim else "dim"
         check_memory(name, getattr(self, name), self.n_classes * (8 * self.dim + 64))
         check_memory("n_pairs", self.n_pairs, self.memory(1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -134,7 +134,7 @@ class Progress:
         now = time.monotonic()
         task = self._tasks.setdefault(name, _Task(name, total, now, done, now))
         task.done, task.total, task.updated, task.words = done, total, now, tuple(words)
-        if _live_terminal():
+        if sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
             if self._live is None and now - self._began >= self._after:
                 self._start()
         elif now - task.printed >= self._every:
@@ -145,7 +145,10 @@ class Progress:
         from rich.console import Console
         from rich.live import Live
 
-        console = Console(file=StandardError(), force_terminal=True, _environ=_environment())  # type: ignore[arg-type]
+        # some job systems say that the size of the terminal is zero
+        unknown = {name for name in ("COLUMNS", "LINES") if os.environ.get(name) == "0"}
+        known = {name: text for name, text in os.environ.items() if name not in unknown}
+        console = Console(file=StandardError(), force_terminal=True, _environ=known)  # type: ignore[arg-type]
         self._live = Live(
             get_renderable=lambda: self._lines(*console.size), console=console, refresh_per_second=4
         )
@@ -158,13 +161,3 @@ class Progress:
         if len(tasks) >= height:
             tasks = [task for task in tasks if not task.finished][: max(height - 1, 1)]
         return Text("\n".join(task.line(width) for task in tasks), no_wrap=True, overflow="crop")
-
-
-def _live_terminal() -> bool:
-    return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
-
-
-def _environment() -> Mapping[str, str]:
-    """The environment without a size of the terminal that is zero, as some job systems set it."""
-    sizes = ("COLUMNS", "LINES")
-    return {name: text for name, text in os.environ.items() if name not in sizes or text != "0"}

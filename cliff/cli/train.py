@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -202,8 +202,8 @@ def train(
         results, failure = _train(runs, at_a_time, quiet)
         with deferred():  # a signal does not keep the results from being written
             if results:
-                _write(runs, results, output, plot, quiet)
-                ended = _tell([results[number] for number in sorted(results)], as_json)
+                _write(results, len(runs) == 1, output, plot, quiet)
+                ended = _tell(results, as_json)
                 failure = failure or ended
     if failure:
         raise failure
@@ -268,8 +268,8 @@ def _checkpoint(given: Path | None, output: Path | None, resume: bool, n_runs: i
 
 def _train(
     runs: Sequence[Run], at_a_time: int, quiet: bool
-) -> tuple[dict[int, xr.Dataset], BaseException | None]:
-    """Train behind lines of progress: results by the index of the run, and what ended it early."""
+) -> tuple[list[xr.Dataset], BaseException | None]:
+    """Train behind lines of progress: what results there are, and what ended it early."""
     from cliff.network.runs import run_all
 
     results: dict[int, xr.Dataset] = {}
@@ -293,24 +293,17 @@ def _train(
         failure.__cause__ = error
     except KeyboardInterrupt as error:
         failure = type(error)(f"interrupted{advice(', and kept: --resume goes on from here')}")
-    return results, failure
+    return [results[number] for number in sorted(results)], failure
 
 
 def _write(
-    runs: Sequence[Run],
-    results: Mapping[int, xr.Dataset],
-    output: Path | None,
-    plot: Path | None,
-    quiet: bool,
+    runs: Sequence[xr.Dataset], alone: bool, output: Path | None, plot: Path | None, quiet: bool
 ) -> None:
-    """Write the results, in the order of their runs, and draw them."""
+    """Write the results, side by side unless one run was all, and draw them."""
     from cliff.network.runs import side_by_side
     from cliff.store import save
 
-    numbers = sorted(results)
-    each = [results[number] for number in numbers]
-    seeds = [runs[number].seed for number in numbers]
-    result = each[0] if len(runs) == 1 else side_by_side(each, seeds)
+    result = runs[0] if alone else side_by_side(runs, [int(run.seed) for run in runs])
     if output is not None:
         save(result, output)
         say(f"wrote {output}", quiet)
