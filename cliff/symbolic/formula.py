@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, wraps
+from functools import cached_property, reduce, wraps
 from typing import Any, Protocol
 
 import numpy as np
@@ -379,11 +379,9 @@ class WrightOmega(sp.Function):
         return rf"\mathrm{{W}}\left(e^{{{printer.doprint(self.args[0])}}}\right)"
 
 
-def entries(value: Any, index: tuple[int, ...] = ()) -> list[tuple[tuple[int, ...], Expr]]:
+def entries(value: Any) -> list[tuple[tuple[int, ...], Expr]]:
     """(index, expression) of every entry of a nested tuple; the index is () for an expression."""
-    if isinstance(value, tuple):
-        return [pair for i, entry in enumerate(value) for pair in entries(entry, (*index, i))]
-    return [(index, value)]
+    return list(np.ndenumerate(np.array(value, dtype=object)))
 
 
 _GREEK = {
@@ -455,10 +453,7 @@ class _SourcePrinter(SciPyPrinter):
     """NumPy source in which constants and batches mix."""
 
     def _print_Max(self, expr: Expr) -> str:
-        first, *others = (self._print(argument) for argument in expr.args)
-        for argument in others:
-            first = f"numpy.maximum({first}, {argument})"
-        return first
+        return reduce(lambda a, b: f"numpy.maximum({a}, {b})", map(self._print, expr.args))
 
     def _print_Sum(self, expr: sp.Sum) -> str:
         ((index, first, last),) = expr.limits
