@@ -215,41 +215,33 @@ def compare(
         return out
 
     along = ("seed", "record")
-    time, nats, one_ = TIME, {"units": "nats"}, {"units": "1"}
+    nats = {"units": "nats"}
     rate = {"units": "logit squared per nat and gradient-flow time"}
     losses = [losses_at(part, one) for part, one in zip(single, curves, strict=True)]
     variables: dict[str, Any] = {
-        "t": (along, table([one.t for one in curves]), time),
+        "t": (along, table([one.t for one in curves]), TIME),
         "loss": (along, table([one.loss for one in curves]), nats),
-        "theta": ((*along, "logit"), table([one.theta for one in curves]), one_),
+        "theta": ((*along, "logit"), table([one.theta for one in curves])),
         "mobility": ((*along, "logit"), table([mobilities(one) for one in curves]), rate),
-        **{name: (along, table([part[name].values for part in single]), one_) for name in MEASURES},
-        **{
-            f"loss_{name}": (along, table([entry[name] for entry in losses]), nats)
-            for name in losses[0]
-        },
-        "slow": (along, table([one.slow().astype(float) for one in curves]), one_),
+        **{name: (along, table([part[name].values for part in single])) for name in MEASURES},
+        **{f"loss_{name}": (along, table([at[name] for at in losses]), nats) for name in losses[0]},
+        "slow": (along, table([one.slow().astype(float) for one in curves])),
         "flow_loss": ("time", shown.loss, nats),
-        "flow_theta": (("time", "logit"), shown.theta, one_),
-        **{f"flow_{name}": ("time", shown_measures[name], one_) for name in MEASURES},
+        "flow_theta": (("time", "logit"), shown.theta),
+        **{f"flow_{name}": ("time", shown_measures[name]) for name in MEASURES},
         "matched": ("constant", list(matched.law.constants().values()), rate),
         "matched_error": ("constant", list(matched.error.values()), rate),
-        "identified": ("constant", np.array(list(matched.identified.values()), np.int8), one_),
+        "identified": ("constant", np.array(list(matched.identified.values()), np.int8)),
         "used": ("constant", list(used.constants().values()), rate),
         "fitted": ("constant", list(fitted.values()), rate),
-        "clock": ((), clock, one_),
-        "fit_misfit": ((), misfit, one_),
-        "unexplained": ("logit", [matched.unexplained[name] for name in LOGITS], one_),
-        **{
-            f"network_{name}": ("seed", [getattr(one, name) for one in transitions], unit)
-            for name, unit in TRANSITION.items()
-        },
-        **{
-            f"flow_{name}": ((), getattr(flow.transition(), name), unit)
-            for name, unit in TRANSITION.items()
-        },
+        "clock": ((), clock),
+        "fit_misfit": ((), misfit),
+        "unexplained": ("logit", [matched.unexplained[name] for name in LOGITS]),
         **_predictions(tests, used),
     }
+    for key, unit in TRANSITION.items():
+        variables[f"network_{key}"] = "seed", [getattr(one, key) for one in transitions], unit
+        variables[f"flow_{key}"] = (), getattr(flow.transition(), key), unit
     settings = json.loads(run.attrs["parameters"])
     dataset = xr.Dataset(
         variables,
@@ -257,7 +249,7 @@ def compare(
             "seed": [one.seed for one in curves],
             "logit": list(LOGITS),
             "constant": list(CONSTANTS),
-            "time": ("time", shown.t, time),
+            "time": ("time", shown.t, TIME),
         },
         attrs={
             **provenance({"run": settings, "law": used.constants()}, settings["seed"]),
@@ -289,27 +281,24 @@ def _predictions(tests: Sequence[xr.Dataset], law: MobilityLaw) -> dict[str, Any
         flow = law.flow(*setting, 10.0 * (measured if reached else max(c.t[-1] for c in curves)))
         predicted, status = flow.transition().t_transition, list(Status).index(flow.status)
         rows.append((*setting, measured, predicted, status, setting == law.setting))
-    pairs, labels, measured_, predicted_, codes, calibrated = (
-        zip(*rows, strict=True) if rows else ((),) * 6
-    )
-    time = TIME
+    pairs, labels, measured_, predicted_, codes, calibrated = np.array(rows, float).reshape(-1, 6).T
     flags = {"flag_meanings": " ".join(str(status).replace(" ", "_") for status in Status)}
     return {
-        "test_pairs": ("test", np.array(pairs, np.int64)),
-        "test_labels": ("test", np.array(labels, np.int64)),
-        "measured": ("test", np.array(measured_, float), time),
-        "predicted": ("test", np.array(predicted_, float), time),
-        "predicted_status": ("test", np.array(codes, np.int8), flags),
-        "calibrated": ("test", np.array(calibrated, np.int8)),
+        "test_pairs": ("test", pairs.astype(np.int64)),
+        "test_labels": ("test", labels.astype(np.int64)),
+        "measured": ("test", measured_, TIME),
+        "predicted": ("test", predicted_, TIME),
+        "predicted_status": ("test", codes.astype(np.int8), flags),
+        "calibrated": ("test", calibrated.astype(np.int8)),
     }
 
 
 def law_of(comparison: xr.Dataset) -> MobilityLaw:
     """The law that a comparison used."""
-    values = dict(zip(comparison.constant.values.tolist(), comparison.used.values, strict=True))
+    names, values = comparison.constant.values.tolist(), comparison.used.values.tolist()
     setting = json.loads(comparison.attrs.get("calibrated", "null"))
     return MobilityLaw(
-        **{name: float(value) for name, value in values.items()},
+        **dict(zip(names, values, strict=True)),
         network=comparison.attrs["model"],
         setting=tuple(setting) if setting else None,
     )

@@ -92,8 +92,7 @@ class MobilityLaw:
         """Gradient flow on the landscape of four logits under these mobilities."""
         model = NestedLogit(n_pairs, n_labels, label_bias="free")
         arguments = self.arguments(n_pairs, n_labels)
-        start = np.asarray(theta0, dtype=np.float64)
-        return integrate(model, start, t_end, mobility=mobility, mobility_args=arguments)
+        return integrate(model, theta0, t_end, mobility=mobility, mobility_args=arguments)
 
     def constants(self) -> dict[str, float]:
         """The constants by name."""
@@ -154,8 +153,7 @@ class Curves(NamedTuple):
     def slow(self) -> NDArray[np.bool_]:
         """Records before the loss first falls below the plateau log N, shape (n,)."""
         below = self.loss <= math.log(self.n_pairs)
-        end = int(np.argmax(below)) if below.any() else len(below)
-        return np.arange(len(below)) < max(end, 3)
+        return np.arange(len(below)) < max(int(np.argmax(np.append(below, True))), 3)
 
 
 def each_seed(run: xr.Dataset) -> list[xr.Dataset]:
@@ -177,8 +175,8 @@ def curves_of(run: xr.Dataset) -> list[Curves]:
     if missing:
         raise ArgumentError("run", ", ".join(missing), "must be among what the run has recorded")
     settings = json.loads(run.attrs["parameters"])
-    task = settings["task"]
-    if task["n_pairs"] == 1:
+    counts = settings["task"]["n_pairs"], settings["task"]["n_labels"]
+    if counts[0] == 1:
         raise ArgumentError("run", "N = 1", "has a plateau at loss 0, so that nothing falls")
     found = []
     for one in each_seed(run):
@@ -195,12 +193,7 @@ def curves_of(run: xr.Dataset) -> list[Curves]:
             raise ArgumentError("run", name, "has effective logits or losses that are not finite")
         if not (np.diff(t) > 0).all():
             raise ArgumentError("run", name, "has a time that does not grow: learning rate 0")
-        found.append(
-            Curves(
-                task["n_pairs"], task["n_labels"], settings["model"], one.seed.item(),
-                t, theta, loss,
-            )
-        )  # fmt: skip
+        found.append(Curves(*counts, settings["model"], one.seed.item(), t, theta, loss))
     return found
 
 
@@ -285,14 +278,10 @@ def match_gradients(runs: Sequence[Curves]) -> Matched:
         constants, xi_identified = solve(np.ones(len(block), bool))
         each = np.array([solve(block != left)[0] for left in range(N_BLOCKS)])
         spread = np.sqrt((N_BLOCKS - 1) * each.var(axis=0))
-        explained = force * np.column_stack(
-            [
-                np.tile(constants[:2], (len(xi), 1)),
-                _xi_mobility(constants[3:], xi, n_labels),
-                np.full(len(xi), constants[2]),
-            ]
-        )
-        rest = ((velocity - explained) ** 2).sum(axis=0) / (velocity**2).sum(axis=0)
+        at_xi = _xi_mobility(constants[3:], xi, n_labels)
+        speeds = np.broadcast_arrays(*constants[:2], at_xi, constants[2])
+        unexplained = velocity - force * np.column_stack(speeds)
+        rest = (unexplained**2).sum(axis=0) / (velocity**2).sum(axis=0)
     identified = np.append(np.ones(3, bool), xi_identified)
     return Matched(
         MobilityLaw(
@@ -431,17 +420,15 @@ def fit_trajectories(
 
     center = np.log([law.constants()[name] for name in free])
     rng = np.random.default_rng(seed)
-    best = None
-    for number in range(n_starts):
-        first = center + (rng.uniform(-0.7, 0.7, len(free)) if number else 0.0)
-        found = least_squares(
-            misfits, first, bounds=(center - 2.3, center + 2.3), diff_step=1e-3, max_nfev=12
-        )
-        if best is None or found.cost < best.cost:
-            best = found
-    assert best is not None
-    size = 4 * len(grid) + len(grid)
-    logits = best.fun.reshape(len(runs), size)[:, : 4 * len(grid)]
+    shifts = np.zeros((n_starts, len(free)))
+    shifts[1:] = rng.uniform(-0.7, 0.7, shifts[1:].shape)
+    bounds = center - 2.3, center + 2.3
+    fits = [
+        least_squares(misfits, center + shift, bounds=bounds, diff_step=1e-3, max_nfev=12)
+        for shift in shifts
+    ]
+    best = min(fits, key=lambda fit: fit.cost)
+    logits = best.fun.reshape(len(runs), -1)[:, : 4 * len(grid)]
     return with_constants(best.x), float(np.sqrt(np.mean(logits**2)))
 
 

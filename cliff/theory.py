@@ -325,10 +325,8 @@ def transition_time(model: NestedLogit, mobility: ArrayLike = UNIT_MOBILITIES) -
 
     Parameters
     ----------
-    model : NestedLogit
-        With L > N and a label bias that is a number.
-    mobility : array_like, shape (3,)
-        From 1e-100 to 1e100.
+    model, mobility
+        As `transition_law`.
 
     Returns
     -------

@@ -16,16 +16,12 @@ from cliff.checks import ArgumentError, shorten
 from cliff.cli.progress import Progress, StandardError
 from cliff.interrupt import deferred
 
-# The option behind each argument of the library, for error messages.
+# Arguments of the library whose option, in error messages, has another name.
 OPTION_OF = {
     "n_pairs": "--pairs",
     "n_labels": "--labels",
     "theta0": "--init",
     "theta": "--init",
-    "t_end": "--t-end",
-    "mobility": "--mobility",
-    "positions": "--positions",
-    "label_bias": "--label-bias",
     "n_classes": "--classes",
     "n_novel": "--novel",
     "n_steps": "--steps",
@@ -124,7 +120,7 @@ class Bar:
     def update(self, done: float) -> bool:
         """Set what is done; returns whether to stop."""
         self._done = done
-        self._progress.update(self.description, done, self.total)
+        self._progress.update(self.description, min(done, self.total), self.total)
         return bool(self.stop)
 
 

@@ -60,20 +60,18 @@ def compare(
 
     used = None
     if law is not None:
-        used = comparison.law_of(_open(law, "comparison", "law"))
-    trained, tests = _open(run, "run", "run"), [_open(path, "run", "test") for path in test or ()]
+        used = comparison.law_of(_blame("law", law, open_dataset, law, "comparison"))
+    trained = _blame("run", run, open_dataset, run, "run")
+    tests = [_blame("test", path, open_dataset, path, "run") for path in test or ()]
     network = None if used is None else used.network
     curves = _blame("run", run, comparison.comparable, trained, network)
     for path, dataset in zip(test or (), tests, strict=True):
         _blame("test", path, comparison.comparable, dataset, curves[0].network)
     _warn_of_other_data(trained, quiet)
     with Bar("fitting trajectories", MOST_FLOWS, quiet) as bar:
-        done = 0
 
         def progress(count: int) -> None:
-            nonlocal done
-            done = min(done + count, MOST_FLOWS)
-            bar.update(done)
+            bar.advance(count)
             bar.stop.raise_if_made()
 
         result = _blame(
@@ -99,20 +97,12 @@ def compare(
 
 
 def _blame(option: str, path: Path, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """Call a function; tell its complaint about a dataset as one about the file that holds it."""
+    """Call a function; tell its complaint about a file or what it holds as one about an option."""
     try:
         return function(*args, **kwargs)
     except ArgumentError as error:
-        raise ArgumentError(option, str(path), f"{error.value} {error.requirement}") from None
-
-
-def _open(path: Path, kind: str, argument: str) -> xr.Dataset:
-    from cliff.store import open_dataset
-
-    try:
-        return open_dataset(path, kind)
-    except ArgumentError as error:
-        raise ArgumentError(argument, str(path), error.requirement) from None
+        blamed = "" if error.argument == "path" else f"{error.value} "
+        raise ArgumentError(option, str(path), blamed + error.requirement) from None
 
 
 def _fail_without_fall(summary: dict[str, Any], run: Path, tests: Sequence[Path]) -> None:
@@ -153,8 +143,6 @@ def summarise(result: xr.Dataset) -> dict[str, Any]:
     from cliff.trajectory import Status
 
     slow, loss = result.slow.values == 1, result.loss.values
-    ends = [float(row[np.isfinite(row)][-1]) for row in loss]
-    floors = [float(row[np.isfinite(row)][-1]) for row in result.loss_slope.values]
     measured, predicted = result.measured.values, result.predicted.values
     calibrated = result.calibrated.values == 1
     error = np.where(calibrated, np.nan, predicted / measured - 1)
@@ -188,7 +176,10 @@ def summarise(result: xr.Dataset) -> dict[str, Any]:
             name: float(np.abs(result[f"loss_{name}"].values - loss)[slow].mean())
             for name in ("slope", "chord", "crosstalk")
         },
-        "end": {"loss": ends, "landscape_loss": floors},
+        "end": {
+            name: [float(row[np.isfinite(row)][-1]) for row in rows]
+            for name, rows in (("loss", loss), ("landscape_loss", result.loss_slope.values))
+        },
         "half_way": _half_way(result),
         "tests": [
             {
@@ -247,15 +238,14 @@ def _print(summary: dict[str, Any]) -> None:
     print(_pairs(summary["velocity_unexplained"]))
     print("\n                   network" + " " * 22 + "flow")
     for name, unit in (("t_transition", "time"), ("width", "time"), ("abruptness", "")):
-        values = ", ".join(_number(value) for value in summary["network"][name])
+        values = ", ".join(map(_number, summary["network"][name]))
         print(f"  {name:<16} {values:<28} {_number(summary['flow'][name])}  {unit}")
     print("\nlogits at half the transition time: network, flow")
     for name, entry in summary["half_way"].items():
         print(f"  {name:<8} {_number(entry['network']):>8} {_number(entry['flow']):>8}")
     print("\nmean misfit of the landscape's loss at the network's logits in the slow phase (nats)")
     print(_pairs(summary["slow_phase_loss_misfit"]))
-    ends = ", ".join(_number(value) for value in summary["end"]["loss"])
-    floors = ", ".join(_number(value) for value in summary["end"]["landscape_loss"])
+    ends, floors = (", ".join(map(_number, losses)) for losses in summary["end"].values())
     print(f"loss at the end (nats): network {ends}; landscape there {floors}")
     if summary["tests"]:
         print("\npredicted with these mobilities\n   N    L   measured  predicted    error")

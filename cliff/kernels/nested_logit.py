@@ -112,12 +112,11 @@ def evaluate(positions, n, n_absent, beta1, alpha, xi, beta2, with_loss, work, o
     ):
         out[:] = math.nan
     else:
-        gradient, hessian = np.empty(4), np.empty((4, 4))
+        hessian = np.empty((4, 4))
         values = np.empty(N_MEASURES) if measures is None else measures
         out[0] = evaluate_direct(
-            positions, n, n_absent, beta1, alpha, xi, beta2, False, work, gradient, hessian, values
+            positions, n, n_absent, beta1, alpha, xi, beta2, False, work, out[1:], hessian, values
         )
-        out[1:] = gradient
 
 
 @njit

@@ -42,21 +42,10 @@ T = TypeVar("T")
 WIDTH = 7.0
 """Width of a picture (inches): two columns of a paper."""
 
-BLUE, ORANGE, GREEN, RED, PURPLE, GREY = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#CC79A7",
-    "#666666",
-)
+BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
+RED, PURPLE, GREY = "#D55E00", "#CC79A7", "#666666"
 SYMBOLS = {"beta1": r"$\beta_1$", "alpha": r"$\alpha$", "xi": r"$\xi$", "beta2": r"$\beta_2$"}
-ROLES = {
-    "beta1": "previous token",
-    "alpha": "match",
-    "xi": "classifier",
-    "beta2": "label bias",
-}
+ROLES = {"beta1": "previous token", "alpha": "match", "xi": "classifier", "beta2": "label bias"}
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
 """Colours of the components of theta, in turn."""
 

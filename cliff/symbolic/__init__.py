@@ -19,15 +19,7 @@ Formulas: Reddy (ICLR 2024, arXiv 2312.03002) for the three nested logits with e
 mean field is this project's own closed form in the spirit of the paper's.
 """
 
-from cliff.symbolic.chain import (
-    MOST_PAIRS,
-    Statement,
-    gradient,
-    hessian,
-    loss,
-    series,
-    statement,
-)
+from cliff.symbolic.chain import MOST_PAIRS, Statement, gradient, hessian, loss, series, statement
 from cliff.symbolic.formula import (
     ALPHA,
     BETA1,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations_with_replacement
 from typing import Any
 
 import sympy as sp
@@ -238,7 +239,7 @@ class _Derivatives:
     def of(self, value: Expr, parameter: sp.Symbol, own: Expr | None = None) -> Expr:
         """Total derivative of an expression; `own` names the expression where it reappears."""
         if value not in self.partials:
-            self.partials[value] = self._partials(value, {} if own is None else {value: own})
+            self.partials[value] = self._partials(value, own)
         terms = []
         for inner, partial in self.partials[value]:
             if isinstance(inner, sp.Sum):
@@ -249,7 +250,7 @@ class _Derivatives:
             terms.append(partial * slope)
         return sp.Add(*terms)
 
-    def _partials(self, value: Expr, shown: Mapping[Expr, Expr]) -> list[tuple[Expr, Expr]]:
+    def _partials(self, value: Expr, own: Expr | None) -> list[tuple[Expr, Expr]]:
         """Partial derivatives of an expression with respect to the names and sums in it."""
         masks = {inner: sp.Dummy(real=True) for inner in value.atoms(sp.Sum)}
         outside = value.xreplace(masks)
@@ -262,7 +263,6 @@ class _Derivatives:
         masks |= {name: sp.Dummy(positive=True) for name in names}
         masked = value.xreplace(masks)
         back = {mask: inner for inner, mask in masks.items()}
-        own = next(iter(shown.values()), None)
         if isinstance(own, sp.Indexed) and sp.denom(masked) != 1:
             # a share: the derivative of its logarithm leaves the share itself as a factor
             logarithm = sp.expand_log(sp.log(masked), force=True)
@@ -270,7 +270,7 @@ class _Derivatives:
         else:
             slopes = _slopes(masked)
         return [
-            (inner, slopes[mask].xreplace(back).xreplace(shown))
+            (inner, slopes[mask].xreplace(back).xreplace({} if own is None else {value: own}))
             for mask, inner in back.items()
             if mask in slopes
         ]
@@ -299,19 +299,13 @@ def _slopes(value: Expr) -> dict[sp.Dummy, Expr]:
     """Derivatives with respect to all masks in one pass; one `sp.diff` a mask takes a minute."""
     if isinstance(value, sp.Dummy):
         return {value: sp.S.One}
-    if value.is_Add:
+    if value.is_Add or value.is_Mul:
         terms: dict[sp.Dummy, list[Expr]] = {}
-        for term in value.args:
-            for mask, slope in _slopes(term).items():
-                terms.setdefault(mask, []).append(slope)
+        for i, part in enumerate(value.args):
+            factors = () if value.is_Add else (*value.args[:i], *value.args[i + 1 :])
+            for mask, slope in _slopes(part).items():
+                terms.setdefault(mask, []).append(sp.Mul(*factors) * slope)
         return {mask: sp.Add(*slopes) for mask, slopes in terms.items()}
-    if value.is_Mul:
-        products: dict[sp.Dummy, list[Expr]] = {}
-        for i, factor in enumerate(value.args):
-            rest = sp.Mul(*value.args[:i], *value.args[i + 1 :])
-            for mask, slope in _slopes(factor).items():
-                products.setdefault(mask, []).append(rest * slope)
-        return {mask: sp.Add(*slopes) for mask, slopes in products.items()}
     if value.is_Pow and value.exp.is_number:
         outer = value.exp * value.base ** (value.exp - 1)
     elif len(value.args) == 1:
@@ -372,16 +366,15 @@ def _differentiated(target: str, setting: Setting) -> Formula:
     is_indexed = setting.positions == "exact" and setting.n == N
     chain = _indexed(setting) if is_indexed else _shifted(_bounded(setting))
     table = _Derivatives(chain)
-    size = range(len(setting.parameters))
+    parameters = setting.parameters
     result: Any = chain.loss
     if target != "loss":
-        first = [table.of(chain.loss, p) for p in setting.parameters]
-        result = tuple(first)
+        result = tuple(table.of(chain.loss, p) for p in parameters)
     if target == "hessian":
-        upper = {
-            (i, j): table.of(first[i], setting.parameters[j]) for i in size for j in size if j >= i
-        }
-        result = tuple(tuple(upper[min(i, j), max(i, j)] for j in size) for i in size)
+        size = range(len(parameters))
+        result = tuple(
+            tuple(table.of(result[min(i, j)], parameters[max(i, j)]) for j in size) for i in size
+        )
     return Formula(
         target,
         setting,
@@ -445,7 +438,6 @@ def series(
     """
     highest = integer("degree", degree, 0)
     chain = statement(n_pairs, n_labels, positions, label_bias)
-    parameters = chain.setting.parameters
     table = _Derivatives(chain)
     known: dict[Expr, Expr] = dict.fromkeys(PARAMETERS, sp.S.Zero)
 
@@ -455,18 +447,11 @@ def series(
                 known[name] = sp.factor(content.xreplace(known))
         return sp.factor(expression.xreplace(known).rewrite(sp.log))
 
+    slopes: dict[tuple[sp.Symbol, ...], Expr] = {(): chain.loss}
     polynomial = value(chain.loss)
-    level: dict[tuple[sp.Symbol, ...], Expr] = {(): chain.loss}
-    for _ in range(highest):
-        level = {
-            (*by, parameter): table.of(slope, parameter)
-            for by, slope in level.items()
-            for parameter in parameters
-            # parameters in their order, so that each mixed derivative is taken once
-            if not by or parameters.index(parameter) >= parameters.index(by[-1])
-        }
-        for by, slope in level.items():
-            powers = Counter(by)
-            weight = sp.Mul(*(p**k / sp.factorial(k) for p, k in powers.items()))
-            polynomial += value(slope) * weight
+    for order in range(1, highest + 1):
+        for by in combinations_with_replacement(chain.setting.parameters, order):
+            slopes[by] = table.of(slopes[by[:-1]], by[-1])
+            powers = Counter(by).items()
+            polynomial += value(slopes[by]) * sp.Mul(*(p**k / sp.factorial(k) for p, k in powers))
     return polynomial

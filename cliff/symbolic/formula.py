@@ -6,9 +6,10 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, wraps
+from functools import cached_property, reduce, wraps
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import sympy as sp
 from sympy import Expr
 from sympy.logic.boolalg import Boolean
@@ -114,10 +115,10 @@ class Setting:
 
     def fields(self) -> dict[str, int | float | str]:
         """The arguments as numbers and words, for JSON."""
-        n, labels = (v if v.is_Symbol else int(v) for v in (self.n, self.labels))
+        n, labels = (str(v) if v.is_Symbol else int(v) for v in (self.n, self.labels))
         return {
-            "n_pairs": n if isinstance(n, int) else str(n),
-            "n_labels": labels if isinstance(labels, int) else str(labels),
+            "n_pairs": n,
+            "n_labels": labels,
             "positions": self.positions,
             "label_bias": self.label_bias,
         }
@@ -159,7 +160,8 @@ class Formula:
     notes : tuple of str
         Sentences that belong to the result.
     conditions : mapping of str to tuple of relations
-        Name of a result → what N and L must meet for the result to exist.
+        Name of a result → what N and L must meet for the result to exist; relations that always
+        hold are not printed.
     meanings : mapping of str to str
         Name of an assignment or a variable, up to its first underscore → what it is.
     """
@@ -306,15 +308,15 @@ class Formula:
         if self.takes_theta:
             (result,) = self.results.values()
             if isinstance(result, tuple):
-                shape = _shape(result)
-                printed = [printer.doprint(entry) for _, entry in entries(result)]
-                body.append("entries = [")
-                body += [f"    {entry}," for entry in printed]
-                body.append("]")
-                # constant entries have no batch axes of their own
-                body.append("entries = [entry + 0 * theta[..., 0] for entry in entries]")
-                body.append("stacked = numpy.stack(entries, axis=-1)")
-                body.append(f"return stacked.reshape(stacked.shape[:-1] + {shape})")
+                body += [
+                    "entries = [",
+                    *(f"    {printer.doprint(entry)}," for _, entry in entries(result)),
+                    "]",
+                    # constant entries have no batch axes of their own
+                    "entries = [entry + 0 * theta[..., 0] for entry in entries]",
+                    "stacked = numpy.stack(entries, axis=-1)",
+                    f"return stacked.reshape(stacked.shape[:-1] + {np.shape(result)})",
+                ]
             else:
                 body.append(f"return {printer.doprint(result)} + 0 * theta[..., 0]")
         else:
@@ -337,6 +339,7 @@ class Formula:
         relations = [
             f"{relation.lhs} {relation.rel_op.replace('==', equals)} {relation.rhs}"
             for relation in self.conditions.get(name, ())
+            if relation != sp.true
         ]
         return start + comma.join(relations) if relations else ""
 
@@ -397,15 +400,9 @@ def written(value: Expr) -> Expr:
     return value.doit() if isinstance(value, OfLogits) else value
 
 
-def entries(value: Any, index: tuple[int, ...] = ()) -> list[tuple[tuple[int, ...], Expr]]:
+def entries(value: Any) -> list[tuple[tuple[int, ...], Expr]]:
     """(index, expression) of every entry of a nested tuple; the index is () for an expression."""
-    if isinstance(value, tuple):
-        return [pair for i, entry in enumerate(value) for pair in entries(entry, (*index, i))]
-    return [(index, value)]
-
-
-def _shape(value: Any) -> tuple[int, ...]:
-    return (len(value), *_shape(value[0])) if isinstance(value, tuple) else ()
+    return list(np.ndenumerate(np.array(value, dtype=object)))
 
 
 _GREEK = {
@@ -420,8 +417,6 @@ _GREEK = {
     "kappa_beta": r"\kappa_\beta",
     "t_transition": r"t_{\mathrm{transition}}",
 }
-
-
 _PARAMETER_OF = {letter: _GREEK[str(parameter)] for parameter, letter in LETTERS.items()}
 
 
@@ -479,10 +474,7 @@ class _SourcePrinter(SciPyPrinter):
     """NumPy source in which constants and batches mix."""
 
     def _print_Max(self, expr: Expr) -> str:
-        first, *others = (self._print(argument) for argument in expr.args)
-        for argument in others:
-            first = f"numpy.maximum({first}, {argument})"
-        return first
+        return reduce(lambda a, b: f"numpy.maximum({a}, {b})", map(self._print, expr.args))
 
     def _print_Sum(self, expr: sp.Sum) -> str:
         ((index, first, last),) = expr.limits
@@ -495,8 +487,7 @@ class _SourcePrinter(SciPyPrinter):
         return "numpy.pi"
 
     def _print_WrightOmega(self, expr: Expr) -> str:
-        self.module_imports["scipy.special"].add("wrightomega")
-        return f"scipy.special.wrightomega({self._print(expr.args[0])})"
+        return f"{self._module_format('scipy.special.wrightomega')}({self._print(expr.args[0])})"
 
     def _print_ceiling(self, expr: Expr) -> str:
         above, below = (self._print(part) for part in sp.fraction(sp.together(expr.args[0])))
@@ -504,10 +495,9 @@ class _SourcePrinter(SciPyPrinter):
 
     def _print_log(self, expr: Expr) -> str:
         (value,) = expr.args
-        # gamma overflows at 171
-        return (
-            self._print_loggamma(value) if isinstance(value, sp.gamma) else super()._print_log(expr)
-        )
+        if isinstance(value, sp.gamma):  # which overflows at 171
+            return str(self._print(sp.loggamma(value.args[0], evaluate=False)))
+        return str(super()._print_log(expr))
 
     def _print_LogSumExp(self, expr: LogSumExp) -> str:
         self.module_imports["scipy.special"].add("logsumexp")
@@ -531,10 +521,6 @@ class _SourcePrinter(SciPyPrinter):
         # without a weight the probability is 0, and the distance may be large
         safe = f"numpy.exp(numpy.minimum({distance}, 700.0))"
         return f"numpy.where({self._print(weight)} == 0, 0.0, {safe})"
-
-    def _print_loggamma(self, expr: Expr) -> str:
-        self.module_imports["scipy.special"].add("gammaln")
-        return f"scipy.special.gammaln({self._print(expr.args[0])})"
 
 
 def _source(printer: _SourcePrinter, value: Any) -> str:

@@ -8,11 +8,11 @@ from typing import Any
 
 import sympy as sp
 from sympy import Expr
-from sympy.logic.boolalg import Boolean
 
 from cliff.checks import ArgumentError, choice
 from cliff.symbolic.chain import gradient, hessian, loss, needed
 from cliff.symbolic.formula import (
+    XI,
     Assignments,
     Formula,
     N,
@@ -21,18 +21,9 @@ from cliff.symbolic.formula import (
     as_expression,
     of_setting,
 )
-from cliff.valleys import VALLEYS, Valley, sink_counts
+from cliff.valleys import VALLEYS, sink_counts
 
-TARGETS = (
-    "loss",
-    "gradient",
-    "hessian",
-    "origin",
-    "plateau",
-    "saddle",
-    "valleys",
-    "transition",
-)
+TARGETS = ("loss", "gradient", "hessian", "origin", "plateau", "saddle", "valleys", "transition")
 T, DELTA, REACH = sp.symbols("t delta u_end", positive=True)
 
 HARMONICS = sp.symbols("H H_2 O O_2", positive=True)
@@ -72,20 +63,19 @@ def origin(setting: Setting) -> Formula:
     n, labels = setting.n, setting.labels
     q, share = _uniform_attention(n, setting.positions, setting.label_bias), n / labels
     kappa, _ = drives(n, share, setting.positions, setting.label_bias)
-    size = len(setting.parameters)
-    curvature = sp.zeros(size)
+    parameters = setting.parameters
+    curvature = sp.zeros(len(parameters))
     curvature[1, 2] = curvature[2, 1] = -kappa
     curvature[2, 2] = q**2 * share * (1 - share)
     if setting.is_free and setting.positions == "exact":
         curvature[2, 3] = curvature[3, 2] = -q * (1 - n * q) * (1 - share)
-    slope = [sp.S.Zero, sp.S.Zero, -(1 - share) * q] + [sp.S.Zero] * (size - 3)
     return _result(
         "origin",
         setting,
         {
             "loss": sp.log(labels),
-            "gradient": tuple(slope),
-            "hessian": tuple(tuple(curvature[i, j] for j in range(size)) for i in range(size)),
+            "gradient": tuple(-(1 - share) * q if p == XI else sp.S.Zero for p in parameters),
+            "hessian": tuple(map(tuple, curvature.tolist())),
         },
         assignments=needed(dict(harmonics(n)), list(curvature)),
         notes=("The origin is critical if and only if L = N.", _order(setting)),
@@ -163,7 +153,7 @@ def saddle(setting: Setting) -> Formula:
         assignments=(*needed(dict(harmonics(n)), [rate]), (rho, sp.factor(rate))),
         variables=(DELTA, REACH),
         notes=tuple(notes),
-        conditions=_conditions({"escape_time": (n > 1,)}),
+        conditions={"escape_time": (n > 1,)},
     )
 
 
@@ -184,7 +174,8 @@ def valleys(setting: Setting) -> Formula:
         "sink": _sink_loss(n, labels),
         "plateau": sp.log(n),
     }
-    required = {valley.name: _existence(valley, n, labels) for valley in VALLEYS}
+    count = {None: sp.true, True: labels > n, False: sp.Eq(labels, n)}
+    required = {v.name: (count[v.absent], n > v.least_pairs - 1) for v in VALLEYS}
     known = [
         v for v in VALLEYS if setting.positions in v.positions and sp.false not in required[v.name]
     ]
@@ -201,22 +192,8 @@ def valleys(setting: Setting) -> Formula:
         setting,
         {v.name: losses[v.name] for v in known},
         notes=tuple(notes),
-        conditions=_conditions({v.name: required[v.name] for v in known}),
+        conditions=required,
     )
-
-
-def _existence(valley: Valley, n: Expr, labels: Expr) -> tuple[Boolean, ...]:
-    """What N and L must meet for a valley to exist, as `Valley.exists`."""
-    count = {None: sp.true, True: labels > n, False: sp.Eq(labels, n)}[valley.absent]
-    return count, n > valley.least_pairs - 1
-
-
-def _conditions(
-    required: Mapping[str, tuple[Boolean, ...]],
-) -> dict[str, tuple[Boolean, ...]]:
-    """The relations that do not hold for all N and L, of those results that have any."""
-    left = {k: tuple(r for r in relations if r != sp.true) for k, relations in required.items()}
-    return {name: relations for name, relations in left.items() if relations}
 
 
 def _sink_loss(n: Expr, labels: Expr) -> Expr:
@@ -272,7 +249,7 @@ def transition(setting: Setting) -> Formula:
             (pull, q * (1 - n / labels) * sp.sqrt(kappa_alpha * kappa_beta)),
         ),
         notes=("From the origin, unit mobilities; nothing is fitted.",),
-        conditions=_conditions({"t_transition": (labels > n, n > 1)}),
+        conditions={"t_transition": (labels > n, n > 1)},
     )
 
 
@@ -330,17 +307,9 @@ def derive(
     ArgumentError
         If the target has another name, or as the function of that name.
     """
-    functions = {
-        "loss": loss,
-        "gradient": gradient,
-        "hessian": hessian,
-        "origin": origin,
-        "plateau": plateau,
-        "saddle": saddle,
-        "valleys": valleys,
-        "transition": transition,
-    }
-    return functions[choice("target", target, TARGETS)](n_pairs, n_labels, positions, label_bias)
+    functions = (loss, gradient, hessian, origin, plateau, saddle, valleys, transition)
+    function = functions[TARGETS.index(choice("target", target, TARGETS))]
+    return function(n_pairs, n_labels, positions, label_bias)
 
 
 def count(argument: str, text: str, *symbols: sp.Symbol) -> int | sp.Symbol:
