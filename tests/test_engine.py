@@ -265,8 +265,8 @@ def test_an_event_ends_the_flow_where_it_happens(method):
     assert run.t[-1] == pytest.approx(np.pi / 2, abs=0.01 if method == "euler" else 1e-6)
     assert run.theta[-1, 0] == pytest.approx(0.0, abs=1e-9)
     assert run.theta[-2, 0] > 0.0
-    t = np.linspace(0.0, run.t[-1], 50)
-    np.testing.assert_allclose(run.path(t), whole.path(t), rtol=0.0, atol=1e-11)
+    t = np.append(np.linspace(0.0, run.t[-2], 20), np.linspace(*run.t[-2:], 20))
+    np.testing.assert_allclose(run.path(t), whole.path(t), rtol=0.0, atol=1e-9)
     assert run.settings["until"] == "down"
     never = integrate(OSCILLATOR, [1.0, 0.0], 20.0, method=method, until="far", **options)
     assert never.status is Status.DONE
