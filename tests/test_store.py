@@ -162,10 +162,14 @@ def test_a_file_of_another_user_in_a_shared_directory_is_refused_at_once(tmp_pat
 
 
 def test_a_lock_that_cannot_be_opened_is_no_missing_lock(tmp_path, monkeypatch):
-    def flock(*_):
-        raise PermissionError(errno.EACCES, "Permission denied")
+    whole = os.open
 
-    monkeypatch.setattr("fcntl.flock", flock)
+    def of_another_user(path, *arguments, **options):
+        if str(path).endswith(".lock"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return whole(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", of_another_user)
     refused = pytest.raises(ArgumentError, match="cannot be locked, the file")
     with refused, store.locked(tmp_path / "run.nc", "path", "test"):
         pytest.fail("another user may hold it")
@@ -175,12 +179,8 @@ def test_the_commit_is_no_tag(tmp_path, monkeypatch):
     (tmp_path / "cliff").mkdir()
     monkeypatch.setattr(store, "__file__", str(tmp_path / "cliff" / "store.py"))
     name = ("-c", "user.name=a", "-c", "user.email=b@c")
-    for words in (
-        ["init", "-q"],
-        ["commit", "-q", "--allow-empty", "-m", "."],
-        ["tag", "-am.", "v1"],
-    ):
-        subprocess.run(["git", "-C", str(tmp_path), *name, *words], check=True)
+    for words in ("init -q", "commit -q --allow-empty -m .", "tag -am. v1"):
+        subprocess.run(["git", "-C", str(tmp_path), *name, *words.split()], check=True)
     head = ["git", "-C", str(tmp_path), "rev-parse", "HEAD"]
     assert store._git_commit() == subprocess.check_output(head, text=True).strip()
 
