@@ -150,3 +150,18 @@ def test_kernels_are_compiled_even_where_the_compiler_is_switched_off(cache):
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[0] == STEPPED
     assert "NUMBA_DISABLE_JIT" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_process_that_compiles_computes_the_same_bits(tmp_path):
+    program = """
+from cliff import Task, Transformer
+from cliff.task import DATA, stream
+task = Task()
+net = Transformer(task)
+batch = task.sample(stream(0, DATA), 128)
+print(net.loss_and_gradient(batch).hex(), float(net.gradients.vector.astype(float).sum()).hex())
+"""
+    compiled, loaded = (run(tmp_path, program) for _ in range(2))
+    assert compiled.returncode == 0, compiled.stderr
+    assert loaded.stdout == compiled.stdout

@@ -25,9 +25,11 @@ def entry(function: Callable[..., Any], fastmath: bool | set[str] = False) -> An
     """Compile a kernel that Python calls: cached on disk, and run without the interpreter's lock.
 
     The rule for sums (`fastmath`) is always stated, since a kernel without one takes the rule of
-    whichever kernel it is compiled for first.
+    whichever kernel it is compiled for first. Kernels that others call are inlined: of two copies
+    of one kernel, the process that compiles would run another one than the processes that load
+    the machine code from the disk, and rounding would tell them apart.
     """
-    return keep_on_disk(njit(nogil=True, fastmath=fastmath)(function))
+    return keep_on_disk(njit(nogil=True, fastmath=fastmath, forceinline=True)(function))
 
 
 # Sums may be reordered, which is what lets them use vector registers; NaN and infinity still
