@@ -484,11 +484,8 @@ def _mobilities(mobility: ArrayLike) -> tuple[float, float, float]:
     values = finite_array("mobility", mobility, 3)
     inside = (values >= 1.0 / LARGEST_MOBILITY) & (values <= LARGEST_MOBILITY)
     if values.shape != (3,) or not inside.all():
-        raise ArgumentError(
-            "mobility",
-            mobility,
-            f"must be three numbers from {1 / LARGEST_MOBILITY:g} to {LARGEST_MOBILITY:g}",
-        )
+        ends = f"from {1 / LARGEST_MOBILITY:g} to {LARGEST_MOBILITY:g}"
+        raise ArgumentError("mobility", mobility, f"must be three numbers {ends}")
     previous, match, classifier = values.tolist()
     return previous, match, classifier
 

@@ -58,13 +58,10 @@ def compare(
     from cliff.mobility_law import MOST_FLOWS
     from cliff.store import open_dataset, save
 
-    used = None
-    if law is not None:
-        used = comparison.law_of(_blame("law", law, open_dataset, law, "comparison"))
+    used = law and comparison.law_of(_blame("law", law, open_dataset, law, "comparison"))
     trained = _blame("run", run, open_dataset, run, "run")
     tests = [_blame("test", path, open_dataset, path, "run") for path in test or ()]
-    network = None if used is None else used.network
-    curves = _blame("run", run, comparison.comparable, trained, network)
+    curves = _blame("run", run, comparison.comparable, trained, used and used.network)
     for path, dataset in zip(test or (), tests, strict=True):
         _blame("test", path, comparison.comparable, dataset, curves[0].network)
     _warn_of_other_data(trained, quiet)

@@ -533,12 +533,10 @@ def evaluate_direct(
         else:
             rows = _mean_field_tokens(n, beta1, table)
         measures[0] += table[0, _M]  # a label's overlap with its item is its attention to it
-        loss += (
-            _slot(
-                table, rows, n_absent, alpha, xi, beta2, with_hessian, gradient, hessian, measures
-            )
-            / slots
+        own = _slot(
+            table, rows, n_absent, alpha, xi, beta2, with_hessian, gradient, hessian, measures
         )
+        loss += own / slots
     gradient /= slots
     hessian /= slots
     measures /= slots
@@ -568,8 +566,7 @@ def _slot(table, rows, n_absent, alpha, xi, beta2, with_hessian, gradient, hessi
     # means over tokens of x_i (beta1, alpha, beta2) and of the second derivatives; overlaps are
     # relative to the match's, which keeps the digits of differences when it dominates
     m_0, m1_0, m11_0 = table[0, _M], table[0, _M_1], table[0, _M_11]
-    off_labels = 0.0
-    mean_m, mean_m1, mean_m11, on_labels = 0.0, 0.0, 0.0, 0.0
+    mean_m, mean_m1, mean_m11, on_labels, off_labels = 0.0, 0.0, 0.0, 0.0, 0.0
     mm, mm1, m1m1, lm, lm1 = 0.0, 0.0, 0.0, 0.0, 0.0
     top = -np.inf if n_absent <= 0.0 else 0.0
     for row in range(rows):

@@ -134,15 +134,14 @@ def statement(
 
 def _bounded(setting: Setting, symbol: bool = True) -> Setting:
     """Refuse what is too long, with exact positions: N > `MOST_PAIRS` and, unless allowed, N."""
-    if setting.positions == "exact":
-        if setting.n == N and not symbol:
-            raise ArgumentError("n_pairs", "N", "must be a number with exact positions")
-        if setting.n != N and setting.n > MOST_PAIRS:
-            raise ArgumentError(
-                "n_pairs",
-                setting.n_pairs,
-                f"must be at most {MOST_PAIRS} with exact positions, or N",
-            )
+    if setting.positions == "mean":
+        return setting
+    if setting.n == N and not symbol:
+        raise ArgumentError("n_pairs", "N", "must be a number with exact positions")
+    if setting.n != N and setting.n > MOST_PAIRS:
+        raise ArgumentError(
+            "n_pairs", setting.n_pairs, f"must be at most {MOST_PAIRS} with exact positions, or N"
+        )
     return setting
 
 
@@ -281,8 +280,6 @@ class _Derivatives:
             return sp.Integer(name == parameter)
         key = name, parameter
         if key not in self.known:
-            if name in self.chain.shifts:
-                return sp.S.Zero
             if name in self.chain.rules:
                 value = self.chain.rules[name] if parameter == BETA1 else sp.S.Zero
             else:
@@ -375,13 +372,9 @@ def _differentiated(target: str, setting: Setting) -> Formula:
         result = tuple(
             tuple(table.of(result[min(i, j)], parameters[max(i, j)]) for j in size) for i in size
         )
-    return Formula(
-        target,
-        setting,
-        {target: result},
-        needed(table.assignments, [entry for _, entry in entries(result)]),
-        meanings=INDEXED if is_indexed else SHIFTED,
-    )
+    assignments = needed(table.assignments, [entry for _, entry in entries(result)])
+    meanings = INDEXED if is_indexed else SHIFTED
+    return Formula(target, setting, {target: result}, assignments, meanings=meanings)
 
 
 def _indexed(setting: Setting) -> Statement:
