@@ -189,6 +189,7 @@ def locked(path: str | os.PathLike[str] | None, argument: str, writer: str) -> I
             if not no_locks or kind is SoftFileLock:
                 reason = f"cannot be locked, the file {file} is in the way: {error}"
                 raise ArgumentError(argument, str(path), reason) from None
+            file.unlink(missing_ok=True)  # nobody can lock it
     try:
         yield
     finally:
