@@ -152,6 +152,16 @@ def test_resume_goes_on_where_it_stopped(command, tmp_path):
     assert "lr=0.1, and this run has 0.3" in err
 
 
+def test_a_finished_training_is_not_overwritten_by_another(command, tmp_path):
+    output = tmp_path / "run.nc"
+    assert command("--output", output, "--steps=0")[0] == 0
+    before = output.read_bytes()
+    code, out, err = command("--output", output, "--steps=0", "--seeds=0:2", "--processes=1")
+    assert (code, out) == (2, "")
+    assert err == f"cliff: --output {output}: exists: add --resume, or name another file\n"
+    assert output.read_bytes() == before
+
+
 def test_resume_needs_a_checkpoint(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = ["--seeds=0:2", "--processes=1", "--output=run.nc"]

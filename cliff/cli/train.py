@@ -161,6 +161,8 @@ def train(
     keep = _checkpoint(checkpoint, output, resume, len(chosen))
     kept = [None if keep is None else Path(keep.replace("{seed}", str(each))) for each in chosen]
     check_outputs(output, plot, *(path for path in kept if path))
+    if output is not None and output.exists() and not resume:
+        raise ArgumentError("output", str(output), "exists: add --resume, or name another file")
     begun = [path for path in kept if resume and path and path.exists()]
     for each, path in zip(chosen, kept, strict=True):
         if begun and path not in begun:
