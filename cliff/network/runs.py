@@ -231,9 +231,12 @@ def _train_in_processes(
         with handled_by(signal.SIG_IGN):
             for _ in range(at_a_time):
                 line, its_end = context.Pipe()
-                workers[line] = child = context.Process(target=_work, args=(its_end,), daemon=True)
-                child.start()
-                its_end.close()  # when the process dies, nobody holds this end, and the pipe ends
+                child = context.Process(target=_work, args=(its_end,), daemon=True)
+                try:
+                    child.start()
+                finally:
+                    its_end.close()  # nobody else holds it, so that it ends with the process
+                workers[line] = child
         for line in workers:
             hand_out(line)
         while busy:
@@ -247,6 +250,8 @@ def _train_in_processes(
                     workers[line].join()
                     code = workers[line].exitcode
                     message = f"the process that trained seed {runs[number].seed} ended with {code}"
+                    if code == 1:  # Python's own, before the first line of `_work`
+                        message += ": does the script lack `if __name__ == '__main__':`?"
                     raise ChildProcessError(message) from None
                 begun.add(line)
                 if kind == "error":
