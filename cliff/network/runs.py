@@ -208,6 +208,7 @@ def _train_in_processes(
     workers: dict[Any, BaseProcess] = {}  # by the parent's end of the pipe
     busy: dict[Any, int] = {}
     begun: set[Any] = set()
+    told: set[Any] = set()
     line: Any
 
     def hand_out(line: Any) -> None:
@@ -223,8 +224,10 @@ def _train_in_processes(
             if line in busy.keys() - begun:  # it may be compiling, and has nothing to write
                 process.kill()
                 del busy[line]
-            with suppress(OSError):
-                line.send(None)
+            if line not in told:  # words to one that does not listen would fill its pipe
+                told.add(line)
+                with suppress(OSError):
+                    line.send(None)
 
     try:
         # the processes inherit that these signals are ignored, and hear of them from here alone
