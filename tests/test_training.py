@@ -827,6 +827,21 @@ def test_a_mistake_in_another_process_comes_back_as_it_is():
         run_all(runs, 2)
 
 
+def test_a_run_beside_one_that_fails_hands_in_its_records(tmp_path):
+    first, second = endless(tmp_path, (0, 1))
+    ended = {}
+    failing = dataclasses.replace(first, callbacks=[leave_late])
+    with pytest.raises(ArgumentError, match="seed=3"):
+        run_all([failing, second], 2, finished=ended.__setitem__)
+    assert ended[1].status.item() == "interrupted"
+
+
+def leave_late(state):
+    if state.step == 500:
+        time.sleep(3)  # for the other one to begin
+        leave_the_world(state)
+
+
 def leave_the_world(state):
     state.task = dataclasses.replace(state.task, seed=3)
 

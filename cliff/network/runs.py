@@ -270,11 +270,16 @@ def _train_in_processes(
         raise
     finally:
         end()
+        ended = []
         for line, process in workers.items():
             with suppress(EOFError, OSError):
                 while True:  # what it still sends, so that it need not wait
-                    line.recv()
+                    kind, content = line.recv()
+                    if kind == "result" and line in busy:
+                        ended.append((busy[line], content))
             process.join()
+        for number, result in ended:
+            keep(number, result)
 
 
 def _work(line: Connection) -> None:
