@@ -303,7 +303,13 @@ def test_an_existing_file_is_resumed_only_when_asked(capsys, tmp_path):
         (["--x", "alpha=1:2:3", "--labels", "2"], "--labels 2"),
         (["--x", "alpha=1:2:3", "--init", "nan", "0", "0"], "--init"),
         (["--x", "alpha=1:2:3", "--mobility", "1", "-1", "1"], "--mobility"),
-        (["--x", "alpha=1:2:3", "--resume"], "--resume"),
+        (["--x", "alpha=1:2:3", "--resume"], "--resume: needs --output"),
+        (
+            ["--x", "alpha=1:2:3", "--resume", "-o", "mistyped.nc"],
+            "--output mistyped.nc: there is no such file to resume",
+        ),
+        (["--x", "alpha=-1e308:1e308:3"], "--x alpha=-1e308:1e308:3: needs START and STOP whose"),
+        (["--x", "alpha=1:1.0000000000000002:5"], "--x alpha=1:1.0000000000000002:5: needs START"),
         (["--x", "beta2=0:3:3"], "--x beta2=0:3:3: has no effect"),
         (["--x", "xi=0:3:3", "--y", "mobility_beta2=0:3:3"], "--y mobility_beta2=0:3:3: has no"),
         (["--x", "labels=8:16:3", "--y", "labels_per_pair=1:2:3"], "--x labels=8:16:3: has no"),
@@ -352,7 +358,7 @@ def test_an_existing_file_is_resumed_only_when_asked(capsys, tmp_path):
         ),
         (
             ["--x", "alpha=1:2:3", "--mixed-versions"],
-            "--mixed-versions True: has no effect without",
+            "--mixed-versions: has no effect without",
         ),
     ],
 )

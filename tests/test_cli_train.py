@@ -357,7 +357,7 @@ def test_stops_at_an_accuracy(command):
         (["--checkpoint=./run.nc", "--output=run.nc"], "--output"),
         (["--seeds=0:2", "--checkpoint={seed}.nc", "--output=1.nc"], "--output"),
         (["--seeds=0:2", "--processes=0"], "--processes"),
-        (["--resume"], "--resume"),
+        (["--resume"], "--resume: needs --checkpoint or --output"),
         (["--seeds=0:2", "--checkpoint=run.npz"], "--checkpoint"),
         (["--checkpoint=/missing/run.npz"], "--checkpoint"),
         (["--output=/missing/run.nc"], "--output"),

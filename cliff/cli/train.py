@@ -270,7 +270,7 @@ def _checkpoint(given: Path | None, output: Path | None, resume: bool, n_runs: i
         middle = ".{seed}" if n_runs > 1 else ""
         return str(output.parent / f"{output.stem}{middle}.checkpoint.npz")
     if resume:
-        raise ArgumentError("resume", "", "needs --checkpoint or --output, to know the file")
+        raise ArgumentError("resume", True, "needs --checkpoint or --output, to know the file")
     return None
 
 
