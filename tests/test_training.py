@@ -255,15 +255,13 @@ TAKEN = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [*TAKEN, "twice", "a/b", "", " "])
+@pytest.mark.parametrize("name", [*TAKEN, "twice", "a/b", "", " ", "a\nb", "a\0"])
 def test_names_that_a_file_cannot_hold_are_refused_before_the_first_step(name):
     def probe(*_):
         return {name: 1.0}
 
     net = network()
-    with pytest.raises(
-        ArgumentError, match=r"is recorded already|cannot name a variable"
-    ) as caught:
+    with pytest.raises(ArgumentError, match=r"is recorded already|must be a name") as caught:
         train(net, TASK, 20, **OPTIONS, probes=[probe] * (1 + (name == "twice")))
     assert (caught.value.argument, caught.value.value) == ("probes", name)
     assert np.array_equal(net.parameters.vector, network().parameters.vector)
