@@ -246,7 +246,10 @@ def _git_commit() -> str:
     try:
         ask = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]  # no tags
         run = ["git", "-C", str(root), *ask]
-        return subprocess.run(run, capture_output=True, text=True, timeout=5).stdout.strip()
+        # in a session of its own, where the terminal's Ctrl-C does not end it without an answer
+        return subprocess.run(
+            run, capture_output=True, text=True, timeout=5, start_new_session=True
+        ).stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
         return ""
 

@@ -262,6 +262,23 @@ def test_interrupting_saves_what_was_reached(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["run.nc"]
 
 
+def test_a_signal_while_the_result_is_written_waits_for_it(tmp_path):
+    code = (
+        "import os, signal, sys, cliff.cli\n"
+        "from cliff import Trajectory\n"
+        "save = Trajectory.save\n"
+        "def interrupted(*arguments):\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    return save(*arguments)\n"
+        "Trajectory.save = interrupted\n"
+        "cliff.cli.main(['flow', '--t-end=1', '-o', sys.argv[1], '-q'])\n"
+    )
+    path = tmp_path / "run.nc"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (143, "cliff: interrupted\n")
+    assert cliff.load(path).status == "done"
+
+
 def test_heavy_libraries_are_imported_only_when_needed():
     check = (
         "import sys; sys.argv = ['cliff', {}]\n"
