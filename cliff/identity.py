@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any
@@ -30,10 +30,15 @@ def identity(function: Callable[..., Any], stored: bool) -> dict[str, Any]:
     Raises
     ------
     ArgumentError
-        If `stored`, and name and settings do not identify the function or a bound argument.
+        If JSON cannot hold the settings; if `stored`, and name and settings do not identify the
+        function or a bound argument.
     """
     described = _describe(function, stored)
-    text = json.dumps(described, sort_keys=True, default=lambda value: _plain(value, stored))
+    try:
+        text = json.dumps(described, sort_keys=True, default=lambda value: _plain(value, stored))
+    except TypeError as error:
+        requirement = f"has parameters that JSON cannot hold: {error}"
+        raise ArgumentError("function", function, requirement) from error
     return dict(json.loads(text))
 
 
@@ -66,8 +71,10 @@ def _plain(value: Any, stored: bool) -> Any:
         return value.tolist()
     if callable(value):
         return _describe(value, stored)
+    if hasattr(value, "__array__"):
+        return np.asarray(value).tolist()
     text = repr(value)
-    if stored and " at 0x" in text:
+    if stored and (" at 0x" in text or "..." in text):
         raise ArgumentError(
             "function", text, "is bound to it, and has no text that identifies it in a file"
         )
@@ -77,9 +84,11 @@ def _plain(value: Any, stored: bool) -> Any:
 def code_version(function: Callable[..., Any]) -> str:
     """Python's version and a hash of a function's code: another text once the function is edited.
 
-    The hash covers the bytecode and constants of the function, its defaults, and whatever it names
-    in its own module or class: functions, classes, and global or enclosed constants (numbers, text,
-    tuples, arrays). It leaves out docstrings, comments, other modules and mutable data. Functions
+    The hash covers the bytecode, constants and argument names of the function, its defaults, its
+    decorators, and whatever it names in its own module or class: functions,
+    classes with their constants, partials, and global or enclosed constants (numbers, text, tuples,
+    arrays). It leaves out docstrings, comments, other modules, mutable data, and instances of
+    classes, such as a Fraction, a member of an Enum, a dataclass or a `numpy.vectorize`. Functions
     without Python code have the version ''.
     """
     while isinstance(function, partial):
@@ -109,20 +118,34 @@ class _Content:
         if isinstance(value, frozenset):
             return f"{{{','.join(sorted(self.of(entry) for entry in value))}}}"
         if isinstance(value, CodeType):
-            return value.co_code.hex() + repr(value.co_names) + self.of(value.co_consts)
+            named = value.co_varnames[: value.co_argcount + value.co_kwonlyargcount]
+            counts = value.co_argcount, value.co_posonlyargcount, value.co_flags
+            names = repr((value.co_names, named, counts))
+            return value.co_code.hex() + names + self.of(value.co_consts)
         if isinstance(value, np.ndarray | np.generic):
             data = hashlib.sha256(value.tobytes()).hexdigest()
             return f"{value.dtype}{value.shape}{data}"
-        for behind in ("__func__", "fget", "py_func", "__wrapped__"):  # methods, numba, caches
+        if isinstance(value, partial):
+            bound = value.args, tuple(sorted(value.keywords.items()))
+            return self.of(value.func) + self.of(bound)
+        for behind in ("__func__", "fget", "py_func"):  # methods, numba
             value = getattr(value, behind, value)
+        if (wrapped := getattr(value, "__wrapped__", None)) is not None:  # decorators, caches
+            own = self._followed(value)
+            return own + self.of(wrapped)
+        return self._followed(value)
+
+    def _followed(self, value: Any) -> str:
+        """Content of a function or class, if it is of the module and has not been met."""
         if getattr(value, "__module__", None) != self.module or id(value) in self.seen:
             return getattr(value, "__qualname__", "")
         self.seen.add(id(value))
         if isinstance(value, type):
-            parts: Iterable[Any] = vars(value).values()
             with_code = FunctionType | staticmethod | classmethod | property
             return value.__qualname__ + "".join(
-                self.of(part) for part in parts if isinstance(part, with_code)
+                f"{name}={self.of(part)};"
+                for name, part in vars(value).items()
+                if isinstance(part, with_code) or not name.startswith("__")
             )
         return self._of_function(value) if isinstance(value, FunctionType) else ""
 

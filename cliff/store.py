@@ -247,7 +247,10 @@ def _git_commit() -> str:
     try:
         ask = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]  # no tags
         run = ["git", "-C", str(root), *ask]
-        return subprocess.run(run, capture_output=True, text=True, timeout=5).stdout.strip()
+        # in a session of its own, where the terminal's Ctrl-C does not end it without an answer
+        return subprocess.run(
+            run, capture_output=True, text=True, timeout=5, start_new_session=True
+        ).stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
         return ""
 
@@ -339,8 +342,8 @@ def open_dataset(path: str | os.PathLike[str], kind: str | None = None) -> xr.Da
     Raises
     ------
     ArgumentError
-        If there is no such file, or it is truncated, of another format or kind, or from a newer
-        version of the layout.
+        If there is no such file, or it is truncated, damaged, of another format or kind, or from a
+        newer version of the layout.
     """
     import xarray as xr
 
@@ -365,6 +368,10 @@ def open_dataset(path: str | os.PathLike[str], kind: str | None = None) -> xr.Da
         )
     if kind is not None and found != kind:
         raise ArgumentError("path", str(path), f"holds a {found}, and a {kind} is needed")
+    try:
+        json.loads(dataset.attrs.get("parameters", "{}"))
+    except ValueError as error:
+        raise damaged("path", path, error) from error
     for name, variable in dataset.variables.items():
         # files of format 1 hold integers above 32 bits as float64
         if variable.attrs.pop("cliff_integers", None):
@@ -396,4 +403,15 @@ def load(path: str | os.PathLike[str]) -> Any:
         return dataset
     from cliff import trajectory  # which imports this module
 
-    return getattr(trajectory, kind.capitalize()).from_dataset(dataset)
+    try:
+        return getattr(trajectory, kind.capitalize()).from_dataset(dataset)
+    except ArgumentError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged("path", path, error) from error
+
+
+def damaged(argument: str, path: str | os.PathLike[str], error: Exception) -> ArgumentError:
+    """What to raise where a file of the right kind lacks something that its kind has."""
+    lacks = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+    return ArgumentError(argument, str(path), f"is damaged: {' '.join(lacks.split())[:200]}")

@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cliff.checks import LARGEST_INTEGER, ArgumentError, check_memory, integer, shorten
+from cliff.checks import (
+    LARGEST_INTEGER,
+    ArgumentError,
+    check_memory,
+    finite_array,
+    integer,
+    shorten,
+)
 from cliff.identity import code_version, identity
 from cliff.interrupt import StopRequest, deferred
 from cliff.store import check_name, locked, open_dataset, provenance, save
@@ -257,7 +264,8 @@ class _Block:
         return [*self([c[:half] for c in columns]), *self([c[half:] for c in columns])]
 
     def _evaluate(self, columns: list[NDArray[Any]]) -> _Results:
-        cells = columns if self.vectorized else [column.item() for column in columns]
+        # copies, since the halves of a failed block need what the function may have changed
+        cells = [c.copy() if self.vectorized else c.item() for c in columns]
         value = self.function(**dict(zip(self.names, cells, strict=True)))
         results = dict(value) if isinstance(value, Mapping) else {"value": value}
         if not self.vectorized:
@@ -502,11 +510,12 @@ def _results(
 def _axis(name: str, values: ArrayLike) -> NDArray[Any]:
     if check_name("axes", name) in _RESERVED:
         raise ArgumentError("axes", name, "is a name that the results need")
+    finite_array(name, values)
     array = np.asarray(values)
-    if array.ndim != 1 or not array.size or array.dtype.kind not in "fiu":
+    if array.ndim != 1 or not array.size:
         raise ArgumentError(name, values, "an axis must be a list of at least one number")
-    if not np.isfinite(array).all() or len(np.unique(array)) != len(array):
-        raise ArgumentError(name, values, "the values of an axis must be finite and differ")
+    if len(np.unique(array)) != len(array):
+        raise ArgumentError(name, values, "the values of an axis must differ")
     numbers = _number(array)
     if array.dtype.kind in "iu" and numbers.dtype != np.int64:
         raise ArgumentError(name, values, f"integers must not exceed ±{LARGEST_INTEGER}")

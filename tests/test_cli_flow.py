@@ -104,7 +104,7 @@ def test_jitter_follows_the_seed(capsys):
         (["--labels", "4"], "--labels 4: must be at least the number of pairs, 8"),
         (["--pairs", "0"], "--pairs 0"),
         (["--pairs", "2.5"], "--pairs"),
-        (["--init", "nan", "0", "0"], "--init"),
+        (["--init", "nan", "0", "0"], "--init nan 0.0 0.0: must be finite"),
         (["--init", "0", "0"], "--init"),
         (["--init", "inf", "0", "0"], "--init"),
         (["--mobility", "1", "-1", "1"], "--mobility"),
@@ -114,7 +114,7 @@ def test_jitter_follows_the_seed(capsys):
         (["--rtol", "0"], "--rtol 0"),
         (["--atol", "-1"], "--atol -1"),
         (["--method", "leapfrog"], "--method leapfrog: must be one of dopri5, rk4"),
-        (["--method", "rk4"], "--step"),
+        (["--method", "rk4"], "--step: "),
         (["--positions", "sinusoidal"], "--positions sinusoidal: must be one of exact, mean"),
         (["--label-bias", "__import__('os')"], "--label-bias"),
         (["--output", "nowhere/run.nc"], "--output nowhere/run.nc: the directory nowhere does not"),
@@ -260,6 +260,23 @@ def test_interrupting_saves_what_was_reached(tmp_path):
     assert 0.0 < partial.path.t[-1] < 1e5
     assert np.isfinite(partial.theta).all()
     assert [entry.name for entry in tmp_path.iterdir()] == ["run.nc"]
+
+
+def test_a_signal_while_the_result_is_written_waits_for_it(tmp_path):
+    code = (
+        "import os, signal, sys, cliff.cli\n"
+        "from cliff import Trajectory\n"
+        "save = Trajectory.save\n"
+        "def interrupted(*arguments):\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    return save(*arguments)\n"
+        "Trajectory.save = interrupted\n"
+        "cliff.cli.main(['flow', '--t-end=1', '-o', sys.argv[1], '-q'])\n"
+    )
+    path = tmp_path / "run.nc"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (143, "cliff: interrupted\n")
+    assert cliff.load(path).status == "done"
 
 
 def test_heavy_libraries_are_imported_only_when_needed():

@@ -14,7 +14,7 @@ from test_sweeps import data_of
 
 import cliff
 from cliff import NestedLogit
-from cliff.checks import shorten
+from cliff.checks import ArgumentError, shorten
 from cliff.metrics import FlowMetric
 from cliff.plots import basin_map, new_figure
 from cliff.store import open_dataset
@@ -303,7 +303,13 @@ def test_an_existing_file_is_resumed_only_when_asked(capsys, tmp_path):
         (["--x", "alpha=1:2:3", "--labels", "2"], "--labels 2"),
         (["--x", "alpha=1:2:3", "--init", "nan", "0", "0"], "--init"),
         (["--x", "alpha=1:2:3", "--mobility", "1", "-1", "1"], "--mobility"),
-        (["--x", "alpha=1:2:3", "--resume"], "--resume"),
+        (["--x", "alpha=1:2:3", "--resume"], "--resume: needs --output"),
+        (
+            ["--x", "alpha=1:2:3", "--resume", "-o", "mistyped.nc"],
+            "--output mistyped.nc: there is no such file to resume",
+        ),
+        (["--x", "alpha=-1e308:1e308:3"], "--x alpha=-1e308:1e308:3: needs START and STOP whose"),
+        (["--x", "alpha=1:1.0000000000000002:5"], "--x alpha=1:1.0000000000000002:5: needs START"),
         (["--x", "beta2=0:3:3"], "--x beta2=0:3:3: has no effect"),
         (["--x", "xi=0:3:3", "--y", "mobility_beta2=0:3:3"], "--y mobility_beta2=0:3:3: has no"),
         (["--x", "labels=8:16:3", "--y", "labels_per_pair=1:2:3"], "--x labels=8:16:3: has no"),
@@ -352,7 +358,7 @@ def test_an_existing_file_is_resumed_only_when_asked(capsys, tmp_path):
         ),
         (
             ["--x", "alpha=1:2:3", "--mixed-versions"],
-            "--mixed-versions True: has no effect without",
+            "--mixed-versions: has no effect without",
         ),
     ],
 )
@@ -384,6 +390,36 @@ def test_plot_refuses_what_it_cannot_draw(capsys, tmp_path):
     assert code == 2
     assert "has no picture" in err
     assert run(capsys, "plot", str(tmp_path / "absent.nc"), str(tmp_path / "x.png"))[0] == 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data.drop_vars("loss"),
+        lambda data: data.assign_attrs(parameters='{"n_pairs": '),
+        lambda data: data.assign_attrs(status="bored"),
+    ],
+)
+def test_a_damaged_file_is_told_in_one_line(capsys, tmp_path, damage):
+    path = tmp_path / "flow.nc"
+    assert run(capsys, "flow", "--t-end", "1", "-o", str(path), "-q")[0] == 0
+    data = cliff.store.open_dataset(path)
+    cliff.store.save_dataset(damage(data), path, "trajectory")
+    with pytest.raises(ArgumentError, match=r"flow\.nc: is damaged: "):
+        cliff.load(path)
+    code, _, err = run(capsys, "plot", str(path), str(tmp_path / "x.png"))
+    assert (code, err.count("\n")) == (2, 1)
+    assert "flow.nc: is damaged: " in err
+
+
+def test_a_sweep_that_lacks_its_outcomes_is_told_in_one_line(capsys, tmp_path):
+    path = tmp_path / "phase.nc"
+    assert run(capsys, "phase", "--x", "pairs=2:8:4", "-o", str(path), "-q")[0] == 0
+    data = cliff.store.open_dataset(path).drop_vars("outcome")
+    cliff.store.save_dataset(data, path, "sweep")
+    code, _, err = run(capsys, "plot", str(path), str(tmp_path / "x.png"))
+    assert (code, err.count("\n")) == (2, 1)
+    assert "phase.nc: is damaged: it lacks" in err
 
 
 def doubled(x):

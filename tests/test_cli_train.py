@@ -15,6 +15,7 @@ import pytest
 import xarray as xr
 
 from cliff.cli import main
+from cliff.network.runs import Run
 from cliff.network.training import train
 from cliff.network.transformer import Transformer
 from cliff.store import locked, open_dataset
@@ -150,6 +151,16 @@ def test_resume_goes_on_where_it_stopped(command, tmp_path):
     code, _, err = command("--output", first, "--resume", "--lr=0.3")
     assert code == 2
     assert "lr=0.1, and this run has 0.3" in err
+
+
+def test_a_finished_training_is_not_overwritten_by_another(command, tmp_path):
+    output = tmp_path / "run.nc"
+    assert command("--output", output, "--steps=0")[0] == 0
+    before = output.read_bytes()
+    code, out, err = command("--output", output, "--steps=0", "--seeds=0:2", "--processes=1")
+    assert (code, out) == (2, "")
+    assert err == f"cliff: --output {output}: exists: add --resume, or name another file\n"
+    assert output.read_bytes() == before
 
 
 def test_resume_needs_a_checkpoint(command, tmp_path, monkeypatch):
@@ -346,7 +357,7 @@ def test_stops_at_an_accuracy(command):
         (["--checkpoint=./run.nc", "--output=run.nc"], "--output"),
         (["--seeds=0:2", "--checkpoint={seed}.nc", "--output=1.nc"], "--output"),
         (["--seeds=0:2", "--processes=0"], "--processes"),
-        (["--resume"], "--resume"),
+        (["--resume"], "--resume: needs --checkpoint or --output"),
         (["--seeds=0:2", "--checkpoint=run.npz"], "--checkpoint"),
         (["--checkpoint=/missing/run.npz"], "--checkpoint"),
         (["--output=/missing/run.nc"], "--output"),
@@ -448,6 +459,58 @@ def test_a_signal_keeps_checkpoints_and_records(tmp_path, start, seeds, number, 
     with pytest.raises(SystemExit) as exit_:
         main(["plot", str(output), str(tmp_path / "run.png"), "--quiet"])
     assert exit_.value.code == 0
+
+
+@pytest.fixture
+def kept(command, tmp_path, monkeypatch):
+    """Three seeds that are done, and how to resume them with something amid the first of them."""
+    options = [f"--checkpoint={tmp_path}/{{seed}}.npz", f"--output={tmp_path}/run.nc"]
+    options += ["--seeds=0:3", "--processes=1"]
+    train_run = Run.train
+
+    def resume(steps, event):
+        def train_with(run, *report, **named):
+            if report and run.seed in (0, 1):
+                event(run.seed)
+            return train_run(run, *report, **named)
+
+        monkeypatch.setattr(Run, "train", train_with)
+        return command(*options, f"--steps={steps}", "--resume")
+
+    assert command(*options)[0] == 0
+    return resume
+
+
+def test_a_second_interruption_keeps_the_records_of_all_seeds(kept, tmp_path):
+    assert kept(40, lambda _: os.kill(os.getpid(), signal.SIGTERM))[0] == 143
+    with open_dataset(tmp_path / "run.nc") as runs:
+        assert runs.seed.values.tolist() == [0, 1, 2]
+        assert runs.last_step.values.tolist() == [40, 20, 20]
+        assert runs.step.values.tolist() == [0, 10, 20, 30, 40]
+
+
+def test_an_output_is_left_alone_where_records_are_lost(kept, tmp_path):
+    def press(_):
+        (tmp_path / "2.npz").unlink()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = (tmp_path / "run.nc").read_bytes()
+    code, out, err = kept(40, press)
+    assert (code, out.count("\n")) == (143, 2)
+    assert "run.nc stays as it was: no records of seed 2 were found\n" in err
+    assert (tmp_path / "run.nc").read_bytes() == before
+
+
+def test_a_run_that_fails_leaves_the_results_of_the_finished(kept, tmp_path):
+    def fail_at_the_second(seed):
+        if seed == 1:
+            raise OSError("disk full")
+
+    code, _, err = kept(40, fail_at_the_second)
+    assert code == 1
+    assert err.endswith("cliff: disk full; --resume goes on from the checkpoints\n")
+    with open_dataset(tmp_path / "run.nc") as runs:
+        assert runs.last_step.values.tolist() == [40, 20, 20]
 
 
 def test_a_killed_parent_leaves_nobody_training(tmp_path, start):

@@ -648,3 +648,11 @@ def test_mistakes_name_file_and_picture_as_typed(trajectory, tmp_path, monkeypat
         err = capsys.readouterr().err
         assert err.startswith(told), err
         assert err.count("\n") == 1
+
+
+def test_a_picture_of_a_format_that_there_is_not_is_refused(tmp_path):
+    figure, _ = plots.new_figure(3.0, 2.0)
+    for name in ("x.xyz", "x"):
+        with pytest.raises(ArgumentError, match=r"must end in one of .*png"):
+            plots.save(figure, tmp_path / name)
+    assert not list(tmp_path.iterdir())

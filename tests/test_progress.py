@@ -75,6 +75,14 @@ def test_the_time_left_of_resumed_work_is_that_of_the_rest(watch, stream):
     assert stderr.text.splitlines() == ["run  95%  0:00:30 left", "run  100%"]
 
 
+def test_two_updates_at_one_moment_have_no_speed(watch, stream):
+    stderr = stream(False)
+    with Progress(every=0) as progress:
+        progress.update("run", 0, 10)
+        progress.update("run", 5, 10)
+    assert stderr.text.splitlines() == ["run  0%", "run  50%"]
+
+
 def test_short_work_and_quiet_work_are_silent(watch, stream):
     for terminal in (False, True):
         stderr = stream(terminal)

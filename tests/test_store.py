@@ -175,6 +175,17 @@ def test_a_lock_that_cannot_be_opened_is_no_missing_lock(tmp_path, monkeypatch):
         pytest.fail("another user may hold it")
 
 
+def test_git_does_not_hear_the_ctrl_c_of_the_terminal(tmp_path, monkeypatch):
+    """It would end without an answer, which the process then keeps as its commit."""
+    git = tmp_path / "git"
+    git.write_text(f"#!{sys.executable}\nimport os\nprint(os.getsid(0))\n")
+    git.chmod(0o755)
+    (tmp_path / ".git").mkdir()
+    monkeypatch.setattr(store, "__file__", str(tmp_path / "cliff" / "store.py"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert int(store._git_commit()) != os.getsid(0)
+
+
 def test_the_commit_is_no_tag(tmp_path, monkeypatch):
     (tmp_path / "cliff").mkdir()
     monkeypatch.setattr(store, "__file__", str(tmp_path / "cliff" / "store.py"))

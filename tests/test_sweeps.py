@@ -19,6 +19,7 @@ from functools import partial
 import numba
 import numpy as np
 import pytest
+import xarray as xr
 
 import cliff
 from cliff import NestedLogit
@@ -175,6 +176,27 @@ class Scale:
         return self.a * x + 1.0
 
 
+def measured(x, data):
+    return x + float(data[0])
+
+
+def labelled(middle):
+    """An array whose text leaves out its middle."""
+    values = np.zeros(1000)
+    values[500] = middle
+    return xr.DataArray(values)
+
+
+class Shortened:
+    def __repr__(self):
+        return "Shortened(1, 2, ..., 9)"
+
+    def __rmul__(self, x):
+        return x
+
+    __mul__ = __rmul__
+
+
 class NamedScale(Scale):
     @property
     def parameters(self):
@@ -190,6 +212,7 @@ class NamedScale(Scale):
         (NamedScale(1), NamedScale(100)),
         (partial(NamedScale(1)), partial(NamedScale(100))),
         (partial(scaled, a=Fraction(1)), partial(scaled, a=Fraction(2))),
+        (partial(measured, data=labelled(0.0)), partial(measured, data=labelled(1.0))),
     ],
 )
 def test_what_is_bound_to_a_function_identifies_it(tmp_path, first, second):
@@ -208,6 +231,13 @@ def local_function():
     return function
 
 
+def test_settings_that_json_cannot_hold_are_refused():
+    function = local_function()
+    function.parameters = {1: 2, "a": 3}
+    with pytest.raises(ArgumentError, match="parameters that JSON cannot hold"):
+        sweep(function, {"x": [1.0]})
+
+
 @pytest.mark.parametrize(
     "function",
     [
@@ -217,6 +247,7 @@ def local_function():
         Scale(1).method,
         partial(lambda x, a: a * x, a=1),
         partial(scaled, a=object()),
+        partial(scaled, a=Shortened()),
     ],
 )
 def test_a_file_needs_a_function_that_it_can_identify(tmp_path, function):
@@ -359,6 +390,26 @@ def test_bad_axes_are_named(axes):
         sweep(product, axes)
 
 
+def test_a_masked_axis_is_refused():
+    with pytest.raises(ArgumentError, match=r"x=.*must not be a masked array"):
+        sweep(product, {"x": np.ma.masked_array([1.0, 2.0], [True, False]), "y": [1.0]})
+    with pytest.raises(ArgumentError, match=r"x=.*real numbers"):
+        sweep(product, {"x": [1.0, [2.0, 3.0]], "y": [1.0]})
+
+
+def doubles_in_place(x):
+    x *= 2.0
+    if (x > 10.0).any():
+        raise ValueError("too large")
+    return x
+
+
+def test_a_function_that_changes_its_arguments_is_not_handed_them_again():
+    grid = sweep(doubles_in_place, {"x": [1.0, 2.0, 3.0, 100.0]}, vectorized=True)
+    assert grid["value"].values[:3].tolist() == [2.0, 4.0, 6.0]
+    assert grid["outcome"].values.tolist() == [1, 1, 1, 2]
+
+
 visited = []
 
 
@@ -485,6 +536,49 @@ def test_a_function_that_was_edited_has_another_version(name, old, new, concerne
     assert source != SOURCE
     assert (versions[0] != versions[1]) == (name in concerned)
     assert versions[0].startswith(f"{sys.version_info.major}.{sys.version_info.minor}-")
+
+
+DECORATED = """
+from functools import partial, wraps
+
+def twice(function):
+    @wraps(function)
+    def wrapper(**cells):
+        return 2 * function(**cells)
+    return wrapper
+
+def power(x, n):
+    return x**n
+
+class Settings:
+    slope = 3.0
+
+square = partial(power, n=2)
+
+@twice
+def f(x, y):
+    return square(x) - Settings.slope * y
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (
+            "def f(x, y):\n    return square(x) - Settings.slope * y",
+            "def f(y, x):\n    return square(y) - Settings.slope * x",
+        ),
+        ("2 * function", "3 * function"),
+        ("slope = 3.0", "slope = 4.0"),
+        ("n=2", "n=3"),
+        ("x**n", "n**x"),
+    ],
+)
+def test_an_edit_beside_the_code_of_the_function_is_another_version(old, new):
+    assert old in DECORATED
+    before, after = (module_of(text).f for text in (DECORATED, DECORATED.replace(old, new)))
+    assert code_version(before) != code_version(after)
+    assert code_version(before) == code_version(module_of(DECORATED).f)
 
 
 def test_docstrings_partials_and_builtin_functions_in_versions():

@@ -5,12 +5,16 @@ import doctest
 import importlib
 import inspect
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import numpy as np
@@ -251,15 +255,13 @@ TAKEN = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [*TAKEN, "twice", "a/b", "", " "])
+@pytest.mark.parametrize("name", [*TAKEN, "twice", "a/b", "", " ", "a\nb", "a\0"])
 def test_names_that_a_file_cannot_hold_are_refused_before_the_first_step(name):
     def probe(*_):
         return {name: 1.0}
 
     net = network()
-    with pytest.raises(
-        ArgumentError, match=r"is recorded already|cannot name a variable"
-    ) as caught:
+    with pytest.raises(ArgumentError, match=r"is recorded already|must be a name") as caught:
         train(net, TASK, 20, **OPTIONS, probes=[probe] * (1 + (name == "twice")))
     assert (caught.value.argument, caught.value.value) == ("probes", name)
     assert np.array_equal(net.parameters.vector, network().parameters.vector)
@@ -753,8 +755,6 @@ def test_an_error_in_a_report_surfaces_and_the_runs_are_kept(tmp_path):
 
 
 def test_a_killed_process_ends_the_others_in_order(tmp_path):
-    import multiprocessing
-
     def report(seed, row):
         if row["step"] == 50 and seed == 0:
             multiprocessing.active_children()[0].kill()
@@ -764,10 +764,80 @@ def test_a_killed_process_ends_the_others_in_order(tmp_path):
     assert not multiprocessing.active_children()
 
 
+def test_a_process_that_cannot_be_started_is_told(monkeypatch):
+    start = SpawnProcess.start
+
+    def fail_at_the_second(process):
+        if multiprocessing.active_children():
+            raise OSError("no more processes")
+        start(process)
+
+    monkeypatch.setattr(SpawnProcess, "start", fail_at_the_second)
+    runs = [Run("transformer", TASK, seed, 5, {"width": 6}, OPTIONS) for seed in (0, 1)]
+    with pytest.raises(OSError, match="no more processes"):
+        run_all(runs, 2)
+    assert not multiprocessing.active_children()
+
+
+def test_a_script_without_a_main_guard_ends_with_one_error(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from cliff.network.runs import Run, run_all\n"
+        "from cliff.task import Task\n"
+        "task = Task(n_pairs=2, n_labels=4)\n"
+        "run_all([Run('minimal', task, seed, 1) for seed in range(2)], 2)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    run = subprocess.run(
+        [sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert run.returncode == 1
+    assert run.stderr.endswith("ended with 1: does the script lack `if __name__ == '__main__':`?\n")
+
+
+def test_each_process_is_told_to_stop_once(tmp_path, monkeypatch):
+    """Or the word fills the pipe of one that does not listen, and both sides wait for good."""
+    send, told, pressed = Connection.send, Counter(), []
+
+    def count(line, content):
+        told[line] += content is None
+        send(line, content)
+
+    def press(*_):
+        if not pressed:
+            pressed.append(True)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Connection, "send", count)
+    runs = [dataclasses.replace(run, callbacks=[linger]) for run in endless(tmp_path, (0, 1))]
+    with pytest.raises(KeyboardInterrupt):
+        run_all(runs, 2, press)
+    assert list(told.values()) == [1, 1]
+
+
+def linger(_):
+    time.sleep(0.5)
+
+
 def test_a_mistake_in_another_process_comes_back_as_it_is():
     runs = [Run("transformer", TASK, 0, 5, {"width": 6}, OPTIONS, [leave_the_world])] * 2
     with pytest.raises(ArgumentError, match="seed=3"):
         run_all(runs, 2)
+
+
+def test_a_run_beside_one_that_fails_hands_in_its_records(tmp_path):
+    first, second = endless(tmp_path, (0, 1))
+    ended = {}
+    failing = dataclasses.replace(first, callbacks=[leave_late])
+    with pytest.raises(ArgumentError, match="seed=3"):
+        run_all([failing, second], 2, finished=ended.__setitem__)
+    assert ended[1].status.item() == "interrupted"
+
+
+def leave_late(state):
+    if state.step == 500:
+        time.sleep(3)  # for the other one to begin
+        leave_the_world(state)
 
 
 def leave_the_world(state):

@@ -65,7 +65,11 @@ def label_bias_of(text: str) -> float | str:
 def describe(error: ArgumentError) -> str:
     """One line for a user's mistake, with the option's name where the argument has one."""
     option = OPTION_OF.get(error.argument, "--" + error.argument.replace("_", "-"))
-    return f"{option} {shorten(error.value)}: {error.requirement}"
+    value: Any = error.value
+    if isinstance(value, list | tuple) or getattr(value, "ndim", 0) == 1:
+        value = " ".join(map(str, value))  # as it is typed
+    shown = "" if value is None or value is True else f" {shorten(value)}"  # not given, or a flag
+    return f"{option}{shown}: {error.requirement}"
 
 
 def say(message: str, quiet: bool = False) -> None:

@@ -100,6 +100,10 @@ def _blame(option: str, path: Path, function: Callable[..., T], *args: Any, **kw
     except ArgumentError as error:
         blamed = "" if error.argument == "path" else f"{error.value} "
         raise ArgumentError(option, str(path), blamed + error.requirement) from None
+    except KeyError as error:
+        from cliff.store import damaged
+
+        raise damaged(option, path, error) from error
 
 
 def _fail_without_fall(summary: dict[str, Any], run: Path, tests: Sequence[Path]) -> None:

@@ -36,6 +36,7 @@ from cliff.cli.landscapes import (
     is_nested_logit,
     named,
 )
+from cliff.interrupt import deferred
 
 if TYPE_CHECKING:
     from cliff import Trajectory
@@ -174,8 +175,10 @@ def flow(
             progress=bar.update,
         )
     if output is not None:
-        trajectory.save(output)
+        with deferred() as late:  # a signal does not keep the result from being written
+            trajectory.save(output)
         say(f"wrote {output}", quiet or as_json)
+        late.raise_if_made()
     if as_json:
         print_json(_summary(trajectory, landscape))
     else:

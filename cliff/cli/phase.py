@@ -138,6 +138,8 @@ def phase(
         raise ArgumentError("workers", workers, "must be at least 1")
     if output is not None and output.exists() and not resume:
         raise ArgumentError("output", str(output), "exists: add --resume, or name another file")
+    if resume and output is not None and not output.exists():
+        raise ArgumentError("output", str(output), "there is no such file to resume")
     if resume and output is None:
         raise ArgumentError("resume", True, "needs --output, the file to go on with")
     if is_nested_logit(landscape):
@@ -259,7 +261,10 @@ class Axis:
         if name.startswith("mobility_") and start < 0.0:
             raise ArgumentError(option, text, "needs START of at least 0")
         check_size({name: count}, option, text)
-        values = (np.geomspace if logarithmic else np.linspace)(start, stop, count)
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = (np.geomspace if logarithmic else np.linspace)(start, stop, count)
+        if not (np.diff(values) > 0.0).all():  # also where the difference of the ends overflows
+            raise ArgumentError(option, text, "needs START and STOP whose values in between differ")
         if name not in model.whole_axes:
             return cls(option, text, name, values, is_rounded=False)
         whole = np.unique(np.rint(values).astype(np.int64))

@@ -25,7 +25,7 @@ def plot(
     except ArgumentError as error:
         raise ArgumentError("picture", str(picture), error.requirement) from None
     from cliff import plots
-    from cliff.store import load
+    from cliff.store import damaged, load
 
     try:
         figure = plots.draw(load(file))
@@ -33,6 +33,8 @@ def plot(
         words = {"path": "", "dataset": "", "result": f"holds a {error.value}, which "}
         told = words.get(error.argument, f"{error.argument} ") + error.requirement
         raise ArgumentError("file", str(file), told) from None
+    except KeyError as error:
+        raise damaged("file", file, error) from error
     plots.save(figure, picture)
     say(f"wrote {picture}", quiet)
     return 0

@@ -78,7 +78,7 @@ class _Task:
 
     def _left(self) -> list[str]:
         """Time left at the mean speed so far, which is unknown before the second update."""
-        if self.finished or self.done <= self.first:
+        if self.finished or self.done <= self.first or self.updated <= self.began:
             return []
         speed = (self.done - self.first) / (self.updated - self.began)
         seconds = (self.total - self.done) / speed - (time.monotonic() - self.updated)

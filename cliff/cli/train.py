@@ -22,6 +22,7 @@ from cliff.cli.common import (
     Seed,
     announce_compiling,
     check_outputs,
+    describe,
     label_bias_of,
     print_json,
     say,
@@ -161,6 +162,8 @@ def train(
     keep = _checkpoint(checkpoint, output, resume, len(chosen))
     kept = [None if keep is None else Path(keep.replace("{seed}", str(each))) for each in chosen]
     check_outputs(output, plot, *(path for path in kept if path))
+    if output is not None and output.exists() and not resume:
+        raise ArgumentError("output", str(output), "exists: add --resume, or name another file")
     begun = [path for path in kept if resume and path and path.exists()]
     for each, path in zip(chosen, kept, strict=True):
         if begun and path not in begun:
@@ -202,8 +205,13 @@ def train(
         results, failure = _train(runs, at_a_time, quiet)
         with deferred():  # a signal does not keep the results from being written
             if results:
-                _write(results, len(runs) == 1, output, plot, quiet)
-                ended = _tell(results, as_json)
+                lost = _add_records(runs, results) if failure else []
+                found = [results[number] for number in sorted(results)]
+                if lost:
+                    seeds = ", ".join(str(each) for each in lost)
+                    say(f"{output} stays as it was: no records of seed {seeds} were found", quiet)
+                _write(found, len(runs) == 1, None if lost else output, plot, quiet)
+                ended = _tell(found, as_json)
                 failure = failure or ended
     if failure:
         raise failure
@@ -262,13 +270,25 @@ def _checkpoint(given: Path | None, output: Path | None, resume: bool, n_runs: i
         middle = ".{seed}" if n_runs > 1 else ""
         return str(output.parent / f"{output.stem}{middle}.checkpoint.npz")
     if resume:
-        raise ArgumentError("resume", "", "needs --checkpoint or --output, to know the file")
+        raise ArgumentError("resume", True, "needs --checkpoint or --output, to know the file")
     return None
+
+
+def _add_records(runs: Sequence[Run], results: dict[int, xr.Dataset]) -> list[int]:
+    """Add what the checkpoints hold of resumed runs without a result; the seeds that have none."""
+    lost = []
+    for number, run in enumerate(runs):
+        if number not in results and run.options["resume"]:
+            try:
+                results[number] = run.train(asked_to_stop=lambda: True)[0]
+            except (OSError, ArgumentError):
+                lost.append(run.seed)
+    return lost
 
 
 def _train(
     runs: Sequence[Run], at_a_time: int, quiet: bool
-) -> tuple[list[xr.Dataset], BaseException | None]:
+) -> tuple[dict[int, xr.Dataset], BaseException | None]:
     """Train behind lines of progress: what results there are, and what ended it early."""
     from cliff.network.runs import run_all
 
@@ -293,7 +313,13 @@ def _train(
         failure.__cause__ = error
     except KeyboardInterrupt as error:
         failure = type(error)(f"interrupted{advice(', and kept: --resume goes on from here')}")
-    return [results[number] for number in sorted(results)], failure
+    except (OSError, ArgumentError) as error:
+        if not results:
+            raise
+        told = describe(error) if isinstance(error, ArgumentError) else error
+        failure = ComputationFailed(f"{told}{advice('; --resume goes on from the checkpoints')}")
+        failure.__cause__ = error
+    return results, failure
 
 
 def _write(

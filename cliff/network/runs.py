@@ -208,6 +208,7 @@ def _train_in_processes(
     workers: dict[Any, BaseProcess] = {}  # by the parent's end of the pipe
     busy: dict[Any, int] = {}
     begun: set[Any] = set()
+    told: set[Any] = set()
     line: Any
 
     def hand_out(line: Any) -> None:
@@ -223,17 +224,22 @@ def _train_in_processes(
             if line in busy.keys() - begun:  # it may be compiling, and has nothing to write
                 process.kill()
                 del busy[line]
-            with suppress(OSError):
-                line.send(None)
+            if line not in told:  # words to one that does not listen would fill its pipe
+                told.add(line)
+                with suppress(OSError):
+                    line.send(None)
 
     try:
         # the processes inherit that these signals are ignored, and hear of them from here alone
         with handled_by(signal.SIG_IGN):
             for _ in range(at_a_time):
                 line, its_end = context.Pipe()
-                workers[line] = child = context.Process(target=_work, args=(its_end,), daemon=True)
-                child.start()
-                its_end.close()  # when the process dies, nobody holds this end, and the pipe ends
+                child = context.Process(target=_work, args=(its_end,), daemon=True)
+                try:
+                    child.start()
+                finally:
+                    its_end.close()  # nobody else holds it, so that it ends with the process
+                workers[line] = child
         for line in workers:
             hand_out(line)
         while busy:
@@ -247,6 +253,8 @@ def _train_in_processes(
                     workers[line].join()
                     code = workers[line].exitcode
                     message = f"the process that trained seed {runs[number].seed} ended with {code}"
+                    if code == 1:  # Python's own, before the first line of `_work`
+                        message += ": does the script lack `if __name__ == '__main__':`?"
                     raise ChildProcessError(message) from None
                 begun.add(line)
                 if kind == "error":
@@ -262,11 +270,16 @@ def _train_in_processes(
         raise
     finally:
         end()
+        ended = []
         for line, process in workers.items():
             with suppress(EOFError, OSError):
                 while True:  # what it still sends, so that it need not wait
-                    line.recv()
+                    kind, content = line.recv()
+                    if kind == "result" and line in busy:
+                        ended.append((busy[line], content))
             process.join()
+        for number, result in ended:
+            keep(number, result)
 
 
 def _work(line: Connection) -> None:

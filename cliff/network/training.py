@@ -22,7 +22,7 @@ from cliff.network.measures import attention_maps, evaluate, evaluation_sets
 from cliff.network.minimal import MinimalHead
 from cliff.network.options import TrainingOptions
 from cliff.network.transformer import Transformer
-from cliff.store import locked, provenance
+from cliff.store import check_name, locked, provenance
 from cliff.task import DATA, Batch, Question, Task, stream
 
 if TYPE_CHECKING:
@@ -409,8 +409,7 @@ def _probed(
     for name in numbers:
         if name in taken or name in _RESERVED:
             raise ArgumentError("probes", name, "is recorded already")
-        if not isinstance(name, str) or not name.strip() or "/" in name or name != name.strip():
-            raise ArgumentError("probes", name, "cannot name a variable of a file")
+        check_name("probes", name)
     return numbers
 
 

@@ -28,6 +28,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: 
 from matplotlib.transforms import ScaledTranslation  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
+from cliff.checks import ArgumentError  # noqa: E402
 from cliff.store import write_atomic  # noqa: E402
 
 if _backend is not None:
@@ -105,8 +106,17 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> 
 
 @styled
 def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write a picture atomically; the ending of the name gives the format."""
+    """Write a picture atomically; the ending of the name gives the format.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such format, or the file cannot be written.
+    """
     kind = Path(path).suffix.lower().lstrip(".")
+    formats = figure.canvas.get_supported_filetypes()
+    if kind not in formats:
+        raise ArgumentError("path", str(path), "must end in one of ." + ", .".join(sorted(formats)))
     return write_atomic(path, lambda file: figure.savefig(file, format=kind, dpi=200))
 
 
