@@ -662,8 +662,8 @@ def integrate_batch(side_by_side, landscape, rule, method, limits, inputs, state
     reals = np.array([step, rtol, atol, t_end])
     arrays = (sizes, reals, numbers, *tableau, *inputs, *state, *record)
     assert all(array.flags.c_contiguous and array.dtype.itemsize == 8 for array in arrays)
-    table = np.zeros((len(arrays), 4), dtype=np.int64)
-    for row, array in zip(table, arrays, strict=True):
-        row[0], row[1 : 1 + array.ndim] = array.ctypes.data, array.shape
+    # a list is filled several times as fast as an array, entry by entry
+    rows = [(a.__array_interface__["data"][0], *a.shape, 0, 0, 0)[:4] for a in arrays]
+    table = np.array(rows, dtype=np.int64)
     if not _compiled(side_by_side)(table.ctypes.data):
         raise MemoryError
