@@ -71,10 +71,22 @@ def exit_code(error: KeyboardInterrupt) -> int:
 
 
 @contextmanager
-def deferred() -> Iterator[StopRequest]:
-    """Note the signals instead of raising them, for a computation that stops between two steps."""
+def deferred(when: Callable[[], bool] = lambda: True) -> Iterator[StopRequest]:
+    """Note the signals instead of raising them, for a computation that stops between two steps.
+
+    Until `when` answers True, a signal goes to the handler that was there before.
+    """
     request = StopRequest()
-    with handled_by(request.receive):
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def answer(number: int, frame: FrameType | None) -> None:
+        old = before[signal.Signals(number)]
+        if callable(old) and not when():
+            old(number, frame)
+        else:
+            request.receive(number, frame)
+
+    with handled_by(answer):
         yield request
 
 

@@ -218,6 +218,8 @@ class FlowMetric:
             raise ArgumentError(
                 "dataset", "sweep", "is no phase diagram, of a metric over one or two axes"
             )
-        if metric.metric not in dataset or not (dataset["outcome"] == DONE).any():
+        if not (dataset["outcome"] == DONE).any():
             raise ArgumentError("dataset", "sweep", "has no cell that is done")
+        if metric.metric not in dataset:
+            raise ArgumentError("dataset", "sweep", f"is damaged: it lacks {metric.metric}")
         return metric

@@ -412,10 +412,11 @@ def test_a_damaged_file_is_told_in_one_line(capsys, tmp_path, damage):
     assert "flow.nc: is damaged: " in err
 
 
-def test_a_sweep_that_lacks_its_outcomes_is_told_in_one_line(capsys, tmp_path):
+@pytest.mark.parametrize("name", ["outcome", "t_transition"])
+def test_a_sweep_that_lacks_a_variable_is_told_in_one_line(capsys, tmp_path, name):
     path = tmp_path / "phase.nc"
     assert run(capsys, "phase", "--x", "pairs=2:8:4", "-o", str(path), "-q")[0] == 0
-    data = cliff.store.open_dataset(path).drop_vars("outcome")
+    data = cliff.store.open_dataset(path).drop_vars(name)
     cliff.store.save_dataset(data, path, "sweep")
     code, _, err = run(capsys, "plot", str(path), str(tmp_path / "x.png"))
     assert (code, err.count("\n")) == (2, 1)

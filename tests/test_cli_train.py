@@ -489,6 +489,21 @@ def test_a_second_interruption_keeps_the_records_of_all_seeds(kept, tmp_path):
         assert runs.step.values.tolist() == [0, 10, 20, 30, 40]
 
 
+def test_a_signal_after_the_last_step_does_not_keep_the_results_from_the_file(tmp_path):
+    code = (
+        "import os, signal, sys, cliff.cli\n"
+        "from cliff.cli.progress import Progress\n"
+        "Progress.__exit__ = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "cliff.cli.main(['train', '-q', '-o', *sys.argv[1:]])\n"
+    )
+    path = tmp_path / "run.nc"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path), *SMALL], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert open_dataset(path).status == "done"
+
+
 def test_an_output_is_left_alone_where_records_are_lost(kept, tmp_path):
     def press(_):
         (tmp_path / "2.npz").unlink()

@@ -201,18 +201,19 @@ def train(
     ]
     at_a_time = min(processes or n_cores(), len(runs))
     announce_compiling(quiet)
-    with locked(output, "output", "training"):
-        results, failure = _train(runs, at_a_time, quiet)
-        with deferred():  # a signal does not keep the results from being written
-            if results:
-                lost = _add_records(runs, results) if failure else []
-                found = [results[number] for number in sorted(results)]
-                if lost:
-                    seeds = ", ".join(str(each) for each in lost)
-                    say(f"{output} stays as it was: no records of seed {seeds} were found", quiet)
-                _write(found, len(runs) == 1, None if lost else output, plot, quiet)
-                ended = _tell(found, as_json)
-                failure = failure or ended
+    results: dict[int, xr.Dataset] = {}
+    # once there are results, a signal does not keep them from being written
+    with locked(output, "output", "training"), deferred(when=lambda: bool(results)):
+        failure = _train(runs, at_a_time, quiet, results)
+        if results:
+            lost = _add_records(runs, results) if failure else []
+            found = [results[number] for number in sorted(results)]
+            if lost:
+                seeds = ", ".join(str(each) for each in lost)
+                say(f"{output} stays as it was: no records of seed {seeds} were found", quiet)
+            _write(found, len(runs) == 1, None if lost else output, plot, quiet)
+            ended = _tell(found, as_json)
+            failure = failure or ended
     if failure:
         raise failure
 
@@ -287,12 +288,10 @@ def _add_records(runs: Sequence[Run], results: dict[int, xr.Dataset]) -> list[in
 
 
 def _train(
-    runs: Sequence[Run], at_a_time: int, quiet: bool
-) -> tuple[dict[int, xr.Dataset], BaseException | None]:
-    """Train behind lines of progress: what results there are, and what ended it early."""
+    runs: Sequence[Run], at_a_time: int, quiet: bool, results: dict[int, xr.Dataset]
+) -> BaseException | None:
+    """Train into `results` behind lines of progress; returns what ended it early."""
     from cliff.network.runs import run_all
-
-    results: dict[int, xr.Dataset] = {}
 
     def report(seed: int, row: dict[str, float]) -> None:
         words = (f"{name} {row[name]:.2f}" for name in SHOWN)
@@ -319,7 +318,7 @@ def _train(
         told = describe(error) if isinstance(error, ArgumentError) else error
         failure = ComputationFailed(f"{told}{advice('; --resume goes on from the checkpoints')}")
         failure.__cause__ = error
-    return results, failure
+    return failure
 
 
 def _write(
