@@ -2,10 +2,9 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from functools import cache
-from queue import SimpleQueue
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -35,25 +34,12 @@ def in_parallel(
     workers: int | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> None:
-    """Call ``work(start, stop)`` for every range.
+    """Call ``work(start, stop)`` for every range, in as many threads as there are cores.
 
-    Parameters
-    ----------
-    work : callable
-        Writes the range to arrays that the caller allocated. It has to release the GIL, or the
-        threads take turns.
-    ranges : sequence of (start, stop)
-        Ranges that do not overlap; they are started in this order.
-    workers : int, optional
-        Number of threads; that of the cores by default.
-    progress : callable, optional
-        Called in this thread with the number of entries done since the last call. If it returns
-        something true, no further range is started.
-
-    Raises
-    ------
-    Exception
-        The first exception of a range. No further range is started then.
+    `work` writes to arrays that the caller allocated. It has to release the GIL, or the threads
+    take turns. `progress` is called in this thread with the number of entries done since the last
+    call. No further range is started once it returns something true, or a range has raised an
+    exception, which is raised here.
     """
     workers = min(n_cores() if workers is None else workers, len(ranges))
     if workers <= 1:
@@ -62,43 +48,23 @@ def in_parallel(
             if progress and progress(stop - start):
                 return
         return
-    todo = iter(ranges)  # shared by the threads: taking the next range is atomic
-    finished: SimpleQueue[int | BaseException] = SimpleQueue()
-
-    def take_turns() -> None:
-        for start, stop in todo:
-            try:
-                work(start, stop)
-            except BaseException as error:
-                finished.put(error)
-                return
-            finished.put(stop - start)
-
     with ThreadPoolExecutor(workers) as pool:
         try:
-            for _ in range(workers):
-                pool.submit(take_turns)
-            for _ in ranges:
-                result = finished.get()
-                if isinstance(result, BaseException):
-                    raise result
-                if progress and progress(result):
+            sizes = {pool.submit(work, start, stop): stop - start for start, stop in ranges}
+            for future in as_completed(sizes):
+                future.result()
+                if progress and progress(sizes[future]):
                     return
         finally:
-            for _ in todo:  # empty it, so that no thread starts another range
-                pass
+            pool.shutdown(cancel_futures=True)
 
 
 def aside(work: Callable[[], T]) -> Callable[[], T]:
     """Start a call in a second thread, where calls run one after the other.
 
-    A call that itself uses `aside` would wait for itself for good.
-
-    Returns
-    -------
-    callable
-        Waits for the call to end and returns its result. With ``NUMBA_NUM_THREADS=1`` no thread is
-        started: this is `work` itself.
+    What is returned waits for the call to end and returns its result. A call that itself uses
+    `aside` would wait for itself for good. With ``NUMBA_NUM_THREADS=1`` no thread is started: what
+    is returned is `work` itself.
     """
     if config.NUMBA_NUM_THREADS == 1:  # type: ignore[attr-defined]
         return work

@@ -152,9 +152,8 @@ def sweep(
     grid = {name: _axis(name, values) for name, values in axes.items()}
     size = integer("block", (1024 if vectorized else 1) if block is None else block, 1)
     check_cells({name: len(values) for name, values in grid.items()})
-    described = identity(function, path is not None) | {
-        "axes": {name: values.tolist() for name, values in grid.items()}
-    }
+    described = identity(function, path is not None)
+    described["axes"] = {name: values.tolist() for name, values in grid.items()}
     attributes = {"units": units or {}, "long_name": long_names or {}}
     table = _Table(grid, described, code_version(function), attributes)
     evaluate = _Block(function, tuple(grid), vectorized)
@@ -216,22 +215,18 @@ def upgraded(dataset: xr.Dataset) -> xr.Dataset:
     Earlier versions kept the status of a flow beside its value, also where it had stopped early;
     such a cell has failed. Datasets of the present version are returned as they are.
     """
-    if json.loads(dataset.attrs["parameters"]).get("function") not in _RENAMED:
-        return dataset
-    if "status" not in dataset:
+    function = json.loads(dataset.attrs["parameters"]).get("function")
+    if function not in _RENAMED or "status" not in dataset:
         return dataset
     outcomes = json.loads(dataset.attrs["outcomes"])
     outcome, status = dataset["outcome"], dataset["status"]
     for code, name in _EARLIER_STATUSES.items():
         stopped = (outcome == DONE) & (status == code)
         if stopped.any():
+            outcome = outcome.where(~stopped, len(outcomes)).astype(outcome.dtype)
             outcomes.append(name)
-            outcome = outcome.where(~stopped, len(outcomes) - 1).astype(outcome.dtype)
-    return (
-        dataset.drop_vars("status")
-        .assign(outcome=outcome)
-        .assign_attrs(outcomes=json.dumps(outcomes))
-    )
+    present = dataset.drop_vars("status").assign(outcome=outcome)
+    return present.assign_attrs(outcomes=json.dumps(outcomes))
 
 
 class _Results(NamedTuple):
@@ -318,23 +313,19 @@ class _Table:
         return [values[place] for values, place in zip(self.grid.values(), places, strict=True)]
 
     def put(self, cells: NDArray[np.int64], parts: Sequence[_Results]) -> None:
-        ends = np.cumsum([len(part.failures) for part in parts])
-        for part, of_part in zip(parts, np.split(cells, ends[:-1]), strict=True):
-            self._put(of_part, part)
-
-    def _put(self, cells: NDArray[np.int64], results: _Results) -> None:
-        done = cells[np.array([failure == "" for failure in results.failures])]
-        for name, values in results.values.items():
-            if name not in self.results:
-                self._add(name)
-            self.results[name][done] = values
-            self.integers[name] &= values.dtype == np.int64
-        self.version[cells] = 0
-        # last, for a second Ctrl-C amid this to leave the cells missing
-        self.outcome[cells] = [self._code(failure) for failure in results.failures]
-        if None in results.failures:
-            self.n_retry += 1
-            self.hitch = self.hitch or results.hitch
+        for failures, results, hitch in parts:
+            here, cells = np.split(cells, [len(failures)])
+            done = here[np.array(failures) == ""]
+            for name, values in results.items():
+                if name not in self.results:
+                    self._add(name)
+                self.results[name][done] = values
+                self.integers[name] &= values.dtype == np.int64
+            self.version[here] = 0
+            # last, for a second Ctrl-C amid this to leave the cells missing
+            self.outcome[here] = [self._code(failure) for failure in failures]
+            self.n_retry += None in failures
+            self.hitch = self.hitch or hitch
         self.changed = True
 
     def _code(self, failure: str | None) -> int:
@@ -523,12 +514,6 @@ def _axis(name: str, values: ArrayLike) -> NDArray[Any]:
 
 
 def check_cells(sizes: Mapping[str, int]) -> None:
-    """Raise ArgumentError if the cells of a grid exceed this machine's memory.
-
-    Parameters
-    ----------
-    sizes : mapping of str to int
-        Number of values of each axis.
-    """
+    """Raise ArgumentError if a grid, of so many values an axis, exceeds this machine's memory."""
     grid = " × ".join(f"{size} {name}" for name, size in sizes.items())
     check_memory("axes", grid, math.prod(sizes.values()) * _BYTES_PER_CELL)
