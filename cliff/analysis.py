@@ -96,22 +96,17 @@ def landscape_slice(
         choice("names", name, model.parameter_names)
     if names[0] == names[1]:
         raise ArgumentError("names", names, "must be two different parameters")
-    sides = [np.asarray(side, dtype=np.float64) for side in (x, y)]
-    theta = np.empty((len(sides[1]), len(sides[0]), model.n_parameters))
-    columns = [model.parameter_names.index(name) for name in names]
-    for column, name in enumerate(model.parameter_names):
-        if name == names[0]:
-            theta[..., column] = sides[0][None, :]
-        elif name == names[1]:
-            theta[..., column] = sides[1][:, None]
-        elif name in fixed:
-            theta[..., column] = real(name, fixed[name])
-        else:
+    across, up = (np.asarray(side, dtype=np.float64) for side in (x, y))
+    others = {name: real(name, value) for name, value in fixed.items() if name not in names}
+    values = {**others, names[0]: across, names[1]: up[:, None]}
+    for name in model.parameter_names:
+        if name not in values:
             raise ArgumentError("fixed", dict(fixed), f"must give a value to {name}")
-    loss, gradient = model.loss_and_gradient(theta)
+    grids = np.broadcast_arrays(*(values[name] for name in model.parameter_names))
+    loss, gradient = model.loss_and_gradient(np.stack(grids, axis=-1))
+    columns = [model.parameter_names.index(name) for name in names]
     slope = np.linalg.norm(gradient[..., columns], axis=-1)
-    others = {k: float(v) for k, v in fixed.items() if k not in names}
-    return Slice(model, names, sides[0], sides[1], loss, slope, others)
+    return Slice(model, names, across, up, loss, slope, others)
 
 
 def slice_around(
@@ -144,7 +139,7 @@ def slice_around(
         values = path.theta[:, model.parameter_names.index(name)]
         margin = 0.15 * np.ptp(values) + 0.1
         sides.append(np.linspace(values.min() - margin, values.max() + margin, resolution))
-    return landscape_slice(model, names, sides[0], sides[1], fixed)
+    return landscape_slice(model, names, *sides, fixed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,8 +248,7 @@ def slow_manifold(
     Returns
     -------
     list of Trajectory
-        Two branches of a saddle, first the one whose largest component grows; otherwise one
-        trajectory.
+        Two branches of a saddle, the one whose largest component grows first; otherwise one.
 
     Raises
     ------
@@ -272,9 +266,8 @@ def slow_manifold(
     root = np.sqrt(rates)
     eigenvalues, eigenvectors = np.linalg.eigh(root[:, None] * model.hessian(origin) * root)
     if eigenvalues[0] > -_ZERO_RATE:
-        raise ArgumentError(
-            "mobility", rates.tolist(), "leaves no unstable direction at the saddle"
-        )
+        requirement = "leaves no unstable direction at the saddle"
+        raise ArgumentError("mobility", rates.tolist(), requirement)
     unstable = root * eigenvectors[:, 0]
     unstable *= np.sign(unstable[np.argmax(np.abs(unstable))]) / np.linalg.norm(unstable)
     return [integrate(model, sign * offset * unstable, t_end, **options) for sign in (1.0, -1.0)]
@@ -313,14 +306,13 @@ def basin_fractions(labels: ArrayLike) -> dict[int, tuple[float, float]]:
     dict of int to (float, float)
         Share and binomial standard error, by label.
     """
-    values = np.asarray(labels).ravel()
-    if not values.size:
+    found, counts = np.unique(np.asarray(labels), return_counts=True)
+    if not found.size:
         raise ArgumentError("labels", labels, "must not be empty")
-    found, counts = np.unique(values, return_counts=True)
-    shares = counts / values.size
-    errors = np.sqrt(shares * (1.0 - shares) / values.size)
-    rows = zip(found.tolist(), shares.tolist(), errors.tolist(), strict=True)
-    return {label: (share, error) for label, share, error in rows}
+    shares = counts / counts.sum()
+    errors = np.sqrt(shares * (1.0 - shares) / counts.sum())
+    pairs = zip(shares.tolist(), errors.tolist(), strict=True)
+    return dict(zip(found.tolist(), pairs, strict=True))
 
 
 def basin_boundary(
@@ -408,18 +400,11 @@ def basin_paths(dataset: xr.Dataset) -> tuple[list[Array], list[tuple[float, flo
     sides = [dataset[name].values for name in dims]
     low, high = (np.array([end(side) for side in sides]) for end in (np.min, np.max))
     paths = []
+    numerics = {name: getattr(metric, name) for name in ("rtol", "atol", "max_steps")}
     for share in SAMPLE_STARTS:
         start = np.array(metric.theta0)
         start[columns] = low + share * (high - low)
-        run = integrate(
-            model,
-            start,
-            metric.t_end,
-            metric.mobility,
-            rtol=metric.rtol,
-            atol=metric.atol,
-            max_steps=metric.max_steps,
-        )
+        run = integrate(model, start, metric.t_end, metric.mobility, **numerics)
         paths.append(_even_path(run.path, columns, low, high))
     saddles = [p for p in model.saddles(*dims) if (low <= p).all() and (high >= p).all()]
     return paths, saddles

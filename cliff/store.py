@@ -48,19 +48,7 @@ COMPRESSED = 4096
 
 
 def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> Path:
-    """Write a file so that it is either all there or untouched.
-
-    Parameters
-    ----------
-    path : path-like
-        Where the file goes. Its directory must exist.
-    write : callable
-        Called once with a binary file open for writing.
-
-    Returns
-    -------
-    pathlib.Path
-        The path.
+    """Write a file, through `write(file)`, so that it is either all there or untouched.
 
     Raises
     ------
@@ -70,11 +58,12 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
         If the disk fills up. What stood at `path` before is still there.
     """
     target = check_writable(path).resolve()  # behind a link, which stays
-    for left in target.parent.glob(f"{_temporary(target)}*"):
+    unfinished = f"{_beside(target)}.tmp-"
+    for left in target.parent.glob(f"{unfinished}*"):
         with suppress(OSError):  # another process may have finished or removed it
             if time.time() - left.stat().st_mtime > STALE:
                 left.unlink()
-    temporary = target.with_name(_temporary(target) + uuid.uuid4().hex[:12])
+    temporary = target.with_name(unfinished + uuid.uuid4().hex[:12])
     try:
         with open(temporary, "xb") as file:
             write(file)
@@ -90,11 +79,6 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
         raise
     _sync(target.parent)
     return Path(path)
-
-
-def _temporary(target: Path) -> str:
-    """How the names of unfinished files for `target` begin."""
-    return f"{_beside(target)}.tmp-"
 
 
 def _beside(target: Path) -> str:
@@ -154,18 +138,8 @@ def locked(path: str | os.PathLike[str] | None, argument: str, writer: str) -> I
     The lock is the operating system's, on a hidden file beside `path`; a killed process lets go of
     it. Where the file system has no locks, it is a file that names its process.
 
-    Parameters
-    ----------
-    path : path-like or None
-    argument : str
-        Name of the argument, for the message.
-    writer : str
-        What writes to the file, for the message.
-
-    Raises
-    ------
-    ArgumentError
-        If another process holds the lock.
+    Where another process holds the lock, an `ArgumentError` names the `argument` that has the path,
+    and the `writer`, what the other process is.
     """
     if path is None:
         yield
@@ -258,12 +232,8 @@ def _git_commit() -> str:
 def provenance(parameters: Mapping[str, Any], seed: object = None) -> dict[str, str]:
     """Global attributes that say what made a result.
 
-    Parameters
-    ----------
-    parameters : mapping
-        Everything that determines the result, as values that JSON can hold.
-    seed : object, optional
-        Seed of the result's randomness; None where there is none.
+    `parameters` are all that determines it, as values that JSON can hold; `seed` is that of its
+    randomness, None where there is none.
     """
     return {
         "parameters": json.dumps(dict(parameters), sort_keys=True),
@@ -288,18 +258,11 @@ def save_dataset(dataset: xr.Dataset, path: str | os.PathLike[str], kind: str) -
         for name, variable in marked.variables.items()
         if variable.dtype.kind in "fiu" and variable.nbytes >= COMPRESSED
     }
-    buffer = io.BytesIO()
-    with _without_dask():
+    buffer, dask = io.BytesIO(), sys.modules.get("dask")
+    # or xarray would ask the scheduler of an open Dask client for a lock on the local buffer
+    with dask.config.set(scheduler="synchronous") if dask else nullcontext():
         marked.to_netcdf(buffer, engine="h5netcdf", encoding=compressed)
     return write_atomic(path, lambda file: file.write(buffer.getvalue()))
-
-
-@contextmanager
-def _without_dask() -> Iterator[None]:
-    """Keep xarray from asking the scheduler of an open Dask client for a lock on a local buffer."""
-    dask = sys.modules.get("dask")
-    with dask.config.set(scheduler="synchronous") if dask else nullcontext():
-        yield
 
 
 def save(result: Any, path: str | os.PathLike[str]) -> Path:
@@ -310,11 +273,6 @@ def save(result: Any, path: str | os.PathLike[str]) -> Path:
     result : Trajectory, Ensemble or xarray.Dataset
         A Dataset is one that `train`, `sweep` or `load` returned.
     path : path-like
-
-    Returns
-    -------
-    pathlib.Path
-        The path.
 
     Raises
     ------
@@ -330,14 +288,7 @@ def save(result: Any, path: str | os.PathLike[str]) -> Path:
 
 
 def open_dataset(path: str | os.PathLike[str], kind: str | None = None) -> xr.Dataset:
-    """Read a file of this package into memory.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
-    kind : str, optional
-        The kind it has to be of; None accepts every kind.
+    """Read a file of this package, of a kind unless that is None, into memory.
 
     Raises
     ------
@@ -347,27 +298,25 @@ def open_dataset(path: str | os.PathLike[str], kind: str | None = None) -> xr.Da
     """
     import xarray as xr
 
-    file = Path(path)
-    if not file.is_file():
-        raise ArgumentError("path", str(path), "no such file")
+    def refused(requirement: str) -> ArgumentError:
+        return ArgumentError("path", str(path), requirement)
+
+    if not Path(path).is_file():
+        raise refused("no such file")
     try:
-        with open(file, "rb") as opened:
+        with open(path, "rb") as opened:
             engine = "scipy" if opened.read(3) == b"CDF" else "h5netcdf"
-        with xr.open_dataset(file, engine=engine) as lazy:
+        with xr.open_dataset(path, engine=engine) as lazy:
             dataset = lazy.load()
     except Exception as error:  # the readers raise anything from TypeError to IndexError here
-        raise ArgumentError(
-            "path", str(path), "is not a NetCDF file of this package, or is truncated"
-        ) from error
+        raise refused("is not a NetCDF file of this package, or is truncated") from error
     found = dataset.attrs.get("cliff_kind")
     if found is None:
-        raise ArgumentError("path", str(path), "is a NetCDF file, but not one of this package")
+        raise refused("is a NetCDF file, but not one of this package")
     if int(dataset.attrs.get("cliff_format", 0)) > FORMAT:
-        raise ArgumentError(
-            "path", str(path), "was written by a newer version of cliff: upgrade to read it"
-        )
+        raise refused("was written by a newer version of cliff: upgrade to read it")
     if kind is not None and found != kind:
-        raise ArgumentError("path", str(path), f"holds a {found}, and a {kind} is needed")
+        raise refused(f"holds a {found}, and a {kind} is needed")
     try:
         json.loads(dataset.attrs.get("parameters", "{}"))
     except ValueError as error:
