@@ -98,7 +98,7 @@ def landscape_slice(
         raise ArgumentError("names", names, "must be two different parameters")
     across, up = (np.asarray(side, dtype=np.float64) for side in (x, y))
     others = {name: real(name, value) for name, value in fixed.items() if name not in names}
-    values = {**others, names[0]: across, names[1]: up[:, None]}
+    values: dict[str, Any] = {**others, names[0]: across, names[1]: up[:, None]}
     for name in model.parameter_names:
         if name not in values:
             raise ArgumentError("fixed", dict(fixed), f"must give a value to {name}")
@@ -139,7 +139,7 @@ def slice_around(
         values = path.theta[:, model.parameter_names.index(name)]
         margin = 0.15 * np.ptp(values) + 0.1
         sides.append(np.linspace(values.min() - margin, values.max() + margin, resolution))
-    return landscape_slice(model, names, *sides, fixed)
+    return landscape_slice(model, names, sides[0], sides[1], fixed)
 
 
 @dataclass(frozen=True, eq=False)

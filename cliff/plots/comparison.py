@@ -29,8 +29,8 @@ from cliff.plots.style import (
     labelled,
     legend_below,
     letter_panels,
+    log_scale,
     new_figure,
-    plain_log_ticks,
     styled,
 )
 
@@ -143,14 +143,8 @@ def predicted_times(
 ) -> list[Line2D]:
     """Predicted against measured transition times, coloured by the number of pairs.
 
-    Parameters
-    ----------
-    measured, predicted : ndarray, shape (n,)
-        NaN where there is none.
-    pairs : ndarray of int, shape (n,)
-    ax : Axes
-    calibrated : ndarray of bool, shape (n,), optional
-        Settings whose time is no prediction, since the flow's clock was set there: open markers.
+    All have the shape (n,). Where there is no time, it is NaN. `calibrated` are the settings whose
+    time is no prediction, since the flow's clock was set there: open markers.
     """
     usable = np.isfinite(measured) & np.isfinite(predicted)
     here = np.zeros(len(pairs), bool) if calibrated is None else np.asarray(calibrated, bool)
@@ -170,9 +164,7 @@ def predicted_times(
         band = ax.fill_between(ends, 0.85 * ends, 1.15 * ends, color=GREY, alpha=0.15, lw=0)
         band.set_label("within 15 %")
         if ends[1] > 8.0 * ends[0]:
-            ax.set(xscale="log", yscale="log")
-            for axis in (ax.xaxis, ax.yaxis):
-                plain_log_ticks(axis)
+            log_scale(ax, "xy")
         ax.legend()
     ax.set(xlabel="measured transition time $t$", ylabel="predicted transition time $t$")
     return lines
@@ -183,10 +175,8 @@ def _seeds(
     label: str | None, style: str = "-",
 ) -> list[Line2D]:  # fmt: skip
     """One thin line a seed; the first carries the label."""
-    times = comparison.t.transpose("record", "seed").values
-    lines = ax.plot(
-        times, values.transpose("record", "seed").values, color=colour, ls=style, lw=0.7
-    )
+    times, along = (v.transpose("record", "seed").values for v in (comparison.t, values))
+    lines = ax.plot(times, along, color=colour, ls=style, lw=0.7)
     if label:
         lines[0].set_label(label)
     return lines

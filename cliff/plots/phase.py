@@ -25,8 +25,8 @@ from cliff.plots.style import (
     WIDTH,
     Array,
     legend_below,
+    log_scale,
     new_figure,
-    plain_log_ticks,
     styled,
 )
 from cliff.presentation import axis_label, symbol_of, valley_name
@@ -114,20 +114,12 @@ def phase_map(
         Draw labelled contours of a metric on a logarithmic scale.
     model : LandscapeLike, optional
         The landscape, if the dataset does not hold it.
-
-    Returns
-    -------
-    QuadMesh
-        The coloured mesh.
     """
-    metric, states, model = metric_of(dataset), cell_states(dataset), landscape_of(dataset, model)
-    x, y = _axes(dataset, metric)
-    values = np.ma.masked_invalid(dataset[metric].values.astype(float))
-    for cells in states.values():
-        values[cells] = np.ma.masked
-    known = values.compressed()
-    wide = known.size and known.min() > 0.0 and known.max() > 20.0 * known.min()
-    edges = _edges(dataset, x, y, bool(ratio))
+    metric, model, states, values = _read(dataset, model)
+    y, x = map(str, dataset[metric].dims)
+    across, up = dataset[x].values, dataset[y].values
+    known, wide = values.compressed(), _is_wide(values.compressed())
+    at, edges = _grid(across, up, ratio), _grid(_midpoints(across), _midpoints(up), ratio)
     if ratio:
         states = {k: v for k, v in states.items() if k not in model.outside}  # below the axis
     mesh = ax.pcolormesh(
@@ -137,27 +129,25 @@ def phase_map(
     handles = _mark_states(states, edges, ax, model)
     if ratio:
         ax.set_facecolor(STATE_COLOURS[MISSING_CELL])
-        label = f"{MISSING_CELL} ({symbol_of(axis_label(model, y))} > {dataset[y].values.max()})"
+        label = f"{MISSING_CELL} ({symbol_of(axis_label(model, y))} > {up.max()})"
         handles.append(Patch(fc=STATE_COLOURS[MISSING_CELL], ec=GREY, label=label))
-        ratios = dataset[y].values[:, None] / dataset[x].values
-        bottom = 0.97 if (x, y) in model.walls else ratios.min()
-        ax.set(xscale="log", yscale="log", xlim=edges[0][0, [0, -1]], ylim=(bottom, ratios.max()))
-        for axis in (ax.xaxis, ax.yaxis):
-            plain_log_ticks(axis)
+        bottom = 0.97 if (x, y) in model.walls else at[1].min()
+        log_scale(ax, "xy")
+        ax.set(xlim=edges[0][0, [0, -1]], ylim=(bottom, at[1].max()))
         if (x, y) in model.walls:
             handles.append(ax.axhline(1.0, color=RED, lw=2.5, label=model.walls[x, y]))
         ax.set(xlabel=axis_label(model, x), ylabel=axis_label(model, ratio))
     else:
-        handles += _mark_wall(dataset, x, y, ax, model)
+        wall = model.walls.get((x, y), model.walls.get((y, x)))
+        low, high = max(across.min(), up.min()), min(across.max(), up.max())
+        if wall is not None and low < high:
+            handles += ax.plot([low, high], [low, high], color=RED, lw=2, label=wall)
         _finish_phase_axes(dataset, x, y, ax, model)
     if contours and wide:
-        across = dataset[x].values
-        up = ratios if ratio else dataset[y].values
-        at = np.broadcast_to(across, values.shape) if ratio else across
         levels = _decades(known.min(), known.max())
         bright = known.min() ** 0.4 * known.max() ** 0.6  # where the colours are
         lines = ax.contour(
-            at, up, values, levels=levels, linewidths=0.8,
+            *at, values, levels=levels, linewidths=0.8,
             colors=["black" if level > bright else "white" for level in levels],
         )  # fmt: skip
         ax.clabel(lines, fmt=lambda value: f"{value:g}", fontsize=7)
@@ -166,10 +156,26 @@ def phase_map(
     return mesh
 
 
-def _axes(dataset: xr.Dataset, metric: str) -> tuple[str, str]:
-    """Names of the horizontal and the vertical axis."""
-    y, x = (str(name) for name in dataset[metric].dims)
-    return x, y
+def _read(
+    dataset: xr.Dataset, model: LandscapeLike | None
+) -> tuple[str, LandscapeLike, dict[str, NDArray[np.bool_]], np.ma.MaskedArray[Any, Any]]:
+    """Metric, landscape, `cell_states`, and the metric's values, masked where there is none."""
+    metric, states = metric_of(dataset), cell_states(dataset)
+    values = np.ma.masked_array(dataset[metric].values.astype(float))
+    for cells in states.values():
+        values[cells] = np.ma.masked
+    return metric, landscape_of(dataset, model), states, values
+
+
+def _grid(across: Array, up: Array, ratio: str = "") -> tuple[Array, Array]:
+    """Points of a grid, for a ratio with the vertical values divided by the horizontal ones."""
+    x, y = np.meshgrid(across, up)
+    return x, y / x if ratio else y
+
+
+def _is_wide(known: Array) -> bool:
+    """Whether values are drawn on a logarithmic scale."""
+    return bool(known.size and known.min() > 0.0 and known.max() > 20.0 * known.min())
 
 
 def _decades(low: float, high: float) -> Array:
@@ -179,15 +185,9 @@ def _decades(low: float, high: float) -> Array:
     return levels[(levels > low) & (levels < high)]
 
 
-def _edges(dataset: xr.Dataset, x: str, y: str, as_ratio: bool) -> tuple[Array, Array]:
-    """Corners of the cells, half way between the values of a grid that is at least 1 wide."""
-    across, up = (_midpoints(np.asarray(dataset[name].values, dtype=float)) for name in (x, y))
-    grid = np.meshgrid(across, up)
-    return (grid[0], grid[1] / grid[0]) if as_ratio else (grid[0], grid[1])
-
-
-def _midpoints(values: Array) -> Array:
+def _midpoints(grid: NDArray[Any]) -> Array:
     """Edges of cells around values: geometric means on an axis that is drawn logarithmically."""
+    values = np.asarray(grid, dtype=float)
     if len(values) == 1:
         return values + np.array([-0.5, 0.5])
     warp, back = (np.log, np.exp) if _logarithmic(values) else (np.asarray, np.asarray)
@@ -197,7 +197,7 @@ def _midpoints(values: Array) -> Array:
     return np.asarray(back(np.concatenate([ends[:1], middle, ends[1:]])))
 
 
-def _logarithmic(values: Array) -> bool:
+def _logarithmic(values: NDArray[Any]) -> bool:
     """Whether an axis is drawn logarithmically: wide, and sampled more densely where it is low."""
     if len(values) < 3 or values.min() <= 0.0 or values.max() <= 8.0 * values.min():
         return False
@@ -223,21 +223,15 @@ def _mark_states(
     return [Patch(facecolor=colours[name], edgecolor=GREY, label=name) for name in states]
 
 
-def _mark_wall(dataset: xr.Dataset, x: str, y: str, ax: Axes, model: LandscapeLike) -> list[Line2D]:
-    """The line y = x where it is a wall of the landscape."""
-    label = model.walls.get((x, y), model.walls.get((y, x)))
-    low = max(dataset[x].values.min(), dataset[y].values.min())
-    high = min(dataset[x].values.max(), dataset[y].values.max())
-    if label is None or low >= high:
-        return []
-    return ax.plot([low, high], [low, high], color=RED, lw=2, label=label)
-
-
 def _finish_phase_axes(dataset: xr.Dataset, x: str, y: str, ax: Axes, model: LandscapeLike) -> None:
-    for name, set_scale, axis in ((x, ax.set_xscale, ax.xaxis), (y, ax.set_yscale, ax.yaxis)):
-        if _logarithmic(np.asarray(dataset[name].values, dtype=float)):
-            set_scale("log")
-            plain_log_ticks(axis)
+    log_scale(
+        ax,
+        [
+            side
+            for side, name in zip("xy", (x, y), strict=True)
+            if _logarithmic(dataset[name].values)
+        ],
+    )
     ax.set(xlabel=axis_label(model, x), ylabel=axis_label(model, y))
 
 
@@ -259,20 +253,14 @@ def basin_map(
     points : sequence of (x, y)
         Saddles to mark.
     """
-    (x, y), model = _axes(dataset, "basin"), landscape_of(dataset)
-    states, edges = cell_states(dataset), _edges(dataset, x, y, False)
-    labels = np.ma.masked_array(dataset["basin"].values)
-    for cells in states.values():
-        labels[cells] = np.ma.masked
+    _, model, states, values = _read(dataset, None)
+    y, x = map(str, dataset["basin"].dims)
+    edges = _grid(_midpoints(dataset[x].values), _midpoints(dataset[y].values))
+    labels: Any = values.astype(int)
     count = max(len(VALLEY_COLOURS), len(model.valley_names) + 1)
-    mesh = ax.pcolormesh(
-        *edges,
-        labels,
-        cmap=ListedColormap([valley_colour(label) for label in range(-1, count - 1)]),
-        norm=BoundaryNorm(np.arange(count + 1) - 1.5, count),
-        rasterized=True,
-        alpha=0.85,
-    )
+    colours = ListedColormap([valley_colour(label) for label in range(-1, count - 1)])
+    norm = BoundaryNorm(np.arange(count + 1) - 1.5, count)
+    mesh = ax.pcolormesh(*edges, labels, cmap=colours, norm=norm, rasterized=True, alpha=0.85)
     handles: list[Any] = [
         Patch(facecolor=valley_colour(code), edgecolor=GREY, label=valley_name(model, code))
         for code in np.unique(labels.compressed()).tolist()
@@ -338,32 +326,21 @@ def settings_title(dataset: xr.Dataset, model: LandscapeLike | None = None) -> s
 
 def phase_line(dataset: xr.Dataset, ax: Axes, model: LandscapeLike | None = None) -> list[Line2D]:
     """A metric over one parameter; cells without a value are marked at the bottom."""
-    metric, model = metric_of(dataset), landscape_of(dataset, model)
+    metric, model, states, values = _read(dataset, model)
     x = str(dataset[metric].dims[0])
-    states = cell_states(dataset)
-    values = dataset[metric].values.astype(float)
-    for cells in states.values():
-        values[cells] = np.nan
     across = np.asarray(dataset[x].values, dtype=float)
-    lines = ax.plot(across, values, "o-", color=BLUE, ms=4)
-    for grid, set_scale, axis in (
-        (across, ax.set_xscale, ax.xaxis),
-        (values, ax.set_yscale, ax.yaxis),
-    ):
-        known = grid[np.isfinite(grid)]
-        if known.size and known.min() > 0.0 and known.max() > 20.0 * known.min():
-            set_scale("log")
-            plain_log_ticks(axis)
+    lines = ax.plot(across, values.filled(np.nan), "o-", color=BLUE, ms=4)
+    sides = ("x", across), ("y", values.compressed())
+    log_scale(ax, [side for side, known in sides if _is_wide(known)])
     if metric == "basin":
         codes = range(-1, len(model.valley_names))
         ax.set_yticks(codes, [valley_name(model, label) for label in codes])
     marks = []
     for marker, (name, cells) in zip("x+1234v^", states.items(), strict=False):
         # at the bottom of the axes, whatever the scale
-        where, height = across[cells], np.full(cells.sum(), 0.02)
-        marks += ax.plot(
-            where, height, marker, color=GREY, ms=5, label=name, transform=ax.get_xaxis_transform()
-        )
+        where, bottom = across[cells], ax.get_xaxis_transform()
+        height = np.full(len(where), 0.02)
+        marks += ax.plot(where, height, marker, color=GREY, ms=5, label=name, transform=bottom)
     ax.set(xlabel=axis_label(model, x), ylabel=metric_label(metric))
     if marks:
         legend_below(marks, ax, 2)

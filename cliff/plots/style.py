@@ -7,11 +7,10 @@ are from the colour-blind safe palette of Okabe and Ito, and sequential maps tha
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, suppress
-from functools import wraps
+from collections.abc import Iterable, Sequence
+from contextlib import _GeneratorContextManager, suppress
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +20,6 @@ _backend = os.environ.pop("MPLBACKEND", None)
 import matplotlib as mpl  # noqa: E402
 import matplotlib.style  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.axis import Axis  # noqa: E402
 from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: E402
@@ -37,8 +35,6 @@ if _backend is not None:
         mpl.rcParams["backend"] = _backend  # for the user's own pyplot
 
 Array = NDArray[np.float64]
-P = ParamSpec("P")
-T = TypeVar("T")
 
 WIDTH = 7.0
 """Width of a picture (inches): two columns of a paper."""
@@ -80,20 +76,13 @@ _PARAMETERS = {
 }
 
 
-def style() -> AbstractContextManager[None]:
+def style() -> _GeneratorContextManager[None]:
     """Context in which matplotlib has this style, whatever the user's matplotlibrc says."""
     return matplotlib.style.context(["default", _PARAMETERS])
 
 
-def styled(function: Callable[P, T]) -> Callable[P, T]:
-    """Let a function that makes a picture work in `style`."""
-
-    @wraps(function)
-    def within(*args: P.args, **kwargs: P.kwargs) -> T:
-        with style():
-            return function(*args, **kwargs)
-
-    return within
+styled = style()
+"""Decorator that lets a function that makes a picture work in `style`."""
 
 
 @styled
@@ -140,8 +129,11 @@ def legend_below(handles: Sequence[Any], ax: Axes, columns: int = 1) -> None:
     )  # fmt: skip
 
 
-def plain_log_ticks(axis: Axis) -> None:
-    """Ticks of a logarithmic axis at 1, 2, 5, 10, … as plain numbers."""
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
+def log_scale(ax: Axes, sides: Iterable[str]) -> None:
+    """Logarithmic axes, "x", "y" or both, with ticks at 1, 2, 5, 10, … as plain numbers."""
+    for side in sides:
+        ax.set(**{f"{side}scale": "log"})
+        axis = {"x": ax.xaxis, "y": ax.yaxis}[side]
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
