@@ -113,24 +113,13 @@ def losses_at(run: xr.Dataset, curves: Curves) -> dict[str, Array]:
 def comparable(run: xr.Dataset, network: str | None = None) -> list[Curves]:
     """The curves of a run that `compare` can work with.
 
-    Parameters
-    ----------
-    run : xarray.Dataset
-    network : str, optional
-        The network on which the mobilities were measured; the run has to be of the same.
-
-    Raises
-    ------
-    ArgumentError
-        As `curves_of`, and if the run is of another network.
+    Raises `ArgumentError` as `curves_of`, and if the run is of another network than that on which
+    the mobilities were measured.
     """
     curves = curves_of(run)
     if network not in (None, curves[0].network):
-        raise ArgumentError(
-            "run",
-            f"network {curves[0].network}",
-            f"does not match the mobilities, which were measured on the network {network}",
-        )
+        requirement = f"does not match the mobilities, which were measured on the network {network}"
+        raise ArgumentError("run", f"network {curves[0].network}", requirement)
     missing = [name for name in (*MEASURES, "xi_chord", "xi_residual") if name not in run]
     if missing:
         raise ArgumentError("run", ", ".join(missing), "must be among what the run has recorded")

@@ -67,23 +67,14 @@ class VectorField:
         return np.array([values[name] for name in event_names(model)])
 
     def __call__(self, t: float, theta: Array) -> Array:
-        """d theta/dt (p,) at theta (p,), on which alone it depends.
-
-        Raises
-        ------
-        MobilityError
-            As `Mobilities.at`.
-        """
+        """d theta/dt (p,) at theta (p,), on which alone it depends; raises as `Mobilities.at`."""
         gradient = self.evaluate(theta, 0)[1 : 1 + len(theta)]
         return -self.mobilities.at(theta) * gradient
 
     def jacobian(self, t: float, theta: Array) -> Array:
         """d(d theta_i/dt)/d theta_j (p, p), analytic except for the slope of a mobility function.
 
-        Raises
-        ------
-        MobilityError
-            As `Mobilities.at`.
+        Raises as `Mobilities.at`.
         """
         at, model = self.mobilities.at, self.mobilities.model
         jacobian = -at(theta)[:, None] * model.hessian(theta)
@@ -153,11 +144,9 @@ def integrate_scipy(
                 finite = bool(np.isfinite(solver.y).all())
             except ValueError:  # Radau's linear algebra refuses what is not finite
                 finite = False
-            if not finite:
-                status = Status.MOBILITY if failures else Status.NOT_FINITE
-                break
-            if solver.status == "failed":
-                status = Status.MOBILITY if failures else Status.STEP_TOO_SMALL
+            if not finite or solver.status == "failed":
+                stuck = Status.STEP_TOO_SMALL if finite else Status.NOT_FINITE
+                status = Status.MOBILITY if failures else stuck
                 break
             output, last, now = solver.dense_output(), t[-1], float(solver.t)
             out = field.evaluate(solver.y, 1)

@@ -95,7 +95,7 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | str | None) else str(value)
 
 
-class Bar:
+class Bar(ExitStack):
     """Progress of one job on standard error, with the time left.
 
     Use as a context manager. Ctrl-C and SIGTERM inside it do not interrupt: they make the request
@@ -104,18 +104,14 @@ class Bar:
     """
 
     def __init__(self, description: str, total: float, quiet: bool = False) -> None:
+        super().__init__()
         self.description, self.total, self.quiet = description, total, quiet
         self._done = 0.0
 
     def __enter__(self) -> Bar:
-        with ExitStack() as stack:
-            self.stop = stack.enter_context(deferred())
-            self._progress = stack.enter_context(Progress(self.quiet))
-            self._stack = stack.pop_all()
+        self.stop = self.enter_context(deferred())
+        self._progress = self.enter_context(Progress(self.quiet))
         return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stack.close()
 
     def advance(self, amount: float) -> bool:
         """Add to what is done; returns whether to stop."""
@@ -168,6 +164,6 @@ def check_outputs(output: Path | None, plot: Path | None, *others: Path) -> None
     named = [*(("checkpoint", path) for path in others), ("output", output), ("plot", plot)]
     taken: dict[str, str] = {}
     for name, path in named:
-        if path is not None and taken.setdefault(os.path.realpath(path), name) != name:
-            other = taken[os.path.realpath(path)]
+        other = name if path is None else taken.setdefault(os.path.realpath(path), name)
+        if other != name:
             raise ArgumentError(name, str(path), f"must be another file than that of --{other}")

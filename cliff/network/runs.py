@@ -53,21 +53,9 @@ Report = Callable[[int, Row], object]
 class Run:
     """A training run as plain values, which can be sent to another process.
 
-    Attributes
-    ----------
-    model : str
-        "transformer" or "minimal".
-    task : Task
-    seed : int
-        Seed of the network and of `train`.
-    n_steps : int
-    network : mapping
-        Further arguments of the network.
-    options : mapping
-        Further arguments of `train`, see `TrainingOptions`.
-    callbacks, probes : sequence of callable
-        As for `train`. Other processes can be sent functions of a module and objects made of plain
-        values, but not lambdas.
+    `network` and `options` are further arguments of the network and of `train`, which share the
+    seed. Other processes can be sent callbacks and probes that are functions of a module or objects
+    made of plain values, but not lambdas.
     """
 
     model: str
@@ -180,12 +168,10 @@ def side_by_side(results: Sequence[xr.Dataset], seeds: Sequence[int]) -> xr.Data
         data_vars="all", compat="equals",
     )  # fmt: skip
     joined["t"] = joined.t.max("seed", keep_attrs=True)  # equal in all runs that have the step
-    parameters = _merged([json.loads(result.attrs["parameters"]) for result in results])
-    parameters["seed"] = list(seeds)
     joined = joined.assign_coords(seed=("seed", list(seeds), results[0].seed.attrs))
-    return joined.assign_attrs(
-        parameters=json.dumps(parameters, sort_keys=True), seed=json.dumps(list(seeds))
-    )
+    parameters = _merged([json.loads(result.attrs["parameters"]) for result in results])
+    text = json.dumps(parameters | {"seed": list(seeds)}, sort_keys=True)
+    return joined.assign_attrs(parameters=text, seed=json.dumps(list(seeds)))
 
 
 def _merged(each: Sequence[Any]) -> Any:
