@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -33,6 +34,7 @@ from cliff.cli.landscapes import (
     Mobility,
     chosen_landscape,
     components,
+    given,
     is_nested_logit,
     named,
 )
@@ -60,23 +62,17 @@ def flow(
     mobility: Mobility = None,
     positions: Positions = "exact",
     label_bias: Annotated[
-        str | None,
+        str,
         typer.Option(
-            metavar="NUMBER|free",
-            help="beta2, the layer-2 bias of the labels: a number, or free.",
-            show_default="0",
+            metavar="NUMBER|free", help="beta2, the layer-2 bias of the labels: a number, or free."
         ),
-    ] = None,
-    bias_init: Annotated[
-        float | None, typer.Option(help="Start of a free beta2.", show_default="0")
-    ] = None,
-    bias_mobility: Annotated[
-        float | None, typer.Option(help="Mobility of a free beta2.", show_default="1")
-    ] = None,
+    ] = "0",
+    bias_init: Annotated[float, typer.Option(help="Start of a free beta2.")] = 0.0,
+    bias_mobility: Annotated[float, typer.Option(help="Mobility of a free beta2.")] = 1.0,
     jitter: Annotated[
         float, typer.Option(help="Standard deviation of normal noise added to the start.")
     ] = 0.0,
-    seed: Annotated[int | None, typer.Option(help="Seed of the noise.", show_default="0")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
     rule: Annotated[
         RuleName,
         typer.Option(
@@ -102,17 +98,11 @@ def flow(
         float | None, typer.Option(help="Step of rk4 and euler: the learning rate.")
     ] = None,
     rtol: Annotated[
-        float | None,
-        typer.Option(
-            help="Relative tolerance of the logits, for adaptive methods.", show_default="1e-6"
-        ),
-    ] = None,
+        float, typer.Option(help="Relative tolerance of the logits, for adaptive methods.")
+    ] = 1e-6,
     atol: Annotated[
-        float | None,
-        typer.Option(
-            help="Absolute tolerance of the logits, for adaptive methods.", show_default="1e-9"
-        ),
-    ] = None,
+        float, typer.Option(help="Absolute tolerance of the logits, for adaptive methods.")
+    ] = 1e-9,
     max_steps: Annotated[int, typer.Option(help="Limit on accepted steps.")] = 100_000,
     output: Output = None,
     plot: Plot = None,
@@ -126,14 +116,14 @@ def flow(
     """
     check_outputs(output, plot)
     free, fixed = label_bias == "free", method in ("rk4", "euler")
-    nested = is_nested_logit(landscape)
+    nested, require = is_nested_logit(landscape), partial(_require, context)
     if nested:
-        _require(free, "needs --label-bias free", bias_init=bias_init, bias_mobility=bias_mobility)
+        require(free, "needs --label-bias free", "bias_init", "bias_mobility")
         mean_field = "has no effect in the mean field, where all tokens are labels"
-        _require(positions == "exact", mean_field, label_bias=label_bias)
-    _require(jitter != 0.0 or rule == "langevin", "needs --jitter", seed=seed)
-    _require(not fixed, f"has no effect on {method}, whose step is fixed", rtol=rtol, atol=atol)
-    motion = _rule(rule, friction, lr, temperature, seed)
+        require(positions == "exact", mean_field, "label_bias")
+    require(jitter != 0.0 or rule == "langevin", "needs --jitter", "seed")
+    require(not fixed, f"has no effect on {method}, whose step is fixed", "rtol", "atol")
+    motion = _rule(context)
     import numpy as np
 
     from cliff import integrate
@@ -142,38 +132,25 @@ def flow(
     announce_compiling(quiet)
     model = chosen_landscape(
         context, n_pairs=pairs, n_labels=labels, positions=positions,
-        label_bias=label_bias_of(label_bias or "0"),
+        label_bias=label_bias_of(label_bias),
     )  # fmt: skip
     names, p = model.parameter_names, model.n_parameters
     starts, rates = [0.01] * p, [1.0] * p
     if nested and free:
-        for option, texts, value in (
-            ("bias_init", init, bias_init),
-            ("bias_mobility", mobility, bias_mobility),
-        ):
-            _require("beta2" not in named(texts), "beta2 is given by name, too", **{option: value})
-        starts[3], rates[3] = _default(bias_init, 0.0), _default(bias_mobility, 1.0)
+        for option, texts in (("bias_init", init), ("bias_mobility", mobility)):
+            require("beta2" not in named(texts), "beta2 is given by name, too", option)
+        starts[3], rates[3] = bias_init, bias_mobility
     positional = 3 if nested else p
     start = np.array(components("init", init, names, starts, positional))
     mobilities = np.array(components("mobility", mobility, names, rates, positional))
     if real("jitter", jitter, 0.0) > 0.0:
-        generator = np.random.default_rng(integer("seed", _default(seed, 0), 0))
+        generator = np.random.default_rng(integer("seed", seed, 0))
         start += jitter * generator.normal(size=start.shape)
     with Bar("flow", real("t_end", t_end, 0.0, exclusive=True), quiet) as bar:
         trajectory = integrate(
-            model,
-            start,
-            t_end,
-            mobilities,
-            method,
-            _default(rtol, 1e-6),
-            _default(atol, 1e-9),
-            max_steps=max_steps,
-            step=step,
-            until=until,
-            rule=motion,
-            progress=bar.update,
-        )
+            model, start, t_end, mobilities, method, rtol, atol, max_steps=max_steps, step=step,
+            until=until, rule=motion, progress=bar.update,
+        )  # fmt: skip
     if output is not None:
         with deferred() as late:  # a signal does not keep the result from being written
             trajectory.save(output)
@@ -197,39 +174,29 @@ def flow(
     return 0
 
 
-def _require(met: bool, reason: str, **options: object) -> None:
+def _require(context: typer.Context, met: bool, reason: str, *options: str) -> None:
     """Raise ArgumentError for the first option that was given though the condition is not met."""
-    for name, value in options.items():
-        if value is not None and not met:
-            raise ArgumentError(name, value, reason)
+    for name in options:
+        if name in given(context) and not met:
+            raise ArgumentError(name, context.params[name], reason)
 
 
-def _default(given: Any, value: Any) -> Any:
-    return value if given is None else given
-
-
-def _rule(
-    name: RuleName,
-    friction: float | None,
-    lr: float | None,
-    temperature: float | None,
-    seed: int | None,
-) -> Rule:
+def _rule(context: typer.Context) -> Rule:
     """The rule of motion, if it has its options and no other's."""
     from cliff.rules import Adam, Gradient, Langevin, Momentum
 
-    needed = {"momentum": "friction", "adam": "lr", "langevin": "temperature"}
-    options = {"friction": friction, "lr": lr, "temperature": temperature}
-    for rule, option in needed.items():
-        _require(rule == name, f"needs --rule {rule}", **{option: options[option]})
-        if rule == name and options[option] is None:
+    values = context.params
+    name = values["rule"]
+    for rule, option in (("momentum", "friction"), ("adam", "lr"), ("langevin", "temperature")):
+        _require(context, rule == name, f"needs --rule {rule}", option)
+        if rule == name and values[option] is None:
             raise ArgumentError("rule", name, f"needs --{option}")
-    if friction is not None:
-        return Momentum(friction)
-    if lr is not None:
-        return Adam(lr)
-    if temperature is not None:
-        return Langevin(temperature, _default(seed, 0))
+    if name == "momentum":
+        return Momentum(values["friction"])
+    if name == "adam":
+        return Adam(values["lr"])
+    if name == "langevin":
+        return Langevin(values["temperature"], values["seed"])
     return Gradient()
 
 
