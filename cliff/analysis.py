@@ -83,10 +83,6 @@ def landscape_slice(
     fixed : mapping of str to float
         Values of the remaining parameters.
 
-    Returns
-    -------
-    Slice
-
     Raises
     ------
     ArgumentError
@@ -274,7 +270,7 @@ def slow_manifold(
 
 
 def basin_of(model: LandscapeLike, starts: ArrayLike, t_end: float = 1e5, **options: Any) -> Labels:
-    """Label the valley that the flow from each start ends in.
+    """Label the valley that the flow from each start ends in, shape (m,), as `basins` does.
 
     Parameters
     ----------
@@ -284,11 +280,6 @@ def basin_of(model: LandscapeLike, starts: ArrayLike, t_end: float = 1e5, **opti
         Time at which the ends are labelled (gradient-flow time).
     **options
         Further arguments of `integrate_ensemble`.
-
-    Returns
-    -------
-    ndarray of int, shape (m,)
-        As `cliff.valleys.basins`.
     """
     return basins(integrate_ensemble(model, np.atleast_2d(starts), t_end, **options))
 
@@ -323,7 +314,7 @@ def basin_boundary(
     tolerance: float = 1e-9,
     **options: Any,
 ) -> Array:
-    """The point of a segment at which the basin changes first, by bisection.
+    """The point (p,) of a segment at which the basin changes first, by bisection.
 
     Parameters
     ----------
@@ -337,10 +328,6 @@ def basin_boundary(
         Length of the last bracket as a share of the segment, at least 1e-14.
     **options
         Further arguments of `integrate_ensemble`.
-
-    Returns
-    -------
-    ndarray, shape (p,)
 
     Raises
     ------

@@ -19,19 +19,9 @@ from cliff.checks import ArgumentError
 def identity(function: Callable[..., Any], stored: bool) -> dict[str, Any]:
     """Name and settings of a function, as values that JSON holds.
 
-    Parameters
-    ----------
-    function : callable
-        Its settings are the arguments that `functools.partial` binds and its attribute
-        ``parameters``.
-    stored : bool
-        Whether the identity goes into a file, where it has to be unique.
-
-    Raises
-    ------
-    ArgumentError
-        If JSON cannot hold the settings; if `stored`, and name and settings do not identify the
-        function or a bound argument.
+    The settings are the arguments that `functools.partial` binds and the attribute ``parameters``.
+    Where JSON cannot hold them, this raises an `ArgumentError`; so it does if the identity is to be
+    `stored` in a file, and name and settings do not identify the function or a bound argument.
     """
     described = _describe(function, stored)
     try:
@@ -130,10 +120,8 @@ class _Content:
             return self.of(value.func) + self.of(bound)
         for behind in ("__func__", "fget", "py_func"):  # methods, numba
             value = getattr(value, behind, value)
-        if (wrapped := getattr(value, "__wrapped__", None)) is not None:  # decorators, caches
-            own = self._followed(value)
-            return own + self.of(wrapped)
-        return self._followed(value)
+        own, wrapped = self._followed(value), getattr(value, "__wrapped__", None)
+        return own if wrapped is None else own + self.of(wrapped)  # decorators, caches
 
     def _followed(self, value: Any) -> str:
         """Content of a function or class, if it is of the module and has not been met."""
@@ -155,14 +143,10 @@ class _Content:
             code = code.replace(co_consts=(None, *code.co_consts[1:]))
         defaults = function.__defaults__, tuple(sorted((function.__kwdefaults__ or {}).items()))
         enclosed = zip(code.co_freevars, function.__closure__ or (), strict=True)
-        return "".join(
-            [
-                self.of(code),
-                self.of(defaults),
-                *(f"{name}={self._enclosed(cell)};" for name, cell in enclosed),
-                *(f"{name}={self._named(function, name)};" for name in sorted(_names(code))),
-            ]
-        )
+        content = self.of(code) + self.of(defaults)
+        content += "".join(f"{name}={self._enclosed(cell)};" for name, cell in enclosed)
+        names = sorted(_names(code))
+        return content + "".join(f"{name}={self._named(function, name)};" for name in names)
 
     def _enclosed(self, cell: CellType) -> str:
         try:

@@ -27,40 +27,22 @@ class Terminated(KeyboardInterrupt):
 
 
 class StopRequest:
-    """Whether a signal has asked to stop; false until one arrives.
-
-    Attributes
-    ----------
-    number : int or None
-        The signal.
-    """
+    """Whether a signal has asked to stop; false until one arrives."""
 
     def __init__(self) -> None:
-        self.number: int | None = None
+        self.number: int | None = None  # of the signal
 
     def __bool__(self) -> bool:
         return self.number is not None
 
     def receive(self, number: int, _frame: FrameType | None = None) -> None:
-        """Note the first signal; raise at the second.
-
-        Raises
-        ------
-        KeyboardInterrupt
-            If a signal had arrived before.
-        """
+        """Note the first signal; raise at the second."""
         if self:
             raise _exception(number)
         self.number = number
 
     def raise_if_made(self) -> None:
-        """Raise what the signal would have raised.
-
-        Raises
-        ------
-        KeyboardInterrupt
-            For SIGINT; its subclass `Terminated` for SIGTERM.
-        """
+        """Raise what the signal would have raised: KeyboardInterrupt, or `Terminated`."""
         if self.number is not None:
             raise _exception(self.number)
 

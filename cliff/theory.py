@@ -16,7 +16,7 @@ O' are the sums of 1/n, 1/n², 1/(2n − 1) and 1/(2n − 1)² over n = 1 … N.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -389,12 +389,8 @@ def _fall(model: NestedLogit, mobility: ArrayLike) -> tuple[float, ...]:
         theta_speed = np.array([speed, half_speed / alpha, -classifier * slope[2]])
         return t * np.array([speed, half_speed, theta_speed[2], slope @ theta_speed])
 
-    def level(share: float) -> Callable[[float, Array], float]:
-        def above(_: float, state: Array) -> float:
-            return float(state[3]) - share * model.plateau
-
-        above.terminal = share == LEVELS[-1]  # type: ignore[attr-defined]
-        return above
+    def above(_: float, state: Array, share: float) -> float:
+        return float(state[3]) - share * model.plateau
 
     beta1 = 1.0
     while True:
@@ -407,7 +403,8 @@ def _fall(model: NestedLogit, mobility: ArrayLike) -> tuple[float, ...]:
     if math.isinf(t):
         return (t,) * len(LEVELS)
     state = beta1, half_square, xi, loss
-    events = [level(share) for share in LEVELS]
+    events = [partial(above, share=share) for share in LEVELS]
+    events[-1].terminal = True  # type: ignore[attr-defined]
     path = solve_ivp(motion, (0.0, SPAN), state, "RK45", events=events, rtol=1e-5, atol=1e-8)
     return tuple(t * (1.0 + float(times[0])) if times.size else math.nan for times in path.t_events)
 
@@ -470,7 +467,7 @@ def invariant(n_pairs: int, theta: ArrayLike, mobility: ArrayLike = UNIT_MOBILIT
     """
     n, point = integer("n_pairs", n_pairs, 1), finite_array("theta", theta, 3)
     previous, match, _ = _mobilities(mobility)
-    beta1, alpha = point[..., 0], point[..., 1]
+    beta1, alpha, _ = np.moveaxis(point, -1, 0)
     with np.errstate(over="ignore", invalid="ignore"):
         return np.asarray(alpha**2 / (2.0 * match) - (beta1 + np.exp(beta1) / n) / previous)
 
@@ -492,9 +489,6 @@ def _mobilities(mobility: ArrayLike) -> tuple[float, float, float]:
 
 def _check_moves(model: NestedLogit) -> None:
     if not model.n_labels > model.n_pairs > 1:
-        raise ArgumentError(
-            "n_labels",
-            model.n_labels,
-            f"must exceed the number of pairs, {model.n_pairs}, which must be at least 2: "
-            "else the flow from the origin has no transition",
-        )
+        needed = f"must exceed the number of pairs, {model.n_pairs}, which must be at least 2"
+        requirement = f"{needed}: else the flow from the origin has no transition"
+        raise ArgumentError("n_labels", model.n_labels, requirement)

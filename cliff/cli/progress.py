@@ -90,18 +90,9 @@ class _Task:
 class Progress:
     """Lines of progress on standard error, one for each task, with the time left.
 
-    Use as a context manager. On a terminal the lines are live; in a narrow one they lose their last
-    parts. Elsewhere (a file, a pipe, the log of a batch system) a task prints a plain line every
-    `every` seconds.
-
-    Parameters
-    ----------
-    quiet : bool
-        Whether to show nothing.
-    after : float
-        Seconds for which nothing is shown, so that short work stays silent.
-    every : float
-        Seconds between two plain lines of a task.
+    Use as a context manager. On a terminal the lines are live, after `after` seconds, so that short
+    work stays silent; in a narrow one they lose their last parts. Elsewhere (a file, a pipe, the
+    log of a batch system) a task prints a plain line every `every` seconds.
     """
 
     def __init__(self, quiet: bool = False, after: float = 1.0, every: float = 10.0) -> None:
@@ -118,16 +109,9 @@ class Progress:
             self._live.stop()
 
     def update(self, name: str, done: float, total: float, words: Sequence[str] = ()) -> None:
-        """Set how far a task is; its first update adds its line.
+        """Set how far a task is, in any unit; its first update adds its line and starts its clock.
 
-        Parameters
-        ----------
-        name : str
-            Name of the task, at the start of its line.
-        done, total : float
-            How much of the work is done, in any unit. Where `done` starts, the clock starts.
-        words : sequence of str
-            Further parts of the line, the most important one first.
+        `words` are further parts of the line, the most important one first.
         """
         if self._quiet:
             return

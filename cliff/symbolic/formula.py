@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, reduce, wraps
+from functools import reduce, wraps
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -89,9 +89,8 @@ class Setting:
         else:
             labels = sp.Integer(integer("n_labels", self.n_labels, 1))
             if n != N and labels < n:
-                raise ArgumentError(
-                    "n_labels", labels, f"must be at least the number of pairs, {n}"
-                )
+                requirement = f"must be at least the number of pairs, {n}"
+                raise ArgumentError("n_labels", labels, requirement)
         if isinstance(self.label_bias, str) and not self.is_free:
             raise ArgumentError("label_bias", self.label_bias, 'must be a number or "free"')
         bias = BETA2 if self.is_free else as_expression(real("label_bias", self.label_bias))
@@ -186,11 +185,6 @@ class Formula:
         """Components of theta, if the formula takes it."""
         return self.setting.parameters if self.takes_theta else ()
 
-    @cached_property
-    def is_indexed(self) -> bool:
-        """Whether names carry free indices, which source code cannot hold."""
-        return any(not isinstance(name, sp.Symbol) for name, _ in self.assignments)
-
     def symbols(self) -> dict[str, str]:
         """What each name in the formula stands for; indexed names without their indices."""
         names = [str(symbol) for symbol in (*self.parameters, *self.arguments)]
@@ -207,10 +201,6 @@ class Formula:
             found["NAME__ba"] = DERIVATIVES
         return found
 
-    def lines(self) -> list[tuple[str, Any]]:
-        """(name, expression) of every assignment and result, in order."""
-        return [*((sp.sstr(name), value) for name, value in self.assignments), *self.flat_results()]
-
     def flat_results(self) -> list[tuple[str, Expr]]:
         """The results with one name an entry, such as ``gradient[0]``."""
         return [
@@ -224,9 +214,10 @@ class Formula:
 
         Notes and the meaning of each symbol stand below, as comments.
         """
+        named = [(sp.sstr(name), value) for name, value in self.assignments]
         lines = [
             f"{name} = {sp.sstr(written(value))}" + self._if(name, "  if ", " and ")
-            for name, value in self.lines()
+            for name, value in [*named, *self.flat_results()]
         ]
         remarks = [*self.notes, *(f"{name}: {meaning}" for name, meaning in self.symbols().items())]
         return "\n".join([f"# {self.setting}", *lines, *(f"# {remark}" for remark in remarks)])
@@ -237,7 +228,13 @@ class Formula:
 
     def result_latex(self, name: str) -> str:
         """LaTeX of the name of a result."""
-        return _result_latex(name)
+        stem, bracket, rest = name.partition("[")
+        indices = rest.rstrip("]").split("][") if bracket else []
+        if stem in ("gradient", "hessian"):
+            by = [_GREEK[str(PARAMETERS[int(index)])] for index in indices]
+            return "".join(rf"\partial_{{{parameter}}} " for parameter in by) + r"\mathrm{loss}"
+        known = _GREEK.get(stem) or r"\mathrm{" + re.sub("[-_]", r"\\ ", stem) + "}"
+        return known + (f"_{{{','.join(indices)}}}" if bracket else "")
 
     def latex_lines(self) -> list[str]:
         """One equation a line, without mathematics delimiters."""
@@ -263,23 +260,22 @@ class Formula:
             value = written(value)
             return {"expression": sp.sstr(value), "latex": self.latex_of(value)}
 
-        return json.dumps(
-            {
-                "name": self.name,
-                **self.setting.fields(),
-                "theta": [str(p) for p in self.parameters],
-                "arguments": [str(symbol) for symbol in self.arguments],
-                "assignments": [
-                    {"name": sp.sstr(name), **both(value)} for name, value in self.assignments
-                ],
-                "results": [
-                    {"name": name, **both(value), "condition": self._if(name, "", " and ")}
-                    for name, value in self.flat_results()
-                ],
-                "notes": list(self.notes),
-                "symbols": self.symbols(),
-            }
-        )
+        fields = {
+            "name": self.name,
+            **self.setting.fields(),
+            "theta": [str(p) for p in self.parameters],
+            "arguments": [str(symbol) for symbol in self.arguments],
+            "assignments": [
+                {"name": sp.sstr(name), **both(value)} for name, value in self.assignments
+            ],
+            "results": [
+                {"name": name, **both(value), "condition": self._if(name, "", " and ")}
+                for name, value in self.flat_results()
+            ],
+            "notes": self.notes,
+            "symbols": self.symbols(),
+        }
+        return json.dumps(fields)
 
     def python(self) -> str:
         """Source of one function, runnable with NumPy (and SciPy where W or log-gamma occurs).
@@ -293,10 +289,9 @@ class Formula:
         ArgumentError
             If positions are exact and N is a symbol: slots are then indices of sums.
         """
-        if self.is_indexed:
-            raise ArgumentError(
-                "n_pairs", "N", "must be a number for source code with exact positions"
-            )
+        if any(not isinstance(name, sp.Symbol) for name, _ in self.assignments):  # with indices
+            requirement = "must be a number for source code with exact positions"
+            raise ArgumentError("n_pairs", "N", requirement)
         printer = _SourcePrinter({"fully_qualified_modules": True})
         arguments = [str(symbol) for symbol in self.arguments]
         body = []
@@ -458,16 +453,6 @@ _LATEX = _LatexPrinter({"ln_notation": False})
 def latex(value: Expr) -> str:
     """LaTeX of an expression, with this module's names spelled as in the pages."""
     return str(_LATEX.doprint(value))
-
-
-def _result_latex(name: str) -> str:
-    stem, bracket, rest = name.partition("[")
-    indices = rest.rstrip("]").split("][") if bracket else []
-    if stem in ("gradient", "hessian"):
-        by = [_GREEK[str(PARAMETERS[int(index)])] for index in indices]
-        return "".join(rf"\partial_{{{parameter}}} " for parameter in by) + r"\mathrm{loss}"
-    known = _GREEK.get(stem) or r"\mathrm{" + re.sub("[-_]", r"\\ ", stem) + "}"
-    return known + (f"_{{{','.join(indices)}}}" if bracket else "")
 
 
 class _SourcePrinter(SciPyPrinter):

@@ -266,15 +266,8 @@ def drives(
 ) -> tuple[Expr, Expr]:
     """kappa_alpha and kappa_beta at beta1 = 0, as `cliff.theory.drives`, in terms of `HARMONICS`.
 
-    Parameters
-    ----------
-    n : Expr
-        N.
-    context : Expr
-        Probability that the prediction puts on the labels of the context; N/L at xi = 0.
-    positions : {"exact", "mean"}
-    label_bias : float or "free"
-        A free label bias counts as 0.
+    `context` is the probability that the prediction puts on the labels of the context, N/L at
+    xi = 0. A free label bias counts as 0.
     """
     if positions == "mean":
         spread = (1 - 1 / n) / n
