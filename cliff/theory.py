@@ -323,20 +323,7 @@ def transition_time(model: NestedLogit, mobility: ArrayLike = UNIT_MOBILITIES) -
     at the largest b = 1/2, 1/4, … where it is not. Nothing is fitted. The error is at most 9 % for
     unit mobilities and a faster classifier, and 35 % for mobilities between 0.1 and 10.
 
-    Parameters
-    ----------
-    model, mobility
-        As `transition_law`.
-
-    Returns
-    -------
-    float
-        Infinity where a label bias below −700 or so makes q vanish.
-
-    Raises
-    ------
-    ArgumentError
-        As `transition_law`.
+    Arguments, errors and what is infinite are those of `transition_law`.
     """
     return _fall(model, mobility)[1]
 
@@ -349,21 +336,13 @@ def width(model: NestedLogit, mobility: ArrayLike = UNIT_MOBILITIES) -> float:
     exact positions at N = 4 or 8, alpha that is 100 times faster than beta1 breaks the constant of
     motion, and the estimate can be several times too long.
 
-    Parameters
-    ----------
-    model, mobility
-        As `transition_time`.
+    Arguments and errors are those of `transition_law`.
 
     Returns
     -------
     float
         NaN where `transition_time` is infinite, or where the second stage takes more than 1,000
         times as long as the first.
-
-    Raises
-    ------
-    ArgumentError
-        As `transition_law`.
     """
     start, _, end = _fall(model, mobility)
     return end - start

@@ -71,9 +71,8 @@ def compare(
             bar.advance(count)
             bar.stop.raise_if_made()
 
-        result = _blame(
-            "run", run, comparison.compare, trained, tests, used, fit=fit, progress=progress
-        )
+        options: dict[str, Any] = {"fit": fit, "progress": progress}
+        result = _blame("run", run, comparison.compare, trained, tests, used, **options)
     if output is not None:
         save(result, output)
         result = open_dataset(output, "comparison")
@@ -109,11 +108,8 @@ def _blame(option: str, path: Path, function: Callable[..., T], *args: Any, **kw
 def _fail_without_fall(summary: dict[str, Any], run: Path, tests: Sequence[Path]) -> None:
     """Exit code 1 if a run never fell, or the flow did not get to an end."""
     never = "never fell to 0.5 log N"
-    seeds = [
-        f"seed {seed}"
-        for seed, t in zip(summary["seeds"], summary["network"]["t_transition"], strict=True)
-        if math.isnan(t)
-    ]
+    times = zip(summary["seeds"], summary["network"]["t_transition"], strict=True)
+    seeds = [f"seed {seed}" for seed, t in times if math.isnan(t)]
     found = [f"{run}: {', '.join(seeds)} {never}"] if seeds else []
     if math.isnan(summary["flow"]["t_transition"]):
         found.append(f"{run}: the flow {never} ({summary['flow']['status']})")
@@ -141,6 +137,7 @@ def summarise(result: xr.Dataset) -> dict[str, Any]:
     """The numbers of a comparison, as plain values."""
     import numpy as np
 
+    from cliff.comparison import TRANSITION
     from cliff.trajectory import Status
 
     slow, loss = result.slow.values == 1, result.loss.values
@@ -165,12 +162,9 @@ def summarise(result: xr.Dataset) -> dict[str, Any]:
         "velocity_unexplained": dict(
             zip(result.logit.values.tolist(), result.unexplained.values.tolist(), strict=True)
         ),
-        "network": {
-            name: result[f"network_{name}"].values.tolist()
-            for name in ("t_transition", "width", "abruptness")
-        },
+        "network": {name: result[f"network_{name}"].values.tolist() for name in TRANSITION},
         "flow": {
-            **{k: float(result[f"flow_{k}"]) for k in ("t_transition", "width", "abruptness")},
+            **{name: float(result[f"flow_{name}"]) for name in TRANSITION},
             "status": result.attrs["flow_status"],
         },
         "slow_phase_loss_misfit": {
@@ -195,7 +189,7 @@ def summarise(result: xr.Dataset) -> dict[str, Any]:
             for i in range(len(measured))
         ],
     }
-    if usable.sum() > 0:
+    if usable.any():
         summary["median_error"] = float(np.median(np.abs(error[usable])))
     if len(set(measured[usable])) > 2 and len(set(predicted[usable])) > 1:
         from scipy.stats import spearmanr

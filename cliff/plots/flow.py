@@ -98,15 +98,14 @@ def progress_measures(t: Array, measures: Mapping[str, Array], ax: Axes) -> list
 
 def landscape_slice(part: Slice, ax: Axes, path: Array | None = None) -> QuadMesh:
     """The loss over a plane, with contours, and a path (n, 2) on it; returns the coloured mesh."""
-    mesh = ax.pcolormesh(
-        part.x, part.y, part.loss, cmap="cividis", shading="gouraud", rasterized=True
-    )
+    plane = part.x, part.y, part.loss
+    mesh = ax.pcolormesh(*plane, cmap="cividis", shading="gouraud", rasterized=True)
     low, high = float(part.loss.min()), float(part.loss.max())
     levels = np.linspace(low, high, 12)[1:-1]
     if low < high:
         # dark lines on the bright upper half of the colours, bright lines on the dark half
         colours = ["black" if level > 0.5 * (low + high) else "white" for level in levels]
-        ax.contour(part.x, part.y, part.loss, levels=levels, colors=colours, linewidths=0.5)
+        ax.contour(*plane, levels=levels, colors=colours, linewidths=0.5)
     if path is not None:
         ax.plot(*path.T, color=RED, lw=1.8)
         ax.plot(*path[0], "o", color="white", mec="black", ms=6, label="start")
@@ -169,24 +168,17 @@ def valley_colour(label: int) -> str:
 def starts(ensemble: Ensemble, labels: NDArray[Any] | None, ax: Axes) -> PathCollection:
     """The starts of an ensemble over the two components that vary most.
 
-    Parameters
-    ----------
-    ensemble : Ensemble
-    labels : ndarray of int, shape (m,), or None
-        Valley in which each trajectory ended, which gives its colour; see
-        `cliff.valleys.basins`. Without it the colour is the loss at the end.
-    ax : Axes
+    The colour is the valley in which each trajectory ended, `labels` (m,) as `cliff.valleys.basins`
+    gives them; without them, the loss at the end.
     """
     model, p = ensemble.model, ensemble.model.n_parameters
     spread = np.ptp(ensemble.theta0, axis=0) if len(ensemble.theta0) else np.zeros(p)
     columns = sorted(np.argsort(-spread, kind="stable")[:2].tolist())
     x, y = columns[0], columns[-1]
-    colours = (
-        ensemble.loss if labels is None else [valley_colour(label) for label in labels.tolist()]
-    )
+    colours = ensemble.loss if labels is None else [valley_colour(c) for c in labels.tolist()]
     points = ax.scatter(ensemble.theta0[:, x], ensemble.theta0[:, y], s=9, linewidths=0, c=colours)
-    for column, set_label in ((x, ax.set_xlabel), (y, ax.set_ylabel)):
-        set_label(axis_label(model, model.parameter_names[column]))
+    x_label, y_label = (axis_label(model, model.parameter_names[column]) for column in (x, y))
+    ax.set(xlabel=x_label, ylabel=y_label)
     if labels is not None:
         present = np.unique(labels).tolist()
         handles = [Patch(color=valley_colour(c), label=valley_name(model, c)) for c in present]
@@ -201,15 +193,13 @@ def ensemble_figure(ensemble: Ensemble, labels: NDArray[Any] | None = None) -> F
     points = starts(ensemble, labels, axes[0, 0])
     if labels is None:
         figure.colorbar(points, ax=axes[0, 0], label="loss at the end (nats)")
-    ranges = {
-        name: shown(values.min().item())
-        + (f" to {shown(values.max().item())}" if np.ptp(values) else "")
+    ends = {
+        name: dict.fromkeys(shown(end.item()) for end in (values.min(), values.max()))
         for name, values in ensemble.constants.items()
         if values.size
     }
-    stopped = int((~ensemble.done).sum())
-    axes[0, 0].set_title(
-        ensemble.model.describe(ranges)
-        + (f"\n{stopped} of {len(ensemble.t)} trajectories stopped early" if stopped else "")
-    )
+    title = ensemble.model.describe({name: " to ".join(both) for name, both in ends.items()})
+    if stopped := int((~ensemble.done).sum()):
+        title += f"\n{stopped} of {len(ensemble.t)} trajectories stopped early"
+    axes[0, 0].set_title(title)
     return figure
