@@ -98,10 +98,16 @@ def flow(
         float | None, typer.Option(help="Step of rk4 and euler: the learning rate.")
     ] = None,
     rtol: Annotated[
-        float, typer.Option(help="Relative tolerance of the logits, for adaptive methods.")
+        float,
+        typer.Option(
+            help="Relative tolerance of the logits, for adaptive methods.", show_default="1e-6"
+        ),
     ] = 1e-6,
     atol: Annotated[
-        float, typer.Option(help="Absolute tolerance of the logits, for adaptive methods.")
+        float,
+        typer.Option(
+            help="Absolute tolerance of the logits, for adaptive methods.", show_default="1e-9"
+        ),
     ] = 1e-9,
     max_steps: Annotated[int, typer.Option(help="Limit on accepted steps.")] = 100_000,
     output: Output = None,
