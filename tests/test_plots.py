@@ -304,6 +304,7 @@ def test_a_map_over_labels_per_pair(ax):
             assert middle == pytest.approx([pairs, labels / pairs], rel=0.25)
     np.testing.assert_array_equal(mesh.get_array().filled(np.nan), grid.t_transition.values)
     assert "$L/N$" in ax.get_ylabel()
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
     assert legend(ax) == ["not computed ($L$ > 64)", "wall $L$ = $N$"]
     assert "fewer labels than pairs" not in legend(ax)
     (lines,) = [one for one in ax.collections if hasattr(one, "levels")]
