@@ -34,7 +34,7 @@ def in_parallel(
     workers: int | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> None:
-    """Call ``work(start, stop)`` for every range, in as many threads as there are cores.
+    """Call ``work(start, stop)`` for every range, in `workers` threads, by default one a core.
 
     `work` writes to arrays that the caller allocated. It has to release the GIL, or the threads
     take turns. `progress` is called in this thread with the number of entries done since the last

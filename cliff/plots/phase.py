@@ -33,6 +33,7 @@ from cliff.presentation import axis_label, symbol_of, valley_name
 from cliff.protocol import LandscapeLike
 from cliff.sweeps import DONE, MISSING, description
 from cliff.trajectory import Status, landscape_and_settings
+from cliff.valleys import UNDECIDED
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -224,14 +225,8 @@ def _mark_states(
 
 
 def _finish_phase_axes(dataset: xr.Dataset, x: str, y: str, ax: Axes, model: LandscapeLike) -> None:
-    log_scale(
-        ax,
-        [
-            side
-            for side, name in zip("xy", (x, y), strict=True)
-            if _logarithmic(dataset[name].values)
-        ],
-    )
+    sides = zip("xy", (x, y), strict=True)
+    log_scale(ax, [side for side, name in sides if _logarithmic(dataset[name].values)])
     ax.set(xlabel=axis_label(model, x), ylabel=axis_label(model, y))
 
 
@@ -256,7 +251,7 @@ def basin_map(
     _, model, states, values = _read(dataset, None)
     y, x = map(str, dataset["basin"].dims)
     edges = _grid(_midpoints(dataset[x].values), _midpoints(dataset[y].values))
-    labels: Any = values.astype(int)
+    labels: Any = np.ma.masked_array(values.filled(UNDECIDED).astype(int), values.mask)
     count = max(len(VALLEY_COLOURS), len(model.valley_names) + 1)
     colours = ListedColormap([valley_colour(label) for label in range(-1, count - 1)])
     norm = BoundaryNorm(np.arange(count + 1) - 1.5, count)
