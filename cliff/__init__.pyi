@@ -7,6 +7,7 @@ from . import plots as plots
 from . import symbolic as symbolic
 from . import theory as theory
 from . import valleys as valleys
+from .data import Data as Data
 from .flow import integrate as integrate
 from .flow import integrate_ensemble as integrate_ensemble
 from .landscape import Landscape as Landscape

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from cliff.checks import ArgumentError, choice, finite_array, integer, real
 from cliff.flow import integrate_ensemble
-from cliff.nested_logit import NestedLogit
+from cliff.nested_logit import ANSWERS, NestedLogit
 from cliff.presentation import axis_label, plain
 from cliff.protocol import LandscapeLike, event_names
 from cliff.sweeps import DONE, description
 from cliff.trajectory import Status, landscape_and_settings
-from cliff.valleys import UNDECIDED, basins
+from cliff.valleys import UNDECIDED, basins, by_constants
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,7 +32,13 @@ _STATUS_NAMES = np.array([str(status) for status in Status])
 METRICS = ("t_transition", "width", "abruptness", "loss", "basin")
 """Metrics of a landscape with a plateau, a loss and named valleys, beside its events."""
 
+MEMORY_METRICS = ("t_memory", *ANSWERS)
+"""Metrics of a nested logit with memory beside these: when the weights alone answer, and what is
+answered of the three questions at the end."""
+
 METRIC_UNITS = {
+    **dict.fromkeys(ANSWERS, "1"),
+    "t_memory": "gradient-flow time",
     "t_transition": "gradient-flow time",
     "width": "gradient-flow time",
     "abruptness": "1",
@@ -41,6 +47,10 @@ METRIC_UNITS = {
 }
 
 _LONG_NAMES = {
+    "t_memory": "first time at which the weights alone halve the loss of a guess",
+    "icl": "mean probability of the answer for novel classes",
+    "icl_swapped": "mean probability of the context's answer with permuted labels",
+    "iwl": "mean probability of the answer without the target's class in the context",
     "t_transition": "first time with loss ≤ 0.5 plateaus",
     "width": "time between the loss levels of 0.9 and 0.1 plateaus",
     "abruptness": "t_transition / width",
@@ -58,7 +68,8 @@ def metrics_of(model: LandscapeLike) -> tuple[str, ...]:
         "loss": model.has_loss,
         "basin": bool(model.valley_names),
     }
-    names = (*(name for name in METRICS if applies[name]), *event_names(model))
+    memory = MEMORY_METRICS if isinstance(model, NestedLogit) and model.memory else ()
+    names = (*(name for name in METRICS if applies[name]), *memory, *event_names(model))
     return tuple(dict.fromkeys(names))
 
 
@@ -178,6 +189,13 @@ class FlowMetric:
             )
             if is_basin:
                 value[valid] = basins(ensemble)
+            elif self.metric in ANSWERS:
+                ends = np.full(len(ensemble.loss), np.nan)
+                for model, here in by_constants(ensemble):
+                    ends[here] = model.measures(ensemble.theta[here])[self.metric]
+                value[valid] = ends
+            elif self.metric == "t_memory":
+                value[valid] = ensemble.events["memory"]
             elif self.metric in METRICS:
                 value[valid] = getattr(ensemble, self.metric)
             else:

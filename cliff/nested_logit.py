@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -11,9 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cliff.checks import LARGEST_INTEGER, ArgumentError, choice, finite_array, integer, real
+from cliff.data import Data
 from cliff.kernels import nested_logit as kernels
 from cliff.parallel import in_parallel, split
-from cliff.presentation import Presented
+from cliff.presentation import Presented, shown
 from cliff.protocol import Number, check_known, column
 
 Array = NDArray[np.float64]
@@ -21,6 +23,8 @@ Array = NDArray[np.float64]
 POSITIONS = {"exact": kernels.EXACT, "mean": kernels.MEAN_FIELD}
 PARAMETERS = ("beta1", "alpha", "xi", "beta2")
 MEASURES = ("ila1", "tila2", "tla2", "cla", "p_correct", "accuracy")
+ANSWERS = ("icl", "icl_swapped", "iwl")
+"""Measures that a landscape with memory has in place of the accuracy."""
 
 LABELS = {
     "beta1": r"$\beta_1$ (previous token)",
@@ -33,6 +37,14 @@ LABELS = {
     "pairs": "pairs in the context, $N$",
     "labels": "labels, $L$",
     "labels_per_pair": "labels per pair, $L/N$",
+    "n_classes": "classes $K$",
+    "zipf_exponent": "Zipf exponent",
+    "burstiness": "burstiness $B$",
+    "noise": r"noise $\varepsilon$",
+    "p_bursty": "share of bursty sequences",
+    "p_novel": "share of novel sequences",
+    "classes": "known classes, $K$",
+    "zipf": "exponent of the class frequencies",
 }
 """How pictures write parameters and constants."""
 
@@ -42,6 +54,19 @@ LARGEST_HESSIAN = 512
 MOST_PAIRS = 10**7
 """Largest N with exact positions: a gradient takes some tenths of a second and 1 GB then."""
 
+
+MOST_SUBSETS = 20_000
+"""Most sets of slots of the target's class over which a landscape with memory averages."""
+
+MEMORY_AXES = {
+    "classes": "n_classes",
+    "zipf": "zipf_exponent",
+    **{name: name for name in ("burstiness", "noise", "p_bursty", "p_novel")},
+}
+"""Axes of sweeps that a landscape with memory has besides, and the constant that each one sets."""
+
+WHOLE = {"n_pairs", "n_labels", "n_classes", "burstiness"}
+"""Constants that are whole numbers."""
 
 FEWER_LABELS = "fewer labels than pairs"
 """Failure of cells of a sweep beyond the wall L = N, where no landscape exists."""
@@ -77,11 +102,40 @@ class NestedLogit(Presented):
     label_bias : float or "free"
         beta2, added to the layer-2 logit of every label: a number, or "free" for a fourth component
         of theta. In the mean field all tokens are labels, and the loss does not depend on it.
+    memory : Data, optional
+        The data that the weights can learn by heart, which adds the memory logits omega_1 …
+        omega_C to theta, one for each group of classes; see the notes.
 
     Raises
     ------
     ArgumentError
-        If an argument is out of range.
+        If an argument is out of range, or B copies of each class have more than `MOST_SUBSETS` ways
+        to take their slots.
+
+    Notes
+    -----
+    With memory the weights answer, too: omega_c is added to the logit of the correct label if the
+    target is of a class of group c. The loss is a mean over the kinds of sequences,
+
+        p_novel·l(0) + (1 − p_novel)·Σ_c F_c·l_known(omega_c),
+        l_known = p_bursty·l + (1 − p_bursty)·l_chance,
+
+    with the groups' shares F_c (`Data.group_shares`). l is the loss of a bursty context, which for
+    one copy of each class and distinct labels is the loss above with omega_c added. Otherwise:
+
+    - B copies: the correct label is attended to by the sum of q over its B slots, averaged over all
+      sets of slots. The attention to the labels of the other N/B − 1 classes is taken at its mean.
+    - Labels drawn with replacement, which allows N/B > L: the number m of other classes that carry
+      the correct label is binomial. Attention to their labels is taken at its mean, and the wrong
+      labels enter the normalisation by its mean over their draws: the mean is taken of the sum in
+      the logarithm, not of the logarithm.
+    - l_chance is the same with no match at all: N classes drawn independently of the target's, of
+      which K is taken to be large.
+    - Noise: two items of a class overlap by 1/(1 + noise²), an item with itself by 1.
+
+    The plateau, by which transitions are defined, is log N throughout. B = 1 with distinct labels
+    takes little more time than without memory; the rest takes a time that grows as N² and with the
+    number of sets of slots.
 
     Examples
     --------
@@ -99,6 +153,7 @@ class NestedLogit(Presented):
     n_labels: int = 32
     positions: str = "exact"
     label_bias: float | str = 0.0
+    memory: Data | None = None
 
     def __post_init__(self) -> None:
         n_pairs = integer("n_pairs", self.n_pairs, 1)
@@ -112,22 +167,35 @@ class NestedLogit(Presented):
                 raise ArgumentError("label_bias", self.label_bias, 'must be a number or "free"')
             object.__setattr__(self, "label_bias", real("label_bias", self.label_bias))
         n_labels = integer("n_labels", self.n_labels, 1)
-        if n_labels < n_pairs:
+        if self.memory is not None:
+            _check_memory(self.memory, n_pairs, n_labels, self.positions)
+        elif n_labels < n_pairs:
             raise ArgumentError(
                 "n_labels", n_labels, f"must be at least the number of pairs, {n_pairs}"
             )
         object.__setattr__(self, "n_pairs", n_pairs)
         object.__setattr__(self, "n_labels", n_labels)
 
+    def __repr__(self) -> str:
+        values = ((each.name, getattr(self, each.name)) for each in fields(self))
+        shown = ", ".join(f"{k}={v!r}" for k, v in values if k != "memory" or v is not None)
+        return f"NestedLogit({shown})"
+
+    @property
+    def n_groups(self) -> int:
+        """Memory logits C."""
+        return 0 if self.memory is None else self.memory.n_groups
+
     @property
     def n_parameters(self) -> int:
-        """Components p of theta: 3, or 4 with a free label bias."""
-        return 4 if self.label_bias == "free" else 3
+        """Components p of theta: 3, one more with a free label bias, and the memory logits."""
+        return (4 if self.label_bias == "free" else 3) + self.n_groups
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
         """Names of the components of theta, in order."""
-        return PARAMETERS[: self.n_parameters]
+        memories = (f"omega_{c}" for c in range(1, self.n_groups + 1))
+        return (*PARAMETERS[: self.n_parameters - self.n_groups], *memories)
 
     @property
     def n_absent(self) -> int:
@@ -136,14 +204,16 @@ class NestedLogit(Presented):
 
     @property
     def constants(self) -> Mapping[str, Number]:
-        """N, L and, where it is a number, the label bias, by the names of the fields."""
+        """N, L, the label bias and the numbers of the memory's data, by the names of the fields."""
         values: dict[str, Number] = {"n_pairs": self.n_pairs, "n_labels": self.n_labels}
         if not isinstance(self.label_bias, str):
             values["label_bias"] = self.label_bias
+        if self.memory is not None:
+            values |= {name: getattr(self.memory, name) for name in MEMORY_AXES.values()}
         return MappingProxyType(values)
 
     def with_constants(self, **values: Any) -> NestedLogit:
-        """The landscape with another N, L or label bias.
+        """The landscape with other constants.
 
         Raises
         ------
@@ -152,17 +222,29 @@ class NestedLogit(Presented):
         """
         for name, value in values.items():
             check_known(self.constants, name, value)
-        return replace(self, **values)
+        own = {name: value for name, value in values.items() if hasattr(self, name)}
+        if self.memory is not None:
+            of_data = {name: value for name, value in values.items() if name not in own}
+            own["memory"] = replace(self.memory, **of_data)
+        return replace(self, **own)
 
     @property
     def constants_row(self) -> Array:
-        """N, L, label bias, kind of positions, whether the label bias is free: shape (5,)."""
+        """N, L, label bias, kind of positions, whether the label bias is free: shape (5,).
+
+        Behind them what the kernels need of the memory, shape (12 + C,); see
+        `cliff.kernels.nested_logit.evaluation_with_memory`.
+        """
         bias = 0.0 if isinstance(self.label_bias, str) else self.label_bias
         free = float(self.label_bias == "free")
-        return np.array([self.n_pairs, self.n_labels, bias, POSITIONS[self.positions], free])
+        row = [self.n_pairs, self.n_labels, bias, POSITIONS[self.positions], free]
+        if (data := self.memory) is not None:
+            row += [data.n_groups, data.copies, data.noise, data.labels == "replacement"]
+            row += [*data.kinds, *data.group_shares]
+        return np.array(row, dtype=np.float64)
 
     def constants_rows(self, values: Mapping[str, ArrayLike], m: int) -> Array:
-        """A row as `constants_row` for each of m trajectories, shape (m, 5).
+        """A row as `constants_row` for each of m trajectories, shape (m, 5) or (m, 12 + C).
 
         Parameters
         ----------
@@ -173,13 +255,18 @@ class NestedLogit(Presented):
         Raises
         ------
         ArgumentError
-            As `with_constants`.
+            As `with_constants`, or if the number of memory logits would differ.
         """
-        rows = np.tile(self.constants_row, (m, 1))
+        columns = {}
         for name, value in values.items():
             check_known(self.constants, name, value)
-            place = tuple(self.constants).index(name)
-            rows[:, place] = column(name, value, m, whole=name != "label_bias")
+            whole = name in WHOLE - {"burstiness"}
+            columns[name] = column(name, value, m, whole=whole)
+        if self.memory is not None:
+            return self._rows_of_models(columns, m)[0]
+        rows = np.tile(self.constants_row, (m, 1))
+        for name, values_of_name in columns.items():
+            rows[:, tuple(self.constants).index(name)] = values_of_name
         pairs, labels = rows[:, 0], rows[:, 1]
         if (labels < pairs).any():
             row = int(np.argmax(labels < pairs))
@@ -190,6 +277,38 @@ class NestedLogit(Presented):
             requirement = f"must be at most {MOST_PAIRS} unless positions are mean"
             raise ArgumentError("n_pairs", int(pairs[row]), f"{requirement} (trajectory {row})")
         return rows
+
+    def _rows_of_models(
+        self, columns: Mapping[str, NDArray[Any]], m: int, failure: NDArray[Any] | None = None
+    ) -> tuple[Array, NDArray[Any]]:
+        """Rows of constants, each from a landscape; if given, `failure` says why there is none."""
+        rows = np.tile(self.constants_row, (m, 1))
+        table = np.stack([np.zeros(m), *columns.values()]).astype(np.float64)
+        _, first, kind = np.unique(table, axis=1, return_index=True, return_inverse=True)
+        for number, one in enumerate(first.tolist()):
+            here = kind.reshape(-1) == number
+            values = {k: v[one].item() for k, v in columns.items()}
+            whole = {k: int(v) for k, v in values.items() if k in WHOLE and v == int(v)}
+            try:
+                rows[here] = self._alike(values | whole).constants_row
+            except ArgumentError as error:
+                if failure is None:
+                    requirement = f"{error.requirement} (trajectory {one})"
+                    raise ArgumentError(error.argument, error.value, requirement) from error
+                failure[here] = f"{error.argument} {error.requirement}"
+        return rows, failure if failure is not None else np.full(m, "", dtype=object)
+
+    def _alike(self, values: Mapping[str, Any]) -> NestedLogit:
+        """`with_constants`, with as many memory logits."""
+        model = self.with_constants(**values)
+        if model.n_groups != self.n_groups:
+            name = "n_classes" if values.get("n_classes", 0) else "zipf_exponent"
+            raise ArgumentError(
+                name,
+                model.constants[name],
+                f"must leave the number of memory logits {self.n_groups}",
+            )
+        return model
 
     @property
     def plateau(self) -> float:
@@ -202,34 +321,81 @@ class NestedLogit(Presented):
         plateaus[rows[:, 0] == 1.0] = np.nan
         return plateaus
 
-    event_names: ClassVar[tuple[str, ...]] = ()
     pack_address: ClassVar[int] = 0
-    n_out: ClassVar[int] = 5
     has_loss: ClassVar[bool] = True
-    labels: ClassVar[Mapping[str, str]] = MappingProxyType(LABELS)
     default_slice: ClassVar[tuple[str, str]] = ("beta1", "alpha")
 
     component: ClassVar[str] = "logit"
     plateau_label: ClassVar[str] = r"$\log N$"
-    measure_names: ClassVar[tuple[str, ...]] = MEASURES[:5]
-    reported_measures: ClassVar[tuple[str, ...]] = ("ila1", "tila2", "p_correct")
-    whole_axes: ClassVar[tuple[str, ...]] = ("pairs", "labels")
-    walls: ClassVar[Mapping[tuple[str, str], str]] = MappingProxyType(
-        {("pairs", "labels"): "wall $L$ = $N$"}
-    )
+    whole_axes: ClassVar[tuple[str, ...]] = ("pairs", "labels", "classes", "burstiness")
     outside: ClassVar[tuple[str, ...]] = (FEWER_LABELS,)
 
     @property
+    def event_names(self) -> tuple[str, ...]:
+        """With memory, the event `memory`: the weights alone halve the loss of a guess, log L.
+
+        Its value is Σ_c F_c·log(1 + (L − 1)·exp(−omega_c)) − ½ log L.
+        """
+        return () if self.memory is None else ("memory",)
+
+    @property
+    def n_out(self) -> int:
+        """Loss and derivatives, by beta2 in any case; with memory by theta alone, and an event."""
+        return 5 if self.memory is None else 2 + self.n_parameters
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """How pictures write parameters and constants."""
+        if self.memory is None:
+            return MappingProxyType(LABELS)
+        names = {"omega_1": r"$\omega$ (memory)"}
+        if self.n_groups > 1:
+            first = self.memory.first_ranks
+            last = first + self.memory.group_sizes - 1
+            ranks = [f"{a}" if a == b else f"{a}–{b}" for a, b in zip(first, last, strict=True)]
+            names = {
+                f"omega_{c}": rf"$\omega_{{{c}}}$ (memory of ranks {of})"
+                for c, of in enumerate(ranks, start=1)
+            }
+        return MappingProxyType(LABELS | names)
+
+    @property
+    def measure_names(self) -> tuple[str, ...]:
+        """The measures but for the accuracy."""
+        return MEASURES[:5] if self.memory is None else (*MEASURES[:5], *ANSWERS)
+
+    @property
+    def reported_measures(self) -> tuple[str, ...]:
+        """Those of a table."""
+        own = ("ila1", "tila2", "p_correct")
+        return own if self.memory is None else (*own, "icl", "iwl")
+
+    @property
+    def walls(self) -> Mapping[tuple[str, str], str]:
+        """L = N, unless classes come in copies or labels are drawn."""
+        data = self.memory
+        has_wall = data is None or (data.copies == 1 and data.labels == "distinct")
+        return {("pairs", "labels"): "wall $L$ = $N$"} if has_wall else {}
+
+    @property
     def axes(self) -> Mapping[str, str]:
-        """N, L, L/N, which sets L to the nearest integer, and the label bias where it counts."""
+        """N, L, L/N, which sets L to the nearest integer, the label bias where it counts; data."""
         axes = {"pairs": "n_pairs", "labels": "n_labels", "labels_per_pair": "n_labels"}
         has_bias = "label_bias" in self.constants and self.positions == "exact"
-        return axes | ({"label_bias": "label_bias"} if has_bias else {})
+        axes |= {"label_bias": "label_bias"} if has_bias else {}
+        return axes | ({} if self.memory is None else MEMORY_AXES)
 
     def describe(self, constants: Mapping[str, Any]) -> str:
-        """N and L, those of them that are given, and the kind of positions."""
+        """N, L and the data, those of them that are given and not usual, and the positions."""
         symbols = {"n_pairs": "$N$", "n_labels": "$L$"}
-        values = [f"{symbol} = {constants[k]}" for k, symbol in symbols.items() if k in constants]
+        if self.memory is not None:
+            symbols |= {"n_classes": "$K$", "zipf_exponent": "Zipf", "burstiness": "$B$"}
+            symbols |= {"noise": r"$\varepsilon$", "p_bursty": "bursty", "p_novel": "novel"}
+        usual = {each.name: each.default for each in fields(Data) if each.name != "n_classes"}
+        shown_constants = {
+            k: v for k, v in constants.items() if k in symbols and (k, v) not in usual.items()
+        }
+        values = [f"{symbols[k]} = {shown(v)}" for k, v in shown_constants.items()]
         return ", ".join([*values, f"{self.positions} positions"])
 
     def saddles(self, x: str, y: str) -> list[tuple[float, float]]:
@@ -257,8 +423,11 @@ class NestedLogit(Presented):
         }
         if "labels_per_pair" in columns:
             counts["labels"] = np.rint(columns["labels_per_pair"] * counts["pairs"])
+        others = {k: v for k, v in columns.items() if k not in counts and k != "labels_per_pair"}
         failure = np.full(m, "", dtype=object)
-        failure[counts["labels"] < counts["pairs"]] = FEWER_LABELS
+        if self.walls:
+            failure[counts["labels"] < counts["pairs"]] = FEWER_LABELS
+        counts |= {name: others.pop(name) for name in ("classes",) if name in others}
         for name, values in counts.items():
             whole = (values == np.rint(values)) & (values >= 1.0) & (values <= LARGEST_INTEGER)
             failure[~whole & (failure == "")] = (
@@ -268,17 +437,24 @@ class NestedLogit(Presented):
             self.axes[name]: np.where(failure == "", values, 1.0).astype(np.int64)
             for name, values in counts.items()
         }
-        return found | {k: v for k, v in columns.items() if k == "label_bias"}, failure
+        found |= {self.axes[name]: values for name, values in others.items()}
+        if self.memory is not None:
+            valid = failure == ""
+            some = {name: values[valid] for name, values in found.items()}
+            _, failure[valid] = self._rows_of_models(some, int(valid.sum()), failure[valid])
+        return found, failure
 
     @property
     def address(self) -> int:
         """Address of the evaluation, see `cliff.kernels.generated`."""
-        return kernels.evaluation_address()
+        return kernels.evaluation_address(self.memory is not None)
 
     def n_work(self, rows: Array) -> NDArray[np.int64]:
         """Scratch float64 that the evaluation needs at each row of constants, shape (m,)."""
-        lengths: NDArray[np.int64] = kernels.workspace.py_func(rows[:, 0].astype(np.int64))
-        return lengths
+        lengths: NDArray[np.int64] = kernels.workspace.py_func(
+            rows[:, 0].astype(np.int64), self.n_groups
+        )
+        return lengths if self.memory is None else lengths + 5 + self.n_groups
 
     @property
     def has_hessian(self) -> bool:
@@ -296,21 +472,24 @@ class NestedLogit(Presented):
     @property
     def valley_names(self) -> tuple[str, ...]:
         """Names behind the labels of `identify`; see `cliff.valleys`."""
-        from cliff.valleys import VALLEY_NAMES
+        from cliff.valleys import ANSWER_NAMES, VALLEY_NAMES
 
-        return VALLEY_NAMES
+        return VALLEY_NAMES if self.memory is None else ANSWER_NAMES
 
     def identify(
         self, theta: ArrayLike, loss: ArrayLike, tolerance: float = 0.05
     ) -> NDArray[np.int64]:
-        """The valley in which each end of a trajectory lies; see `cliff.valleys.identify`."""
-        from cliff.valleys import identify
+        """The valley in which each end of a trajectory lies; see `cliff.valleys.identify`.
 
-        return identify(self, theta, loss, tolerance)
+        With memory the ends are those of `cliff.valleys.who_answers`.
+        """
+        from cliff.valleys import identify, who_answers
+
+        return (identify if self.memory is None else who_answers)(self, theta, loss, tolerance)
 
     def settings(self) -> dict[str, Any]:
-        """The four arguments, for files."""
-        return asdict(self)
+        """The arguments, for files; without memory they are four."""
+        return {k: v for k, v in asdict(self).items() if k != "memory" or v is not None}
 
     def loss(self, theta: ArrayLike) -> Array:
         """Loss in nats.
@@ -318,7 +497,7 @@ class NestedLogit(Presented):
         Parameters
         ----------
         theta : array_like, shape (..., p)
-            Logits beta1, alpha, xi and, with a free label bias, beta2.
+            Logits beta1, alpha, xi, with a free label bias beta2, and the memory logits.
 
         Returns
         -------
@@ -340,7 +519,7 @@ class NestedLogit(Presented):
         """Loss (...,) and gradient (..., p) in one pass, on all cores for large batches."""
         rows, shape = self._rows(theta)
         out = self._evaluate(rows)
-        gradient = np.ascontiguousarray(out[:, 1 : 1 + self.n_parameters])
+        gradient = out[:, 1:][:, self._components].copy()
         return out[:, 0].reshape(shape), gradient.reshape(*shape, self.n_parameters)
 
     def hessian(self, theta: ArrayLike) -> Array:
@@ -350,11 +529,9 @@ class NestedLogit(Presented):
         loss, gradient and measures take one that grows as N.
         """
         rows, shape = self._rows(theta)
-        m, p = len(rows), self.n_parameters
-        hessian = np.empty((m, 4, 4))
-        others = np.empty(m), np.empty((m, 4)), hessian, np.empty((m, len(MEASURES)))
-        self._call(kernels.direct_batch, rows, True, *others)
-        return np.ascontiguousarray(hessian[:, :p, :p]).reshape(*shape, p, p)
+        hessian = self._direct(rows, True, len(MEASURES))[1]
+        p, kept = self.n_parameters, self._components
+        return hessian[:, kept][:, :, kept].reshape(*shape, p, p)
 
     def measures(self, theta: ArrayLike) -> dict[str, Array]:
         """Progress measures, means over the slot of the matching pair.
@@ -373,43 +550,83 @@ class NestedLogit(Presented):
             label is the correct one, where labels that tie for it share the slot evenly (1/L at
             xi = 0); ``loss`` (nats).
 
+            With memory these are means over the training sequences of all kinds. There is no
+            accuracy, since most probable labels have no closed form where labels are drawn. Instead
+            there are the answers to the questions that a trained network is evaluated on, each the
+            mean probability of the correct label (a most probable one would call the plateau
+            solved): ``icl``, novel classes, l with omega = 0; ``icl_swapped``, known classes with
+            permuted labels, where omega_c is the vote for another label, each of the L − 1 wrong
+            ones with equal chances; ``iwl``, the target's class absent, l_chance with omega_c,
+            where a label of the context is the correct one with probability (K/L − 1)/(K − 1).
+
         Raises
         ------
         ArgumentError
             As `loss`.
         """
         rows, shape = self._rows(theta)
-        out, values = np.empty((len(rows), 5)), np.empty((len(rows), len(MEASURES)))
-        self._call(kernels.measure_batch, rows, out, values)
-        columns = {name: values[:, i].reshape(shape) for i, name in enumerate(MEASURES)}
-        return columns | {"loss": out[:, 0].reshape(shape)}
+        if self.memory is not None:
+            loss, _, values = self._direct(rows, False, kernels.N_MEASURES_WITH_MEMORY)
+            names = dict(enumerate((*MEASURES, *ANSWERS)))
+            del names[MEASURES.index("accuracy")]
+        else:
+            out, values = np.empty((len(rows), 5)), np.empty((len(rows), len(MEASURES)))
+            self._call(kernels.measure_batch, rows, out, values)
+            loss, names = out[:, 0], dict(enumerate(MEASURES))
+        columns = {name: values[:, i].reshape(shape) for i, name in names.items()}
+        return columns | {"loss": loss.reshape(shape)}
+
+    @property
+    def _components(self) -> list[int]:
+        """Places of theta's components among beta1, alpha, xi, beta2, omega_1 … omega_C."""
+        return [i for i in range(4 + self.n_groups) if i != 3 or self.label_bias == "free"]
+
+    @property
+    def _data(self) -> tuple[Any, ...]:
+        """What the kernels want to know of the data."""
+        data = self.memory
+        if data is None:
+            return kernels.NO_MEMORY
+        elsewhere = (data.n_classes / self.n_labels - 1.0) / (data.n_classes - 1.0)
+        drawn = data.labels == "replacement"
+        spread = 1.0 + data.noise**2
+        return (data.copies, spread, drawn, *data.kinds, data.group_shares, elsewhere)
 
     def _rows(self, theta: ArrayLike) -> tuple[Array, tuple[int, ...]]:
-        """theta as rows (beta1, alpha, xi, beta2), and the shape of the batch."""
+        """theta as rows (beta1, alpha, xi, beta2, omega …), and the shape of the batch."""
         array = finite_array("theta", theta, self.n_parameters)
         shape = array.shape[:-1]
         return self.complete(array.reshape(-1, self.n_parameters)), shape
 
     def complete(self, theta: Array) -> Array:
-        """Append the fixed label bias to theta of shape (m, p), for the kernels: shape (m, 4)."""
+        """Insert the fixed label bias into theta of shape (m, p), for the kernels: (m, 4 + C)."""
         if self.label_bias == "free":
             return theta
-        rows = np.empty((len(theta), 4))
-        rows[:, :3] = theta
+        rows = np.empty((len(theta), 4 + self.n_groups))
+        rows[:, self._components] = theta
         rows[:, 3] = self.label_bias
         return rows
 
     def _evaluate(self, rows: Array) -> Array:
-        """Loss and its derivatives by beta1, alpha, xi, beta2 for rows (m, 4), shape (m, 5)."""
-        out = np.empty((len(rows), 5))
-        self._call(kernels.evaluate_batch, rows, True, out)
+        """Loss and its derivatives for rows (m, 4 + C), shape (m, 5 + C)."""
+        out = np.empty((len(rows), 5 + self.n_groups))
+        data = () if self.memory is None else (self._data,)
+        self._call(kernels.evaluate_batch, rows, True, out, *data)
         return out
 
-    def _call(self, kernel: Callable[..., object], rows: Array, *arguments: bool | Array) -> None:
-        """Call a kernel for rows (m, 4) on all cores; its array arguments have m rows too."""
+    def _direct(self, rows: Array, with_hessian: bool, n_measures: int) -> tuple[Array, ...]:
+        """Loss (m,), Hessian (m, 4 + C, 4 + C) and measures (m, n_measures) at rows (m, 4 + C)."""
+        (m, p), q = rows.shape, rows.shape[1] if with_hessian else 0
+        loss, hessian, measures = np.empty(m), np.empty((m, q, q)), np.empty((m, n_measures))
+        others = with_hessian, loss, np.empty((m, p)), hessian, measures, self._data
+        self._call(kernels.direct_batch, rows, *others)
+        return loss, hessian, measures
+
+    def _call(self, kernel: Callable[..., object], rows: Array, *arguments: Any) -> None:
+        """Call a kernel for rows (m, 4 + C) on all cores; its array arguments have m rows too."""
 
         def work(start: int, stop: int) -> None:
-            parts = (x if isinstance(x, bool) else x[start:stop] for x in arguments)
+            parts = (x[start:stop] if isinstance(x, np.ndarray) else x for x in arguments)
             kernel(
                 POSITIONS[self.positions],
                 self.n_pairs,
@@ -420,4 +637,29 @@ class NestedLogit(Presented):
 
         # some tenths of a millisecond at a time
         cost = self.n_pairs * min(self.n_pairs, 64) if self.positions == "exact" else 1
+        if self.memory is not None:
+            cost *= math.comb(self.n_pairs, self.memory.copies)
         in_parallel(work, split(0, len(rows), max(4, 2**16 // cost)))
+
+
+def _check_memory(memory: Data, n_pairs: int, n_labels: int, positions: str) -> None:
+    """Raise ArgumentError unless the data go with the sizes."""
+    if not isinstance(memory, Data):
+        raise ArgumentError("memory", memory, "must be a cliff.Data")
+    copies, classes = memory.copies, memory.n_classes
+    if n_pairs % copies:
+        raise ArgumentError("burstiness", copies, f"must divide the {n_pairs} pairs")
+    if copies > 1 and positions == "mean":
+        raise ArgumentError("burstiness", copies, "must be 1 unless positions are exact")
+    if copies > 1 and math.comb(n_pairs, copies) > MOST_SUBSETS:
+        requirement = f"has more than {MOST_SUBSETS} ways to take its slots among {n_pairs}"
+        raise ArgumentError("burstiness", copies, requirement)
+    n_distinct = n_pairs // copies
+    if memory.labels == "distinct" and n_labels < n_distinct:
+        requirement = f"must be at least {n_distinct}, the classes in a bursty context"
+        raise ArgumentError("n_labels", n_labels, requirement)
+    if classes < max(n_labels, n_distinct):
+        what = "one for each label" if classes < n_labels else "the classes in a bursty context"
+        raise ArgumentError(
+            "n_classes", classes, f"must be at least {max(n_labels, n_distinct)}, {what}"
+        )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
@@ -97,12 +96,15 @@ class Presented:
     component: ClassVar[str] = "parameter"
     plateau_label: ClassVar[str] = "plateau"
     whole_axes: ClassVar[tuple[str, ...]] = ()
-    walls: ClassVar[Mapping[tuple[str, str], str]] = MappingProxyType({})
     outside: ClassVar[tuple[str, ...]] = ()
 
     @property
     def axes(self: Any) -> Mapping[str, str]:
         return {name: name for name in self.constants}
+
+    @property
+    def walls(self) -> Mapping[tuple[str, str], str]:
+        return {}
 
     @property
     def measure_names(self: Any) -> tuple[str, ...]:

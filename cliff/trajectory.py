@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cliff.checks import ArgumentError, finite_array
+from cliff.data import Data
 from cliff.nested_logit import NestedLogit
 from cliff.protocol import FALL, LEVELS, LandscapeLike
 from cliff.store import open_dataset, provenance, save_dataset
@@ -661,7 +662,9 @@ def landscape_and_settings(parameters: dict[str, Any]) -> tuple[LandscapeLike, d
         others = {name: value for name, value in parameters.items() if name != "landscape"}
         return Landscape.from_data(parameters["landscape"]), others
     names = {entry.name for entry in fields(NestedLogit)}
-    model = NestedLogit(**{name: parameters[name] for name in names})
+    own = {name: parameters[name] for name in names - {"memory"}}
+    memory = Data(**parameters["memory"]) if "memory" in parameters else None
+    model = NestedLogit(**own, memory=memory)
     return model, {name: value for name, value in parameters.items() if name not in names}
 
 

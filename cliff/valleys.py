@@ -7,7 +7,7 @@ works out how they are found.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cliff.checks import finite_array
+from cliff.checks import ArgumentError, finite_array
 
 if TYPE_CHECKING:
     from cliff.nested_logit import NestedLogit
+    from cliff.protocol import LandscapeLike
     from cliff.trajectory import Ensemble
 
 UNDECIDED = -1
@@ -167,7 +168,15 @@ def name_of(label: int) -> str:
 
 
 def valleys(model: NestedLogit) -> tuple[Valley, ...]:
-    """The valleys that a landscape has, in a fixed order."""
+    """The valleys that a landscape without memory has, in a fixed order.
+
+    Raises
+    ------
+    ArgumentError
+        If it has memory, through which every loss of known classes can fall.
+    """
+    if model.memory is not None:
+        raise ArgumentError("memory", model.memory, "must be None for the valleys to be known")
     return tuple(
         valley
         for valley in VALLEYS
@@ -231,6 +240,41 @@ def identify(
     return labels
 
 
+ANSWER_NAMES = ("induction", "memory", "both")
+"""Names behind the labels of `who_answers`: the context answers, the weights do, or each can."""
+
+
+def who_answers(
+    model: NestedLogit, theta: ArrayLike, loss: ArrayLike, tolerance: float = 0.05
+) -> NDArray[np.int64]:
+    """Label the ends of trajectories with memory whose loss is near 0, by who has the answer.
+
+    The context has it if novel classes are answered (the measure `icl` is above one half), the
+    weights have it if targets are whose class is absent from the context (`iwl`).
+
+    Parameters
+    ----------
+    model : NestedLogit
+        A landscape with memory.
+    theta : array_like, shape (..., p)
+        Ends of trajectories.
+    loss : array_like, shape (...,)
+        Their losses (nats).
+    tolerance : float
+        Largest loss of an end that is labelled (nats).
+
+    Returns
+    -------
+    ndarray of int, shape (...,)
+        Index into `ANSWER_NAMES`, or `UNDECIDED` where the loss is larger, or it takes both to
+        answer.
+    """
+    measures = model.measures(theta)
+    context, weights = measures["icl"] > 0.5, measures["iwl"] > 0.5
+    labels = np.select([context & weights, context, weights], [2, 0, 1], UNDECIDED)
+    return np.where(np.asarray(loss) <= tolerance, labels, UNDECIDED).astype(np.int64)
+
+
 BASIN_TOLERANCE = 0.2
 """Distance from a valley's loss up to which an end counts as in it (nats): wide enough for
 early-labels-inverted at L = N = 8, which is still 0.16 above its limit at t = 1e5."""
@@ -253,17 +297,21 @@ def basins(ensemble: Ensemble, tolerance: float = BASIN_TOLERANCE) -> NDArray[np
         time.
     """
     labels = np.full(len(ensemble.loss), UNDECIDED, dtype=np.int64)
-    columns = ensemble.constants.values()
-    kinds = np.stack([*columns, ensemble.done], axis=1).astype(np.float64)
-    _, first, kind = np.unique(kinds, axis=0, return_index=True, return_inverse=True)
-    for number, one in enumerate(first.tolist()):
-        if ensemble.done[one]:
-            here = kind.reshape(-1) == number
-            values = {name: column[one].item() for name, column in ensemble.constants.items()}
-            model = ensemble.model.with_constants(**values)
-            ends = ensemble.theta[here], ensemble.loss[here]
-            labels[here] = model.identify(*ends, tolerance)
+    for model, here in by_constants(ensemble):
+        labels[here] = model.identify(ensemble.theta[here], ensemble.loss[here], tolerance)
     return labels
+
+
+def by_constants(ensemble: Ensemble) -> Iterator[tuple[LandscapeLike, NDArray[np.intp]]]:
+    """Each landscape of an ensemble, and which of the trajectories that are done have it."""
+    done = np.flatnonzero(ensemble.done)
+    columns = [column[done] for column in ensemble.constants.values()]
+    kinds = np.stack([np.zeros(len(done)), *columns], axis=1).astype(np.float64)
+    _, first, kind = np.unique(kinds, axis=0, return_index=True, return_inverse=True)
+    for number, one in enumerate(done[first].tolist()):
+        values = {name: column[one].item() for name, column in ensemble.constants.items()}
+        here = done[kind.reshape(-1) == number]
+        yield ensemble.model.with_constants(**values), here
 
 
 def _meet(one: tuple[int, ...], other: tuple[int, ...]) -> bool:

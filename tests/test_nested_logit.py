@@ -148,9 +148,8 @@ def test_gradient_is_the_slope_of_the_loss_at_large_n(rng):
         theta = random_theta(rng, 4, 12)
         loss, gradient = np.empty(12), np.empty((12, 4))
         hessian, measures = np.empty((12, 4, 4)), np.empty((12, kernels.N_MEASURES))
-        kernels.direct_batch(
-            0, n, float(model.n_absent), theta, False, loss, gradient, hessian, measures
-        )
+        outputs = loss, gradient, hessian, measures
+        kernels.direct_batch(0, n, float(model.n_absent), theta, False, *outputs, kernels.NO_MEMORY)
         fast_loss, fast_gradient = model.loss_and_gradient(theta)
         np.testing.assert_allclose(fast_loss, loss, rtol=1e-12)
         for i, name in enumerate(MEASURES[:5]):
@@ -185,7 +184,8 @@ def test_a_large_xi_stays_linear_while_attention_is_spread(rng):
     loss, gradient = np.empty(20), np.empty((20, 4))
     others = np.empty((20, 4, 4)), np.empty((20, kernels.N_MEASURES))
     rows = model.complete(theta)
-    kernels.direct_batch(0, n, float(labels - n), rows, False, loss, gradient, *others)
+    outputs = loss, gradient, *others
+    kernels.direct_batch(0, n, float(labels - n), rows, False, *outputs, kernels.NO_MEMORY)
     np.testing.assert_allclose(model.loss(theta), loss, rtol=1e-12)
     scale = np.abs(gradient).max(axis=1)[:, None]
     np.testing.assert_allclose(model.gradient(theta) / scale, gradient[:, :3] / scale, atol=1e-11)

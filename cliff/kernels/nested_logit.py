@@ -9,7 +9,19 @@ shifts every softmax by its maximum and also computes the Hessian, in a time qua
     pi  = softmax of xi·q over the labels in the context and the L − N absent ones (logit 0),
     loss = −log pi(correct label), averaged over the slot s of the matching pair.
 
-Derivatives are in the order beta1, alpha, xi, beta2.
+Derivatives are in the order beta1, alpha, xi, beta2, then the memory logits omega_1 … omega_C.
+
+With memory (`cliff.data.Data`) sequences are of three kinds, novel, bursty and by chance, whose
+losses are added up by their shares. What the kernels need to know of the data is a tuple
+
+    (copies, spread, drawn, novel, bursty, chance, shares, elsewhere),
+
+where a bursty context holds every class `copies` times, in slots S of which the target's are a
+random subset; two items of a class overlap by 1/spread, an item with itself by 1; `drawn` says
+that labels are drawn with replacement; novel, bursty and chance are the shares of the kinds, and
+`shares` (C,) those of the groups of classes among known targets; `elsewhere` is the probability
+that a label of a context without the target's class is the correct one. Overlaps are in units of
+1/spread here, and alpha is divided by it instead.
 """
 
 import math
@@ -54,8 +66,20 @@ TERMS = 12
 RADIUS = 0.25
 """Largest argument of the series; its remainder RADIUS^TERMS / TERMS! is then 1.2e-16."""
 
+MODERATE_MEMORY = 50.0
+"""Largest |omega| of the fast kernel, where omega is added to xi·q."""
+
 N_MEASURES = 6
 """ila1, tila2, tla2, cla, p_correct, accuracy."""
+
+N_MEASURES_WITH_MEMORY = 9
+"""The same (the accuracy is not computed), then icl, icl_swapped, iwl."""
+
+NO_MEMORY = (1, 1.0, False, 1.0, 0.0, 0.0, np.empty(0), 0.0)
+"""The data of a landscape without memory: novel sequences alone."""
+
+DATA_ROW = 12
+"""Constants in front of the shares of the groups in a row of constants with memory."""
 
 # Rows of the workspace, each with an entry for every slot: exp(alpha·m) of the slot's label when
 # an earlier slot matches, the same times m and times dm/dbeta1; overlap m of the label when its own
@@ -63,23 +87,35 @@ N_MEASURES = 6
 # dm/dbeta1.
 _G, _G_M, _G_SLOPE, _MATCH, _MATCH_FACTOR, _ITEM, _ITEM_M, _ITEM_SLOPE, _ROWS = range(9)
 
-# Columns of the direct kernel's table of tokens for one matching slot. Tokens with the same overlap
-# share a row.
-_COUNT, _IS_LABEL, _M, _M_1, _M_11, _LOGIT, _Q, _Y, _COLUMNS = range(9)
+# Columns of the direct kernel's table of tokens for one context. Tokens with the same overlap share
+# a row.
+_COUNT, _IS_LABEL, _IS_MATCH, _M, _M_1, _M_11, _LOGIT, _Q, _COLUMNS = range(9)
+
+# Columns of its table of labels, whose row 0 is the correct one: how many labels the row stands
+# for; the attention q to one of them; the derivatives of xi·q by beta1, alpha, xi, beta2, each less
+# its scale; q's second derivatives (11 by alpha, 11, 1a, 1b, aa, ab, bb), less theirs; the logit;
+# and the derivative of the loss by it.
+_NUMBER, _ATTENTION, _U, _V, _Y, _R, _LABEL_COLUMNS = 0, 1, 2, 6, 13, 14, 15
+
+_SUMS = 32
+"""Scratch for sums over labels: slopes (4), second derivatives (7), means (4), moments (16)."""
 
 
 @njit
-def workspace(n):
-    """Length of the float64 scratch array for n pairs, which Python may give as an array."""
+def workspace(n, groups=0):
+    """Length of the scratch array for n pairs, which Python may give as an array, and C groups."""
     blocks = (n + LANES - 1) // LANES
-    return np.maximum(LANES * _ROWS * blocks + 3 * TERMS, (2 * n + 3) * _COLUMNS)
+    fast = LANES * _ROWS * blocks + 3 * TERMS + 2 * (groups + 1)
+    return np.maximum(fast, (2 * n + 3) * _COLUMNS + (n + 1) * _LABEL_COLUMNS + _SUMS)
 
 
 # ---- moderate parameters ------------------------------------------------------------------------
 
 
 @njit
-def evaluate(positions, n, n_absent, beta1, alpha, xi, beta2, with_loss, work, out, measures):
+def evaluate(
+    positions, n, n_absent, beta1, alpha, xi, beta2, with_loss, work, out, measures, memory
+):
     """Loss, gradient and, if asked for, the measures that come out of them.
 
     Parameters
@@ -89,49 +125,77 @@ def evaluate(positions, n, n_absent, beta1, alpha, xi, beta2, with_loss, work, o
     n : int
         Pairs N.
     n_absent : float
-        Labels L − N that are not in the context.
+        Labels L − N that are not in the context; negative where fewer labels are drawn.
     beta1, alpha, xi, beta2 : float
     with_loss : bool
         Whether out[0] is wanted; without it the logarithms are saved.
     work : float64 array
-        Scratch of length `workspace(n)`.
-    out : float64 array, shape (5,), written
-        Loss (nats) and its derivatives by beta1, alpha, xi, beta2.
+        Scratch of length `workspace(n, C)`.
+    out : float64 array, shape (5 + C,), written
+        Loss (nats) and its derivatives by beta1, alpha, xi, beta2 and the memory logits.
     measures : float64 array, shape (N_MEASURES,), written, or None
-        All but the accuracy. None is resolved when numba compiles, and costs nothing.
+        All but the accuracy; None with memory.
+    memory : (tuple, float64 array, shape (C,)) or None
+        What is known of the data, and the memory logits. None, here and for the measures, is
+        resolved when numba compiles, and costs nothing.
     """
     spread = abs(alpha) + abs(beta2)  # of the layer-2 logits; it bounds q by exp(spread)/N
     moderate = abs(beta1) <= LARGE and spread <= LARGE
-    if moderate and (abs(xi) <= LARGE or abs(xi) * math.exp(spread) <= LARGE * n):
-        if positions == EXACT:
-            _evaluate_exact(n, n_absent, beta1, alpha, xi, beta2, with_loss, work, out, measures)
-        else:
-            _evaluate_mean_field(n, n_absent, beta1, alpha, xi, out, measures)
-    elif not (
+    moderate = moderate and (abs(xi) <= LARGE or abs(xi) * math.exp(spread) <= LARGE * n)
+    finite = (
         math.isfinite(beta1) and math.isfinite(alpha) and math.isfinite(xi) and math.isfinite(beta2)
-    ):
-        out[:] = math.nan
-    else:
-        hessian = np.empty((4, 4))
+    )
+    if memory is not None:
+        data, omega = memory
+        moderate = moderate and positions == EXACT and data[0] == 1 and not data[2]
+        for k in range(len(omega)):
+            moderate = moderate and abs(omega[k]) <= MODERATE_MEMORY
+            finite = finite and math.isfinite(omega[k])
+    if moderate and positions == EXACT:
+        _evaluate_exact(
+            n, n_absent, beta1, alpha, xi, beta2, with_loss, work, out, measures, memory
+        )  # fmt: skip
+    elif moderate:
+        _evaluate_mean_field(n, n_absent, beta1, alpha, xi, out, measures)
+    elif finite:
+        none = np.empty((0, 0))
         values = np.empty(N_MEASURES) if measures is None else measures
+        known = (NO_MEMORY, np.empty(0)) if memory is None else memory
         out[0] = evaluate_direct(
-            positions, n, n_absent, beta1, alpha, xi, beta2, False, work, out[1:], hessian, values
-        )
+            positions, n, n_absent, beta1, alpha, xi, beta2, known, False, work, out[1:], none,
+            values,
+        )  # fmt: skip
+    else:
+        out[:] = math.nan
 
 
 @njit
-def _evaluate_exact(n, n_absent, beta1, alpha, xi, beta2, with_loss, work, out, measures):
+def _evaluate_exact(n, n_absent, beta1, alpha, xi, beta2, with_loss, work, out, measures, memory):
     """Exact positions, for LANES matching slots at a time.
 
     The factors exp(alpha·m) do not depend on the slot that matches, except for the match's own, so
-    that each is computed once. Only the last softmax has a term for every pair of slots.
+    that each is computed once. Only the last softmax has a term for every pair of slots. All
+    derivatives but the memory logits' are linear in the inverse of its normaliser, of which the
+    memories have one each.
     """
     blocks = (n + LANES - 1) // LANES
+    own, groups = 2.0, 0  # the target sees itself and one of its class
+    table = LANES * _ROWS * blocks + 3 * TERMS
+    if memory is not None:
+        data, omega = memory
+        groups = len(omega)
+        own = 1.0 + data[1]
+        alpha = alpha / data[1]
+        work[table], work[table + 1] = data[3], 1.0
+        for k in range(groups):
+            work[table + 2 * k + 2] = data[4] * data[6][k]
+            work[table + 2 * k + 3] = math.exp(omega[k])
+            out[5 + k] = 0.0
     label_factor = exp(splat(beta2))
-    target = 2.0 / (exp(splat(beta1)) + 2.0 * n)
+    target = own / (exp(splat(beta1)) + 2.0 * n)
     target_factor = exp(alpha * target)
     target_m = target_factor * target
-    target_slope = -target_m * (1.0 - n * target)
+    target_slope = -target_m * (1.0 - (2.0 * n / own) * target)
     _tokens(n, blocks, beta1, alpha, label_factor, work)
 
     # g is monotonic in the slot, so that slots NEAR + 1 and N bound it
@@ -206,7 +270,17 @@ def _evaluate_exact(n, n_absent, beta1, alpha, xi, beta2, with_loss, work, out, 
         e_after, e_g, e_m, e_slope = sums
 
         rest = (e_before + e_after) + n_absent
-        inverse_w = 1.0 / (rest + e_match)
+        if memory is None:
+            inverse_w = 1.0 / (rest + e_match)
+        else:
+            inverse_w = zero
+            for k in range(groups + 1):
+                share, factor = work[table + 2 * k], work[table + 2 * k + 1]
+                if share > 0.0:
+                    part = share / (rest + e_match * factor)
+                    inverse_w = inverse_w + part
+                    if k > 0:
+                        out[4 + k] -= total(where_above(n + 0.5, slot, rest * part, 0.0))
         scale = inverse_w * q_before
         e_g = e_g + e_before
         by_xi = scale * e_g - rest * inverse_w * q_match
@@ -222,7 +296,13 @@ def _evaluate_exact(n, n_absent, beta1, alpha, xi, beta2, with_loss, work, out, 
         sum_xi, sum_alpha = sum_xi + by_xi, sum_alpha + by_alpha
         sum_beta1, sum_beta2 = sum_beta1 + by_beta1, sum_beta2 + by_beta2
         if with_loss:
-            sum_loss = sum_loss + log1p(rest / e_match)
+            if memory is None:
+                sum_loss = sum_loss + log1p(rest / e_match)
+            else:
+                for k in range(groups + 1):
+                    share, factor = work[table + 2 * k], work[table + 2 * k + 1]
+                    if share > 0.0:
+                        sum_loss = sum_loss + share * log1p(rest / (e_match * factor))
         if measures is not None:
             p_match = e_match * inverse_w
             _add_measure(measures, 0, n, slot, match)
@@ -240,6 +320,16 @@ def _evaluate_exact(n, n_absent, beta1, alpha, xi, beta2, with_loss, work, out, 
     out[2] = total(sum_alpha) * (xi * share)
     out[3] = total(sum_xi) * share
     out[4] = total(sum_beta2) * (xi * share)
+    if memory is not None:
+        for k in range(groups):
+            out[5 + k] *= share
+        if data[5] > 0.0:
+            none, values = np.empty((0, 0)), np.empty(N_MEASURES)
+            out[0] += _by_chance(
+                EXACT, n, n + n_absent, beta1, alpha, xi, beta2, memory, False, work, out[1:],
+                none, values,
+            )  # fmt: skip
+        out[2] /= data[1]
 
 
 @njit(forceinline=True)
@@ -364,22 +454,25 @@ def _evaluate_mean_field(n, n_absent, beta1, alpha, xi, out, measures):
 
 
 @entry
-def evaluate_batch(positions, n, n_absent, theta, with_loss, out):
-    """`evaluate` for theta of shape (m, 4) into out of shape (m, 5)."""
-    work = np.empty(workspace(n))
+def evaluate_batch(positions, n, n_absent, theta, with_loss, out, data=None):
+    """`evaluate` for theta of shape (m, 4 + C) into out of shape (m, 5 + C)."""
+    work = np.empty(workspace(n, theta.shape[1] - 4))
     for k in range(theta.shape[0]):
-        beta1, alpha, xi, beta2 = theta[k]
-        evaluate(positions, n, n_absent, beta1, alpha, xi, beta2, with_loss, work, out[k], None)
+        memory = None if data is None else (data, theta[k, 4:])
+        beta1, alpha, xi, beta2 = theta[k, 0], theta[k, 1], theta[k, 2], theta[k, 3]
+        evaluate(
+            positions, n, n_absent, beta1, alpha, xi, beta2, with_loss, work, out[k], None, memory
+        )  # fmt: skip
 
 
 @entry
 def measure_batch(positions, n, n_absent, theta, out, measures):
     """`evaluate` and all measures for theta (m, 4) into out (m, 5) and measures (m, N_MEASURES)."""
-    work = np.empty(workspace(n))
+    work = np.empty(workspace(n, 0))
     for k in range(theta.shape[0]):
         beta1, alpha, xi, beta2 = theta[k]
         evaluate(
-            positions, n, n_absent, beta1, alpha, xi, beta2, True, work, out[k], measures[k]
+            positions, n, n_absent, beta1, alpha, xi, beta2, True, work, out[k], measures[k], None
         )  # fmt: skip
         measures[k, 5] = _accuracy(positions, n, n_absent, beta1, alpha, xi)
 
@@ -429,13 +522,52 @@ def evaluation(theta, constants, want, work, out):
     evaluate(
         int(constants[3]), n, constants[1] - constants[0], theta[0], theta[1], theta[2],
         theta[3] if constants[4] != 0.0 else constants[2], want != 0,
-        carray(work, workspace(n)), carray(out, 5), None,
+        carray(work, workspace(n, 0)), carray(out, 5), None, None,
     )  # fmt: skip
 
 
-def evaluation_address():
-    """Address of `evaluation` as a C function."""
-    return address_of_kernel(evaluation)
+def evaluation_with_memory(theta, constants, want, work, out):
+    """`evaluation` with memory logits behind the other components of theta.
+
+    In the row of constants follow C, the copies, the noise, whether labels are drawn, the shares of
+    novel, bursty and chance sequences, and those of the groups. The event `memory` comes last.
+    """
+    n, groups = int(constants[0]), int(constants[5])
+    core = 4 if constants[4] != 0.0 else 3
+    row = carray(constants, DATA_ROW + groups)
+    data = (
+        int(row[6]), 1.0 + row[7] * row[7], row[8] != 0.0, row[9], row[10], row[11],
+        row[DATA_ROW:], 0.0,
+    )  # fmt: skip
+    omega = carray(theta, core + groups)[core:]
+    scratch = carray(work, 5 + groups + workspace(n, groups))
+    values = scratch[: 5 + groups]
+    evaluate(
+        int(constants[3]), n, constants[1] - constants[0], theta[0], theta[1], theta[2],
+        theta[3] if core == 4 else constants[2], want != 0, scratch[5 + groups :], values, None,
+        (data, omega),
+    )  # fmt: skip
+    for i in range(1 + core):
+        out[i] = values[i]
+    for k in range(groups):
+        out[1 + core + k] = values[5 + k]
+    if want != 0:
+        out[1 + core + groups] = _memory_alone(omega, row[DATA_ROW:], row[1])
+
+
+@njit
+def _memory_alone(omega, shares, n_labels):
+    """Loss of an answer from the weights alone, less half of that of a guess (nats)."""
+    value = -0.5 * math.log(n_labels)
+    if n_labels > 1.0:
+        for k in range(len(omega)):
+            value += shares[k] * _softplus(math.log(n_labels - 1.0) - omega[k])[0]
+    return value
+
+
+def evaluation_address(with_memory):
+    """Address of the evaluation as a C function."""
+    return address_of_kernel(evaluation_with_memory if with_memory else evaluation)
 
 
 # ---- any finite parameters, one slot at a time --------------------------------------------------
@@ -460,34 +592,52 @@ def _shares(beta1, k):
 
 
 @njit
-def _set_token(table, row, count, is_label, m, m_1, m_11):
-    table[row, _COUNT], table[row, _IS_LABEL] = count, is_label
+def _set_token(table, row, count, is_label, is_match, m, m_1, m_11):
+    table[row, _COUNT], table[row, _IS_LABEL], table[row, _IS_MATCH] = count, is_label, is_match
     table[row, _M], table[row, _M_1], table[row, _M_11] = m, m_1, m_11
 
 
 @njit
-def _exact_tokens(n, s, beta1, table):
-    """Write the table of tokens when slot s matches; row 0 is the match. Return its length."""
-    seen, _, seen_1, _, seen_11, _ = _shares(beta1, 2.0 * s - 1.0)
-    _set_token(table, 0, 1.0, 1.0, seen, seen_1, seen_11)
-    row = 1
-    if s > 1:  # labels and items before the match
-        _set_token(table, 1, s - 1.0, 1.0, 0.0, 0.0, 0.0)
-        _set_token(table, 2, s - 1.0, 0.0, 0.0, 0.0, 0.0)
-        row = 3
-    for k in range(s + 1, n + 1):
-        _, other, _, other_1, _, other_11 = _shares(beta1, 2.0 * k - 1.0)
-        _set_token(table, row, 1.0, 1.0, other, other_1, other_11)
-        row += 1
-    for k in range(s, n + 1):
-        if k == 1:
-            _set_token(table, row, 1.0, 0.0, 1.0, 0.0, 0.0)
-        else:
-            _, other, _, other_1, _, other_11 = _shares(beta1, 2.0 * k - 2.0)
-            _set_token(table, row, 1.0, 0.0, other, other_1, other_11)
-        row += 1
+def _exact_tokens(n, chosen, beta1, spread, table):
+    """Write the table of tokens when the chosen slots match; row 0 is a match. Return its length.
+
+    A token overlaps with the target by what it sees of the matching items.
+    """
+    copies = len(chosen)
+    for row in range(copies):  # a match sees its own item, and those before it
+        seen, other, seen_1, other_1, seen_11, other_11 = _shares(beta1, 2.0 * chosen[row] - 1.0)
+        _set_token(
+            table, row, 1.0, 1.0, 1.0, seen + row * other, seen_1 + row * other_1,
+            seen_11 + row * other_11,
+        )  # fmt: skip
+    row, before = copies, chosen[0] - 1
+    if before > 0:  # labels and items before the first match
+        _set_token(table, row, 1.0 * before, 1.0, 0.0, 0.0, 0.0, 0.0)
+        _set_token(table, row + 1, 1.0 * before, 0.0, 0.0, 0.0, 0.0, 0.0)
+        row += 2
+    for offset in (1.0, 2.0):  # labels, then items
+        passed = 0
+        for k in range(before + 1, n + 1):
+            is_match = passed < copies and chosen[passed] == k
+            passed += is_match
+            _, other, _, other_1, _, other_11 = _shares(beta1, 2.0 * k - offset)
+            if offset == 1.0 and is_match:
+                continue
+            if k == 1:
+                other, other_1, other_11 = 1.0, 0.0, 0.0  # it sees itself alone
+            _set_token(
+                table, row, 1.0, 2.0 - offset, 0.0, passed * other, passed * other_1,
+                passed * other_11,
+            )  # fmt: skip
+            row += 1
+    return _add_target(n, copies + spread, beta1, table, row)
+
+
+@njit
+def _add_target(n, own, beta1, table, row):
+    """The target, which sees itself and its copies."""
     _, other, _, other_1, _, other_11 = _shares(beta1, 2.0 * n)
-    _set_token(table, row, 1.0, 0.0, 2.0 * other, 2.0 * other_1, 2.0 * other_11)
+    _set_token(table, row, 1.0, 0.0, 0.0, own * other, own * other_1, own * other_11)
     return row + 1
 
 
@@ -495,25 +645,62 @@ def _exact_tokens(n, s, beta1, table):
 def _mean_field_tokens(n, beta1, table):
     """Write the table of the mean field: the match, and N − 1 other labels. Return its length."""
     seen, _, seen_1, _, seen_11, _ = _shares(beta1, 1.0 * n)
-    _set_token(table, 0, 1.0, 1.0, seen, seen_1, seen_11)
-    _set_token(table, 1, n - 1.0, 1.0, 0.0, 0.0, 0.0)
+    _set_token(table, 0, 1.0, 1.0, 1.0, seen, seen_1, seen_11)
+    _set_token(table, 1, n - 1.0, 1.0, 0.0, 0.0, 0.0, 0.0)
     return min(n, 2)
 
 
 @njit
+def _tokens_by_chance(positions, n, beta1, spread, table):
+    """Write the table of a context without the target's class. Return its length."""
+    _set_token(table, 0, 1.0 * n, 1.0, 0.0, 0.0, 0.0, 0.0)
+    if positions != EXACT:
+        return 1
+    _set_token(table, 1, 1.0 * n, 0.0, 0.0, 0.0, 0.0, 0.0)
+    return _add_target(n, spread, beta1, table, 2)
+
+
+@njit
+def _next_subset(chosen, n):
+    """Replace an increasing tuple of 1 … n by the next one; return whether there is one."""
+    size = len(chosen)
+    for i in range(size - 1, -1, -1):
+        if chosen[i] < n - size + 1 + i:
+            chosen[i] += 1
+            for j in range(i + 1, size):
+                chosen[j] = chosen[j - 1] + 1
+            return True
+    return False
+
+
+@njit
+def _tables(n, work):
+    """The table of tokens, that of labels, and room for sums over labels."""
+    tokens, labels = (2 * n + 3) * _COLUMNS, (n + 1) * _LABEL_COLUMNS
+    return (
+        work[:tokens].reshape((2 * n + 3, _COLUMNS)),
+        work[tokens : tokens + labels].reshape((n + 1, _LABEL_COLUMNS)),
+        work[tokens + labels : tokens + labels + _SUMS],
+    )
+
+
+@njit
 def evaluate_direct(
-    positions, n, n_absent, beta1, alpha, xi, beta2, with_hessian, work, gradient, hessian, measures
-):
+    positions, n, n_absent, beta1, alpha, xi, beta2, memory, with_hessian, work, gradient, hessian,
+    measures,
+):  # fmt: skip
     """Loss, gradient, Hessian and progress measures at any finite parameters.
 
     Parameters
     ----------
     positions, n, n_absent, beta1, alpha, xi, beta2, work
         As `evaluate`.
+    memory : (tuple, float64 array, shape (C,))
+        As `evaluate`; `NO_MEMORY` and an empty array without memory.
     with_hessian : bool
-    gradient : float64 array, shape (4,), written
-    hessian : float64 array, shape (4, 4), written if `with_hessian`
-    measures : float64 array, shape (N_MEASURES,), written
+    gradient : float64 array, shape (4 + C,), written
+    hessian : float64 array, shape (4 + C, 4 + C), whose upper triangle is written if `with_hessian`
+    measures : float64 array, shape (N_MEASURES,) or (N_MEASURES_WITH_MEMORY,), written
         All but the accuracy.
 
     Returns
@@ -521,37 +708,109 @@ def evaluate_direct(
     float
         The loss (nats).
     """
+    data, omega = memory
+    copies, spread, drawn, novel, bursty, chance, shares, _ = data
     gradient[:] = 0.0
     hessian[:] = 0.0
     measures[:] = 0.0
-    loss = 0.0
-    slots = n if positions == EXACT else 1
-    table = work[: (2 * n + 2) * _COLUMNS].reshape((2 * n + 2, _COLUMNS))
-    for s in range(1, slots + 1):
+    loss, slots, n_labels = 0.0, 0, n + n_absent
+    table, labels, sums = _tables(n, work)
+    others, merged = n // copies - 1, drawn or copies > 1
+    vote = drawn, others, 1.0 * n_labels
+    alpha = alpha / spread
+    chosen = np.arange(1, copies + 1)
+    while True:
         if positions == EXACT:
-            rows = _exact_tokens(n, s, beta1, table)
+            rows = _exact_tokens(n, chosen, beta1, spread, table)
         else:
             rows = _mean_field_tokens(n, beta1, table)
-        measures[0] += table[0, _M]  # a label's overlap with its item is its attention to it
-        own = _slot(
-            table, rows, n_absent, alpha, xi, beta2, with_hessian, gradient, hessian, measures
-        )
-        loss += own / slots
+        length, on_labels = _attend(
+            table, rows, alpha, beta2, merged, others, with_hessian, labels, sums
+        )  # fmt: skip
+        loss += _answer(
+            labels, length, on_labels, vote, alpha, xi, omega, novel, bursty, shares,
+            with_hessian, sums, gradient, hessian, measures,
+        )  # fmt: skip
+        if len(measures) > N_MEASURES:
+            _add_answers(labels, length, vote, xi, omega, shares, measures)
+        slots += 1
+        if positions != EXACT or not _next_subset(chosen, n):
+            break
+    loss /= slots
     gradient /= slots
     hessian /= slots
     measures /= slots
+    for k in range(1, n + 1):  # a label's attention to the item before it
+        measures[0] += _shares(beta1, 2.0 * k - 1.0 if positions == EXACT else 1.0 * n)[0] / n
+    if chance > 0.0 or len(measures) > N_MEASURES:
+        loss += _by_chance(
+            positions, n, n_labels, beta1, alpha, xi, beta2, memory, with_hessian, work, gradient,
+            hessian, measures,
+        )  # fmt: skip
+    gradient[1] /= spread
+    if with_hessian:
+        hessian[1] /= spread
+        hessian[:, 1] /= spread
     return loss
 
 
 @njit
-def _slot(table, rows, n_absent, alpha, xi, beta2, with_hessian, gradient, hessian, measures):
-    """Add one slot's gradient, Hessian and measures; return its loss. See `evaluate_direct`.
+def _by_chance(
+    positions, n, n_labels, beta1, alpha, xi, beta2, memory, with_hessian, work, gradient, hessian,
+    measures,
+):  # fmt: skip
+    """Add what sequences give whose context has the target's class by chance alone.
 
-    With x_j the layer-2 logits and y_n = xi·q_n, subscripts i for derivatives by parameter i,
-        q_i  = q (x_i − <x_i>),                  <·> = mean over tokens weighted by q,
-        q_ij = q [(x_i − <x_i>)(x_j − <x_j>) + x_ij − <x_ij> − cov(x_i, x_j)],
-        loss_i = Σ r y_i,    r = pi − [correct],
-        loss_ij = Σ r y_ij + Σ pi y_i y_j − (Σ pi y_i)(Σ pi y_j).
+    Parameters are as of `evaluate_direct`, alpha in units of the spread.
+    """
+    data, omega = memory
+    spread, chance, shares = data[1], data[5], data[6]
+    table, labels, sums = _tables(n, work)
+    rows = _tokens_by_chance(positions, n, beta1, spread, table)
+    length, on_labels = _attend(
+        table, rows, alpha, beta2, True, n, with_hessian, labels, sums
+    )  # fmt: skip
+    if len(measures) > N_MEASURES:
+        x, log_wrong = xi * labels[1, _ATTENTION], math.log(max(n_labels - 1.0, 1.0))
+        for k in range(len(omega)):
+            answer = _drawn(x, _bounded(omega[k]), n, n_labels, data[7], log_wrong, False)
+            measures[8] += shares[k] * answer[7]
+    vote = True, n, 1.0 * n_labels
+    return _answer(
+        labels, length, on_labels, vote, alpha, xi, omega, 0.0, chance, shares, with_hessian, sums,
+        gradient, hessian, measures,
+    )  # fmt: skip
+
+
+@njit
+def _attend(table, rows, alpha, beta2, merged, others, with_hessian, labels, sums):
+    """Write the table of labels from that of tokens: layer 2.
+
+    With x_j the logits, subscripts i for derivatives by parameter i, and <·> for means over tokens
+    weighted by q,
+        q_i  = q (x_i − <x_i>),
+        q_ij = q [(x_i − <x_i>)(x_j − <x_j>) + x_ij − <x_ij> − cov(x_i, x_j)].
+
+    Parameters
+    ----------
+    table, rows
+        The table of tokens and its length.
+    alpha, beta2 : float
+    merged : bool
+        Whether all labels but the match share row 1, with the mean of their attention.
+    others : int
+        How many labels row 1 stands for then.
+    with_hessian : bool
+    labels : float64 array, written
+    sums : float64 array
+        Scratch.
+
+    Returns
+    -------
+    length : int
+        Rows of the table of labels.
+    on_labels : float
+        Attention to all labels.
     """
     largest = -np.inf
     for row in range(rows):
@@ -568,7 +827,6 @@ def _slot(table, rows, n_absent, alpha, xi, beta2, with_hessian, gradient, hessi
     m_0, m1_0, m11_0 = table[0, _M], table[0, _M_1], table[0, _M_11]
     mean_m, mean_m1, mean_m11, on_labels, off_labels = 0.0, 0.0, 0.0, 0.0, 0.0
     mm, mm1, m1m1, lm, lm1 = 0.0, 0.0, 0.0, 0.0, 0.0
-    top = -np.inf if n_absent <= 0.0 else 0.0
     for row in range(rows):
         table[row, _Q] /= z
         q = table[row, _COUNT] * table[row, _Q]
@@ -583,76 +841,324 @@ def _slot(table, rows, n_absent, alpha, xi, beta2, with_hessian, gradient, hessi
         m1m1 += q * m1 * m1
         lm += q * label * m
         lm1 += q * label * m1
-        if label > 0.0:
-            table[row, _Y] = xi * table[row, _Q]
-            top = max(top, table[row, _Y])
 
-    rest = n_absent * math.exp(-top) if n_absent > 0.0 else 0.0
-    present = 0.0
-    for row in range(1, rows):
-        if table[row, _IS_LABEL] > 0.0:
-            present += table[row, _COUNT] * math.exp(table[row, _Y] - top)
-    rest += present
-    correct = math.exp(table[0, _Y] - top)
-    whole = rest + correct
-    loss = (top - table[0, _Y]) + math.log(whole)
-    if correct > 0.5 * rest:  # small losses keep their digits
-        loss = math.log1p(rest / correct)
-
-    measures[1] += table[0, _Q]
-    measures[2] += on_labels
-    measures[3] += (present + correct) / whole
-    measures[4] += correct / whole
-
-    # y_i = scale_i·u_i over beta1, alpha, xi, beta2: the scales may be huge, and come in last
-    # Σ r u_i, Σ pi u_i, Σ pi u_i u_j
-    slope, mean, second = np.zeros(4), np.zeros(4), np.zeros((4, 4))
-    a_11, b_11, a_1a, a_1b, a_aa, a_ab, a_bb = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    length = 2 if merged and others > 0 else 1
+    labels[:2] = 0.0
+    labels[0, _NUMBER], labels[1, _NUMBER] = 1.0, others
     for row in range(rows):
         if table[row, _IS_LABEL] == 0.0:
             continue
-        count, q = table[row, _COUNT], table[row, _Q]
+        at, share = 0, 1.0
+        if table[row, _IS_MATCH] == 0.0:
+            if merged:
+                at, share = 1, table[row, _COUNT] / others
+            else:
+                at = length
+                length += 1
+                labels[at] = 0.0
+                labels[at, _NUMBER] = table[row, _COUNT]
+        q = share * table[row, _Q]
         m, m1 = table[row, _M] - m_0, table[row, _M_1] - m1_0
-        pi = math.exp(table[row, _Y] - top) / whole
-        r = pi if row > 0 else -rest / whole
         dm, dm1, dl = m - mean_m, m1 - mean_m1, off_labels
-        u = (q * dm1, q * dm, q, q * dl)
-        r *= count
-        pi *= count
-        for i in range(4):
-            slope[i] += r * u[i]
+        labels[at, _ATTENTION] += q
+        labels[at, _U] += q * dm1
+        labels[at, _U + 1] += q * dm
+        labels[at, _U + 2] += q
+        labels[at, _U + 3] += q * dl
         if with_hessian:
-            rq = r * q
-            a_11 += rq * (dm1 * dm1 - (m1m1 - mean_m1 * mean_m1))
-            b_11 += rq * (table[row, _M_11] - m11_0 - mean_m11)
-            a_1a += rq * (dm1 * dm - (mm1 - mean_m * mean_m1))
-            a_1b += rq * (dm1 * dl - (lm1 - on_labels * mean_m1))
-            a_aa += rq * (dm * dm - (mm - mean_m * mean_m))
-            a_ab += rq * (dm * dl - (lm - on_labels * mean_m))
-            a_bb += rq * (dl * dl - on_labels * off_labels)
-            for i in range(4):
-                mean[i] += pi * u[i]
-                for j in range(i, 4):
-                    second[i, j] += pi * u[i] * u[j]
+            labels[at, _V] += q * (dm1 * dm1 - (m1m1 - mean_m1 * mean_m1))
+            labels[at, _V + 1] += q * (table[row, _M_11] - m11_0 - mean_m11)
+            labels[at, _V + 2] += q * (dm1 * dm - (mm1 - mean_m * mean_m1))
+            labels[at, _V + 3] += q * (dm1 * dl - (lm1 - on_labels * mean_m1))
+            labels[at, _V + 4] += q * (dm * dm - (mm - mean_m * mean_m))
+            labels[at, _V + 5] += q * (dm * dl - (lm - on_labels * mean_m))
+            labels[at, _V + 6] += q * (dl * dl - on_labels * off_labels)
+    return length, on_labels
+
+
+@njit
+def _answer(
+    labels, length, on_labels, vote, alpha, xi, omega, without, known, shares, with_hessian, sums,
+    gradient, hessian, measures,
+):  # fmt: skip
+    """Add one context's gradient, Hessian and measures; return its loss. See `evaluate_direct`.
+
+    With the logits y_n = xi·q_n, the correct one's plus omega, and f the loss as their function,
+        loss_i  = Σ f_n y_n,i,
+        loss_ij = Σ f_n y_n,ij + Σ f_nk y_n,i y_k,j.
+
+    Parameters
+    ----------
+    labels, length, on_labels
+        Of `_attend`.
+    vote : (bool, int, float)
+        Whether labels are drawn, how many of the context are not the match's, and L.
+    alpha, xi : float
+    omega, shares : float64 array, shape (C,)
+    without, known : float
+        Weights of the loss without memory and with it.
+    with_hessian : bool
+    sums : float64 array
+        Scratch.
+    gradient, hessian, measures
+        As `evaluate_direct`, added to.
+    """
+    drawn, others, n_labels = vote
+    slope, curve, cross = sums[:4], sums[4:11], sums[11:15]
+    second = sums[16:32].reshape((4, 4))  # Σ f_nk u_n,i u_k,j
+    sums[:] = 0.0
     both = _bounded(xi * alpha)
-    scale = (both, xi, 1.0, xi)
+    scale = (both, xi, 1.0, xi)  # of u over beta1, alpha, xi, beta2: they may be huge
+    loss = 0.0
+    for k in range(len(omega) + 1):
+        weight = without if k == 0 else known * shares[k - 1]
+        if weight == 0.0:
+            continue
+        memory = 0.0 if k == 0 else _bounded(omega[k - 1])
+        if drawn:
+            own, pull, own_curve, present, correct = _vote_drawn(
+                labels, length, others, n_labels, xi, memory, weight, with_hessian, cross, second
+            )  # fmt: skip
+        else:
+            own, pull, own_curve, present, correct = _vote_distinct(
+                labels, length, n_labels - others - 1, xi, memory, weight, with_hessian, cross,
+                second,
+            )  # fmt: skip
+        loss += weight * own
+        measures[3] += weight * present
+        measures[4] += weight * correct
+        if k > 0:
+            gradient[3 + k] -= weight * pull
+            if with_hessian:
+                hessian[3 + k, 3 + k] += weight * own_curve
+                for i in range(4):
+                    hessian[i, 3 + k] += _bounded(weight * cross[i] * scale[i])
+    weight = without + known
+    on_match = labels[0, _ATTENTION]
+    if drawn and length > 1:
+        on_match += labels[1, _ATTENTION] * others / n_labels
+    measures[1] += weight * on_match
+    measures[2] += weight * on_labels
+
+    for at in range(length):
+        r = labels[at, _R]
+        for i in range(4):
+            slope[i] += r * labels[at, _U + i]
+        if with_hessian:
+            for i in range(7):
+                curve[i] += r * labels[at, _V + i]
     for i in range(4):
         gradient[i] += _bounded(slope[i] * scale[i])
     if with_hessian:
         for i in range(4):
             for j in range(i, 4):
-                covariance = second[i, j] - mean[i] * mean[j]
-                hessian[i, j] += _bounded(_bounded(covariance * scale[i]) * scale[j])
-        hessian[0, 0] += _bounded(both * (_bounded(alpha * a_11) + b_11))
-        hessian[0, 1] += _bounded(xi * (_bounded(alpha * a_1a) + slope[0]))
+                hessian[i, j] += _bounded(_bounded(second[i, j] * scale[i]) * scale[j])
+        hessian[0, 0] += _bounded(both * (_bounded(alpha * curve[0]) + curve[1]))
+        hessian[0, 1] += _bounded(xi * (_bounded(alpha * curve[2]) + slope[0]))
         hessian[0, 2] += _bounded(alpha * slope[0])
-        hessian[0, 3] += _bounded(both * a_1b)
-        hessian[1, 1] += _bounded(xi * a_aa)
+        hessian[0, 3] += _bounded(both * curve[3])
+        hessian[1, 1] += _bounded(xi * curve[4])
         hessian[1, 2] += slope[1]
-        hessian[1, 3] += _bounded(xi * a_ab)
+        hessian[1, 3] += _bounded(xi * curve[5])
         hessian[2, 3] += slope[3]
-        hessian[3, 3] += _bounded(xi * a_bb)
+        hessian[3, 3] += _bounded(xi * curve[6])
     return loss
+
+
+@njit
+def _vote_distinct(labels, length, n_absent, xi, memory, weight, with_hessian, cross, second):
+    """Every label of the table against the correct one, and the absent ones.
+
+    With pi the probabilities, f_n = pi_n − [correct] and f_nk = pi_n [n = k] − pi_n pi_k.
+
+    Returns
+    -------
+    loss, pull, curve, present, correct : float
+        f; −f and f's second derivative by the logit of the correct label; the probabilities of the
+        context's labels and of the correct one. Written: f_n, added with the weight to the table of
+        labels; Σ f_nk u_n,i u_k,j with the weight, added to `second`; the sums of f_nk u_n,i with
+        the correct k, to `cross`.
+    """
+    top = -np.inf if n_absent <= 0.0 else 0.0
+    for at in range(length):
+        labels[at, _Y] = xi * labels[at, _ATTENTION] + (memory if at == 0 else 0.0)
+        top = max(top, labels[at, _Y])
+    rest = n_absent * math.exp(-top) if n_absent > 0.0 else 0.0
+    present = 0.0
+    for at in range(1, length):
+        present += labels[at, _NUMBER] * math.exp(labels[at, _Y] - top)
+    rest += present
+    correct = math.exp(labels[0, _Y] - top)
+    whole = rest + correct
+    loss = (top - labels[0, _Y]) + math.log(whole)
+    if correct > 0.5 * rest:  # small losses keep their digits
+        loss = math.log1p(rest / correct)
+    pull, p_correct = rest / whole, correct / whole
+
+    cross[:] = 0.0  # at first the mean of u
+    for at in range(length):
+        pi = math.exp(labels[at, _Y] - top) / whole
+        r = pi if at > 0 else -pull
+        labels[at, _R] += weight * (r * labels[at, _NUMBER])
+        if with_hessian:
+            pi *= labels[at, _NUMBER]
+            for i in range(4):
+                cross[i] += pi * labels[at, _U + i]
+                for j in range(i, 4):
+                    second[i, j] += weight * (pi * labels[at, _U + i] * labels[at, _U + j])
+    if with_hessian:
+        for i in range(4):
+            for j in range(i, 4):
+                second[i, j] -= weight * (cross[i] * cross[j])
+        for i in range(4):
+            cross[i] = p_correct * (labels[0, _U + i] - cross[i])
+    return loss, pull, p_correct * pull, (present + correct) / whole, p_correct
+
+
+@njit
+def _vote_drawn(labels, length, others, n_labels, xi, memory, weight, with_hessian, cross, second):
+    """`_vote_distinct` where the labels beside the match's are drawn; see `_drawn`."""
+    x = xi * labels[1, _ATTENTION]
+    y = xi * labels[0, _ATTENTION] + memory
+    f, f_x, f_y, f_xx, f_xy, f_yy, present, correct = _drawn(
+        x, y, others, n_labels, 1.0 / n_labels, math.log(max(n_labels - 1.0, 1.0)),
+        labels[0, _ATTENTION] > 0.0,
+    )  # fmt: skip
+    labels[0, _R] += weight * f_y
+    labels[1, _R] += weight * f_x
+    if with_hessian:
+        for i in range(4):
+            u, v = labels[1, _U + i], labels[0, _U + i]
+            cross[i] = f_xy * u + f_yy * v
+            for j in range(i, 4):
+                u_j, v_j = labels[1, _U + j], labels[0, _U + j]
+                second[i, j] += weight * (f_xx * u * u_j + f_xy * (u * v_j + v * u_j))
+                second[i, j] += weight * f_yy * v * v_j
+    return f, -f_y, f_yy, present, correct
+
+
+@njit
+def _drawn(x, y, others, n_labels, same, log_wrong, has_match):
+    """Loss of an answer of logit y where other labels, with logits x, carry labels drawn at random.
+
+    Each of the others carries the correct label with probability `same`, or one of the wrong ones.
+    If m of them are correct, the answer's logit is y + m·x, and the L − 1 wrong labels enter by
+    the mean over their draws of the sum of their exponentials,
+    (L − 1)·(1 + (exp(x) − 1)/(L − 1))^(others − m).
+
+    Parameters
+    ----------
+    x, y : float
+    others : int
+    n_labels : float
+    same : float
+    log_wrong : float
+        Logarithm of what stands for the factor L − 1.
+    has_match : bool
+        Whether the correct label is in the context with m = 0, too.
+
+    Returns
+    -------
+    f, f_x, f_y, f_xx, f_xy, f_yy, present, correct : float
+        Loss, its derivatives, and the probabilities of the context's labels and of the correct one.
+    """
+    if n_labels <= 1.0:
+        return 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0
+    # psi, logarithm of the mean of a wrong label's factor, and its derivatives by x
+    psi, slope, curve = x, 1.0, 0.0
+    if n_labels > 2.0:
+        small = math.exp(-abs(x))
+        up, base = (1.0, (n_labels - 2.0) * small) if x >= 0.0 else (small, n_labels - 2.0)
+        psi = max(x, 0.0) + math.log((up + base) / (n_labels - 1.0))
+        slope, curve = up / (up + base), up / (up + base) * (base / (up + base))
+    f, f_x, f_y, f_xx, f_xy, f_yy, present, correct = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    log_p = others * math.log1p(-same)
+    for m in range(others + 1):
+        p, wrong = math.exp(log_p), others - m
+        loss, up, curved = _softplus(log_wrong + wrong * psi - y - m * x)
+        along = wrong * slope - m
+        f += p * loss
+        f_x += p * up * along
+        f_y -= p * up
+        f_xx += p * (up * wrong * curve + curved * along * along)
+        f_xy -= p * curved * along
+        f_yy += p * curved
+        correct += p * (1.0 - up)
+        present += p * (1.0 - up * (1.0 - slope) ** wrong)
+        if m == 0 and not has_match:
+            present -= p * (1.0 - up)
+        if same == 0.0:
+            break
+        if m < others:
+            log_p += math.log((others - m) / (m + 1.0) * same / (1.0 - same))
+    return f, f_x, f_y, f_xx, f_xy, f_yy, present, correct
+
+
+@njit
+def _softplus(z):
+    """log(1 + exp(z)) and its first two derivatives."""
+    small = math.exp(-abs(z))
+    inverse = 1.0 / (1.0 + small)
+    up = inverse if z >= 0.0 else small * inverse
+    return max(z, 0.0) + math.log1p(small), up, small * inverse * inverse
+
+
+@njit
+def _add_answers(labels, length, vote, xi, omega, shares, measures):
+    """Add to icl and icl_swapped the probability of the context's label for the target.
+
+    icl has no memory. In icl_swapped the memory votes for the label that the weights know, one of
+    the L − 1 wrong ones with equal chances, be it in the context or not.
+    """
+    drawn, others, n_labels = vote
+    x, y = xi * labels[1, _ATTENTION], xi * labels[0, _ATTENTION]
+    wrong = n_labels - 1.0
+    for k in range(len(omega) + 1):
+        memory, at, weight = 0.0, 6, 1.0
+        if k > 0:
+            memory, at, weight = _bounded(omega[k - 1]), 7, shares[k - 1]
+        if wrong == 0.0:
+            measures[at] += weight
+        elif drawn:  # exp(omega) takes the place of 1 for one of the wrong labels
+            log_wrong = memory
+            if wrong > 1.0:
+                top = max(memory, 0.0)
+                log_wrong = top + math.log(math.exp(memory - top) + (wrong - 1.0) * math.exp(-top))
+            measures[at] += weight * _drawn(
+                x, y, others, n_labels, 1.0 / n_labels, log_wrong, True
+            )[7]  # fmt: skip
+        else:
+            absent = wrong - others
+            for chosen in range(1, length + 1):
+                number = labels[chosen, _NUMBER] if chosen < length else absent
+                if number > 0.0:
+                    log_rest = _log_sum_with(labels, length, absent, chosen, xi, memory)
+                    measures[at] += weight * number / wrong * _softplus(y - log_rest)[1]
+
+
+@njit
+def _log_sum_with(labels, length, absent, chosen, xi, memory):
+    """log Σ exp(logit) over the wrong labels, one of which, of row `chosen`, has the memory's vote.
+
+    The row behind the last stands for the absent labels, whose logit is 0 without it.
+    """
+    top, total = -np.inf, 0.0
+    for step in range(2):
+        for at in range(1, length + 1):
+            number = labels[at, _NUMBER] if at < length else absent
+            logit = xi * labels[at, _ATTENTION] if at < length else 0.0
+            if at == chosen:
+                number -= 1.0
+                if step == 0:
+                    top = max(top, logit + memory)
+                else:
+                    total += math.exp(logit + memory - top)
+            if number > 0.0:
+                if step == 0:
+                    top = max(top, logit)
+                else:
+                    total += number * math.exp(logit - top)
+    return top + math.log(total)
 
 
 @njit
@@ -662,15 +1168,17 @@ def _bounded(x):
 
 
 @entry
-def direct_batch(positions, n, n_absent, theta, with_hessian, loss, gradient, hessian, measures):
-    """`evaluate_direct` for theta of shape (m, 4); the outputs have m in front."""
-    work = np.empty(workspace(n))
+def direct_batch(
+    positions, n, n_absent, theta, with_hessian, loss, gradient, hessian, measures, data
+):
+    """`evaluate_direct` for theta of shape (m, 4 + C); the outputs have m in front."""
+    work = np.empty(workspace(n, 0))
     for k in range(theta.shape[0]):
-        beta1, alpha, xi, beta2 = theta[k]
+        beta1, alpha, xi, beta2 = theta[k, 0], theta[k, 1], theta[k, 2], theta[k, 3]
         loss[k] = evaluate_direct(
-            positions, n, n_absent, beta1, alpha, xi, beta2, with_hessian, work,
-            gradient[k], hessian[k], measures[k],
+            positions, n, n_absent, beta1, alpha, xi, beta2, (data, theta[k, 4:]), with_hessian,
+            work, gradient[k], hessian[k], measures[k],
         )  # fmt: skip
-        for i in range(4):
+        for i in range(hessian.shape[1]):
             for j in range(i):
                 hessian[k, i, j] = hessian[k, j, i]
