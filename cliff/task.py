@@ -30,7 +30,7 @@ Indices = NDArray[np.intp]
 Question = Literal["train", "icl", "icl_swapped", "iwl"]
 
 # Purposes of the random numbers under one seed, each of which has a stream of its own.
-WORLD, INITIAL, DATA, EVALUATION = range(4)
+WORLD, INITIAL, DATA, EVALUATION, MEMORY = range(5)
 
 
 BLOCK = 12288
@@ -38,7 +38,7 @@ BLOCK = 12288
 
 
 def stream(seed: int, purpose: int) -> Generator:
-    """Random generator for one purpose (WORLD, INITIAL, DATA or EVALUATION) under a seed."""
+    """Random generator for one purpose, such as DATA, under a seed."""
     return Generator(SFC64(SeedSequence(seed, spawn_key=(purpose,))))
 
 
@@ -115,6 +115,7 @@ class _Classes:
     def __init__(self, n_classes: int, n_labels: int, exponent: float) -> None:
         frequency = np.arange(1, n_classes + 1, dtype=np.float64) ** -exponent
         frequency /= frequency.sum()
+        self.frequency = frequency
         label = np.arange(n_classes) % n_labels
         self.in_line = np.argsort(label, kind="stable")
         self.place = np.argsort(self.in_line)
@@ -209,6 +210,11 @@ class Task:
     n_novel : int, optional
         Number of fresh classes that the novel sequences of one batch share, at least N/B. Every
         sequence has its own classes by default.
+    labels : {"distinct", "replacement"}
+        How the labels of the classes in a bursty or novel context are drawn: all distinct, or with
+        replacement, so that classes may share a label and N/B may exceed L. Known classes, and
+        those that a batch shares, then are successive draws that are repeated while they give a
+        class already taken.
     window : int
         Number P of positions. A sequence occupies 2N + 1 consecutive ones, which start anywhere.
     seed : int
@@ -217,8 +223,8 @@ class Task:
     Raises
     ------
     ArgumentError
-        If a parameter is out of range, N is not a multiple of B, N/B > L, L > K, 2N + 1 > P, or
-        the centres do not fit into the machine's memory.
+        If a parameter is out of range, N is not a multiple of B, N/B > L with distinct labels,
+        N/B > K, L > K, 2N + 1 > P, or the centres do not fit into the machine's memory.
 
     Examples
     --------
@@ -243,6 +249,7 @@ class Task:
     p_bursty: float = 1.0
     p_novel: float = 1.0
     n_novel: int | None = None
+    labels: str = "distinct"
     window: int = 65
     seed: int = 0
 
@@ -265,9 +272,12 @@ class Task:
             raise ArgumentError(
                 "burstiness", self.burstiness, f"must divide the {self.n_pairs} pairs"
             )
+        choice("labels", self.labels, ("distinct", "replacement"))
+        distinct = self.labels == "distinct"
         for name, minimum, what in (
-            ("n_labels", self.n_distinct, "the classes in a bursty context"),
+            ("n_labels", self.n_distinct if distinct else 1, "the classes in a bursty context"),
             ("n_classes", self.n_labels, "one for each label"),
+            ("n_classes", self.n_distinct, "the classes in a bursty context"),
             ("window", self.n_tokens, "the tokens of a sequence"),
         ):
             if (value := getattr(self, name)) < minimum:
@@ -331,17 +341,19 @@ class Task:
         """
         always = {"n_pairs", "n_labels", "dim", "noise", "window", "seed"}
         known = {"n_classes", "zipf_exponent"}
+        context = {"burstiness", "labels"}
         train = {"p_novel"}
         if self.p_novel > 0:
-            train |= {"n_novel", "burstiness"}
+            train |= {"n_novel", *context}
         if self.p_novel < 1:
             train |= known
             train |= {"p_bursty"} if self.burstiness else set()
             train |= {"burstiness"} if self.p_bursty else set()
+            train |= {"labels"} if self.p_bursty and self.burstiness else set()
         used: dict[Question, set[str]] = {
             "train": train,
-            "icl": {"burstiness"},
-            "icl_swapped": {"burstiness", *known},
+            "icl": context,
+            "icl_swapped": {*context, *known},
             "iwl": known,
         }
         some = always.union(*(used[question] for question in questions or get_args(Question)))
@@ -350,7 +362,8 @@ class Task:
     def memory(self, size: int) -> int:
         """Bytes that drawing `size` sequences takes, to within a factor of two."""
         contents = self.n_pairs + 1 + self.n_distinct
-        each = 4 * self.dim * contents + 16 * self.n_labels + 40 * self.n_pairs
+        raced = self.n_labels if self.labels == "distinct" else self.n_classes
+        each = 4 * self.dim * contents + 16 * raced + 40 * self.n_pairs
         return size * each + 4 * self.dim * (self.n_novel or 0)
 
     @cached_property
@@ -418,8 +431,7 @@ class Task:
                 answer=(batch.answer + shift) % self.n_labels,
             )
         if question == "iwl":
-            target = self._known.draw(rng, (size,))
-            return self._of_known(rng, self._known.draw_other(rng, target, self.n_pairs), target)
+            return self._from_weights(rng, self._known.draw(rng, (size,)))
         p_bursty = self.p_bursty if self.burstiness else 0.0
         shares = [self.p_novel, (1 - self.p_novel) * p_bursty, (1 - self.p_novel) * (1 - p_bursty)]
         novel = partial(self._novel, n_shared=self.n_novel)
@@ -430,16 +442,42 @@ class Task:
             return parts[0]
         return Batch(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
+    @cached_property
+    def group_edges(self) -> Indices:
+        """First class of each group of classes of like frequency, then K: shape (C + 1,).
+
+        A group is an octave of ranks, 1, 2 to 3, 4 to 7 and so on; where all classes are equally
+        frequent there is one.
+        """
+        octaves = 0 if self.zipf_exponent == 0 else (self.n_classes - 1).bit_length()
+        first = [0, *(2**i - 1 for i in range(1, octaves + 1))]
+        return np.array([*(k for k in first if k < self.n_classes), self.n_classes])
+
+    @property
+    def group_shares(self) -> NDArray[np.float64]:
+        """Share of the draws of a known class that each group gets, shape (C,)."""
+        return np.add.reduceat(self._known.frequency, self.group_edges[:-1])
+
+    def sample_group(self, rng: Generator, size: int, group: int) -> Batch:
+        """Sequences as of the question "iwl", with targets of one group of `group_edges`."""
+        first, end = self.group_edges[group : group + 2]
+        frequency = self._known.frequency[first:end]
+        target = first + rng.choice(end - first, size, p=frequency / frequency.sum())
+        return self._from_weights(rng, target)
+
     def _novel(self, rng: Generator, size: int, n_shared: int | None) -> Batch:
         scale = self.dim**-0.5
         slots = self._slots(rng, size)
         if n_shared is None:
-            label = race(rng, np.ones(self.n_labels), size, self.n_distinct)
+            if self.labels == "distinct":
+                label = race(rng, np.ones(self.n_labels), size, self.n_distinct)
+            else:
+                label = rng.integers(self.n_labels, size=(size, self.n_distinct))
             fresh = normals(rng, (size * self.n_distinct, self.dim), scale)
             classes = np.arange(size)[:, None] * self.n_distinct + slots
         else:
             shared = _Classes(n_shared, self.n_labels, 0.0)
-            classes = shared.draw_distinct(rng, size, self.n_distinct)
+            classes = self._draw_context(shared, rng, size)
             label = rng.permutation(self.n_labels)[classes % self.n_labels]
             fresh = normals(rng, (n_shared, self.dim), scale)
             classes = np.take_along_axis(classes, slots, axis=1)
@@ -447,13 +485,23 @@ class Task:
         return self._batch(rng, fresh.take(classes, axis=0), label)
 
     def _bursty(self, rng: Generator, size: int) -> Batch:
-        distinct = self._known.draw_distinct(rng, size, self.n_distinct)
-        classes = np.take_along_axis(distinct, self._slots(rng, size), axis=1)
+        context = self._draw_context(self._known, rng, size)
+        classes = np.take_along_axis(context, self._slots(rng, size), axis=1)
         return self._of_known(rng, classes[:, :-1], classes[:, -1])
+
+    def _draw_context(self, classes: _Classes, rng: Generator, size: int) -> Indices:
+        """The classes of bursty contexts, shape (size, N/B)."""
+        if self.labels == "distinct":
+            return classes.draw_distinct(rng, size, self.n_distinct)
+        return race(rng, classes.frequency, size, self.n_distinct)
 
     def _independent(self, rng: Generator, size: int) -> Batch:
         classes = self._known.draw(rng, (size, self.n_pairs + 1))
         return self._of_known(rng, classes[:, :-1], classes[:, -1])
+
+    def _from_weights(self, rng: Generator, target: Indices) -> Batch:
+        """Independent contexts without the class of the target, shape (size,)."""
+        return self._of_known(rng, self._known.draw_other(rng, target, self.n_pairs), target)
 
     def _of_known(self, rng: Generator, context: Indices, target: Indices) -> Batch:
         classes = np.column_stack([context, target])

@@ -1,12 +1,14 @@
-"""Effective logits: the landscape's coordinates beta1, alpha, xi and beta2, measured on a network.
+"""Effective logits: the landscape's coordinates beta1, alpha, xi, beta2, omega on a network.
 
 Each comes with a residual, the share of the variance that it should explain and does not.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from cliff.kernels import network as kernels
 from cliff.network.layers import N_HIDDEN, Network, Output
@@ -73,6 +75,40 @@ def effective_logits(net: Network, batch: Batch) -> dict[str, float]:
         "match_residual": match_residual,
         "xi_residual": xi_residual,
     }
+
+
+def effective_memory(net: Network, groups: Sequence[Batch], shares: ArrayLike) -> dict[str, float]:
+    """Memory logits of a network: what its weights alone know of the known classes.
+
+    Parameters
+    ----------
+    net : Network
+    groups : sequence of Batch, length C
+        Held-out sequences of known classes, with targets of each group of classes
+        (`cliff.Task.sample_group`).
+    shares : array_like, shape (C,)
+        Weights of the groups in the residual, such as `cliff.Task.group_shares`.
+
+    Returns
+    -------
+    dict of float
+        ``omega_1`` ... ``omega_C``: the logit of the correct label minus the mean of the other
+        logits, mean over a group's sequences, while layer 2 is cut out, so that no label of the
+        context reaches the classifier. ``omega_residual``: share of the variance of the logits,
+        within the rows, that this leaves unexplained; near 1 in an untrained network.
+    """
+    alone = net.copy()
+    alone.set_clamp(2, "zero")
+    values, rest, whole = {}, 0.0, 0.0
+    for number, (batch, share) in enumerate(zip(groups, np.asarray(shares), strict=True), 1):
+        logits = _centred(alone.forward(batch).logits.astype(np.float64))
+        correct = _centred(np.eye(logits.shape[1])[batch.answer])
+        # the logit minus the mean of the others is the centred one times L / (L - 1)
+        omega = float((logits * correct).sum() / (correct**2).sum())
+        values[f"omega_{number}"] = omega
+        rest += share * float(((logits - omega * correct) ** 2).sum(axis=1).mean())
+        whole += share * float((logits**2).sum(axis=1).mean())
+    return values | {"omega_residual": _share(rest, whole)}
 
 
 def _centred(values: NDArray[np.float64]) -> NDArray[np.float64]:

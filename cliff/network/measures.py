@@ -11,16 +11,31 @@ from cliff.kernels.network import cross_entropy, softmax
 from cliff.network.layers import Network, Output
 from cliff.network.logits import effective_logits
 from cliff.parallel import one_blas_thread
-from cliff.task import EVALUATION, Batch, Question, Task, stream
+from cliff.task import EVALUATION, MEMORY, Batch, Question, Task, stream
 
 QUESTIONS: tuple[Question, ...] = ("train", "icl", "icl_swapped", "iwl")
 """Evaluation sets: the training distribution itself, and the three questions."""
+
+LEAST_OF_GROUP = 64
+"""Sequences for each group of classes at least, if an evaluation has as many."""
 
 
 def evaluation_sets(task: Task, seed: int, size: int) -> dict[Question, Batch]:
     """Draw one held-out batch of `size` sequences for each of `QUESTIONS`."""
     rng = stream(seed, EVALUATION)
     return {question: task.sample(rng, size, question) for question in QUESTIONS}
+
+
+def memory_sets(task: Task, seed: int, size: int) -> list[Batch]:
+    """Draw held-out sequences for `effective_memory`, about `size` of them over all groups.
+
+    None where all sequences are novel, so that nothing can be learned about known classes.
+    """
+    if task.p_novel == 1:
+        return []
+    rng, n_groups = stream(seed, MEMORY), len(task.group_shares)
+    each = max(-(-size // n_groups), min(size, LEAST_OF_GROUP))
+    return [task.sample_group(rng, each, group) for group in range(n_groups)]
 
 
 def measures(output: Output, batch: Batch) -> dict[str, float]:

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,8 @@ from cliff.kernels import network as kernels
 from cliff.network.checkpoint import Checkpoint, reading
 from cliff.network.draws import Draws
 from cliff.network.layers import Network
-from cliff.network.measures import attention_maps, evaluate, evaluation_sets
+from cliff.network.logits import effective_memory
+from cliff.network.measures import attention_maps, evaluate, evaluation_sets, memory_sets
 from cliff.network.minimal import MinimalHead
 from cliff.network.options import TrainingOptions
 from cliff.network.transformer import Transformer
@@ -56,6 +58,7 @@ LONG_NAMES = {
     "beta1_residual": "variance of layer-1 scores that beta1 leaves unexplained",
     "match_residual": "variance of layer-2 scores that alpha and beta2 leave unexplained",
     "xi_residual": "variance of the logits that xi_chord leaves unexplained",
+    "omega_residual": "variance of the logits without layer 2 that the memory leaves unexplained",
     "attention1": "mean layer-1 attention of each token",
     "attention2": "mean layer-2 attention of the target, by the slot of the correct label",
     "status": "how the run ended",
@@ -192,11 +195,12 @@ def train(
     xarray.Dataset
         Over ``step``: ``t`` = lr step; the `measures` on the training distribution (``loss`` in
         nats, ``accuracy``, ``ila1``, ``tila2``, ``tla2``, ``cla``); the accuracies ``icl``,
-        ``icl_swapped``, ``iwl`` on the three questions; the `effective_logits`; the numbers of the
-        probes. Over ``moment`` (before, after): the `attention_maps` ``attention1`` and
-        ``attention2``. The scalar ``status`` is "done", "accuracy reached" or "not finite" (the
-        loss of a batch or of an evaluation; the last record is of that moment); ``last_step`` is
-        the number of updates made. All evaluations are on `task`, also where callbacks replace it.
+        ``icl_swapped``, ``iwl`` on the three questions; the `effective_logits` and, unless all
+        sequences are novel, the `effective_memory`; the numbers of the probes. Over ``moment``
+        (before, after): the `attention_maps` ``attention1`` and ``attention2``. The scalar
+        ``status`` is "done", "accuracy reached" or "not finite" (the loss of a batch or of an
+        evaluation; the last record is of that moment); ``last_step`` is the number of updates made.
+        All evaluations are on `task`, also where callbacks replace it.
 
     Raises
     ------
@@ -258,9 +262,9 @@ def run_training(
     check_memory("eval_size", options.eval_size, 4 * net.memory(options.eval_size))
     settings = settings_of(net, task, options)
     rng = stream(options.seed, DATA)
-    sets = evaluation_sets(
-        task, options.seed if options.eval_seed is None else options.eval_seed, options.eval_size
-    )
+    eval_seed = options.seed if options.eval_seed is None else options.eval_seed
+    sets = evaluation_sets(task, eval_seed, options.eval_size)
+    memory = memory_sets(task, eval_seed, options.eval_size)
     before = attention_maps(net, sets["icl"])
     state = TrainingState(net, task)
     rows, file, arrays, status = state._rows, options.file, net.parameters, RunStatus.DONE
@@ -268,11 +272,12 @@ def run_training(
 
     def measured() -> Row:
         row = {"step": state.step, "t": float(options.lr * state.step), **evaluate(net, sets)}
+        row |= effective_memory(net, memory, task.group_shares) if memory else {}
         for probe in probes:
             row |= _probed(probe, net, sets, row)
         if odd := sorted(row.keys() ^ rows[0].keys()) if rows else []:
             names = ", ".join(odd)
-            if LONG_NAMES.keys() & odd:
+            if any(name in LONG_NAMES or name.startswith("omega_") for name in odd):
                 requirement = f"is of another version of cliff, whose records differ in {names}"
                 raise ArgumentError("checkpoint", str(file), requirement)
             raise ArgumentError("probes", names, "must be recorded throughout a run, or not at all")
@@ -445,7 +450,14 @@ def _dataset(
         "last_step": ((), state.step),
     }
     run = xr.Dataset(variables).set_coords("seed")
+    edges = state.net.task.group_edges
+    groups = {
+        f"omega_{number}": f"memory logit of the classes of rank {first + 1} to {end}"
+        for number, (first, end) in enumerate(pairwise(edges), 1)
+        if "omega_residual" in run
+    }
+    names = LONG_NAMES | groups
     for name, variable in run.variables.items():
-        variable.attrs["long_name"] = LONG_NAMES.get(str(name), f"{name}, recorded by a probe")
+        variable.attrs["long_name"] = names.get(str(name), f"{name}, recorded by a probe")
         variable.attrs["units"] = "nats" if name == "loss" else "1"
     return run
