@@ -210,7 +210,7 @@ class Task:
     n_novel : int, optional
         Number of fresh classes that the novel sequences of one batch share, at least N/B. Every
         sequence has its own classes by default.
-    labels : {"distinct", "replacement"}
+    labels_drawn : {"distinct", "replacement"}
         How the labels of the classes in a bursty or novel context are drawn: all distinct, or with
         replacement, so that classes may share a label and N/B may exceed L. Known classes, and
         those that a batch shares, then are successive draws that are repeated while they give a
@@ -249,7 +249,7 @@ class Task:
     p_bursty: float = 1.0
     p_novel: float = 1.0
     n_novel: int | None = None
-    labels: str = "distinct"
+    labels_drawn: str = "distinct"
     window: int = 65
     seed: int = 0
 
@@ -272,8 +272,8 @@ class Task:
             raise ArgumentError(
                 "burstiness", self.burstiness, f"must divide the {self.n_pairs} pairs"
             )
-        choice("labels", self.labels, ("distinct", "replacement"))
-        distinct = self.labels == "distinct"
+        choice("labels_drawn", self.labels_drawn, ("distinct", "replacement"))
+        distinct = self.labels_drawn == "distinct"
         for name, minimum, what in (
             ("n_labels", self.n_distinct if distinct else 1, "the classes in a bursty context"),
             ("n_classes", self.n_labels, "one for each label"),
@@ -341,7 +341,7 @@ class Task:
         """
         always = {"n_pairs", "n_labels", "dim", "noise", "window", "seed"}
         known = {"n_classes", "zipf_exponent"}
-        context = {"burstiness", "labels"}
+        context = {"burstiness", "labels_drawn"}
         train = {"p_novel"}
         if self.p_novel > 0:
             train |= {"n_novel", *context}
@@ -349,7 +349,7 @@ class Task:
             train |= known
             train |= {"p_bursty"} if self.burstiness else set()
             train |= {"burstiness"} if self.p_bursty else set()
-            train |= {"labels"} if self.p_bursty and self.burstiness else set()
+            train |= {"labels_drawn"} if self.p_bursty and self.burstiness else set()
         used: dict[Question, set[str]] = {
             "train": train,
             "icl": context,
@@ -362,7 +362,7 @@ class Task:
     def memory(self, size: int) -> int:
         """Bytes that drawing `size` sequences takes, to within a factor of two."""
         contents = self.n_pairs + 1 + self.n_distinct
-        raced = self.n_labels if self.labels == "distinct" else self.n_classes
+        raced = self.n_labels if self.labels_drawn == "distinct" else self.n_classes
         each = 4 * self.dim * contents + 16 * raced + 40 * self.n_pairs
         return size * each + 4 * self.dim * (self.n_novel or 0)
 
@@ -469,7 +469,7 @@ class Task:
         scale = self.dim**-0.5
         slots = self._slots(rng, size)
         if n_shared is None:
-            if self.labels == "distinct":
+            if self.labels_drawn == "distinct":
                 label = race(rng, np.ones(self.n_labels), size, self.n_distinct)
             else:
                 label = rng.integers(self.n_labels, size=(size, self.n_distinct))
@@ -491,7 +491,7 @@ class Task:
 
     def _draw_context(self, classes: _Classes, rng: Generator, size: int) -> Indices:
         """The classes of bursty contexts, shape (size, N/B)."""
-        if self.labels == "distinct":
+        if self.labels_drawn == "distinct":
             return classes.draw_distinct(rng, size, self.n_distinct)
         return race(rng, classes.frequency, size, self.n_distinct)
 

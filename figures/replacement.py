@@ -11,7 +11,7 @@ def cases(fast: bool = False) -> list[Case]:
     return [
         until_the_fall(
             case(
-                n_pairs=n, n_labels=n, seed=seed, labels=labels,
+                n_pairs=n, n_labels=n, seed=seed, labels_drawn=labels,
                 n_steps=200 if fast else 10_000 if n < 16 else 20_000,
             )
         )

@@ -1,12 +1,21 @@
 """Effective logits: exact where they can be, and gone where there is nothing to find."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from cliff import MinimalHead, Task, Transformer
+from cliff import MinimalHead, Task, Transformer, train
 from cliff.kernels.classifier import classify
 from cliff.network.layers import Output
-from cliff.network.logits import LOGITS, RESIDUALS, _chord, effective_logits
+from cliff.network.logits import (
+    LOGITS,
+    RESIDUALS,
+    _chord,
+    effective_logits,
+    effective_memory,
+)
+from cliff.network.measures import memory_sets
 from cliff.task import DATA, stream
 
 TASK = Task(n_pairs=4, n_labels=8)
@@ -119,3 +128,77 @@ def test_the_chord_of_linear_logits_is_their_slope():
     assert residual < 1e-12
     noise = linear._replace(logits=rng.normal(size=(200, 8)))
     assert _chord(noise, batch)[1] > 0.95
+
+
+KNOWN = Task(n_pairs=2, n_labels=4, n_classes=8, p_novel=0.0)
+
+
+def remembering(logits):
+    """What stands for a network: its logits if layer 2 is cut out, and nonsense otherwise."""
+    clamped = {}
+
+    def forward(batch):
+        assert clamped == {2: "zero"}
+        return SimpleNamespace(logits=logits(batch))
+
+    alone = SimpleNamespace(set_clamp=clamped.__setitem__, forward=forward)
+    return SimpleNamespace(copy=lambda: alone)
+
+
+def test_memory_is_read_exactly_and_group_by_group():
+    task = Task(n_pairs=2, n_labels=4, n_classes=8, p_novel=0.0, zipf_exponent=1.0)
+    groups = [task.sample_group(stream(group, DATA), 3000, group) for group in range(4)]
+    sizes = {id(batch): size for batch, size in zip(groups, (4.0, 3.0, 1.0, -2.0), strict=True)}
+
+    def logits(batch):
+        return 7.0 + sizes[id(batch)] * np.eye(4)[batch.answer]
+
+    found = effective_memory(remembering(logits), groups, task.group_shares)
+    assert [found[f"omega_{k}"] for k in (1, 2, 3, 4)] == pytest.approx([4.0, 3.0, 1.0, -2.0])
+    assert found["omega_residual"] < 1e-12
+    noise = np.random.default_rng(0).normal(size=(3000, 4))
+    half = effective_memory(remembering(lambda b: logits(b) + noise), groups, [0, 0, 1, 0])
+    # centred: noise 3 of each row's 4, signal 3/4
+    assert half["omega_residual"] == pytest.approx(3 / (3 + 0.75), abs=0.02)
+
+
+@pytest.mark.parametrize("model", [Transformer, MinimalHead])
+def test_memory_grows_where_it_is_trained_and_not_without(model):
+    net = model(KNOWN, seed=1)
+    sets = memory_sets(KNOWN, 3, 200)
+    before = effective_memory(net, sets, KNOWN.group_shares)
+    train(net, KNOWN, 600, lr=0.1)
+    learned = effective_memory(net, sets, KNOWN.group_shares)
+    assert abs(before["omega_1"]) < 0.3
+    assert before["omega_residual"] > 0.75  # eight classes overlap with what any network draws
+    assert learned["omega_1"] > 2
+    assert learned["omega_residual"] < 0.6
+    control = effective_memory(shuffled(net), sets, KNOWN.group_shares)
+    assert abs(control["omega_1"]) < 0.5
+    assert control["omega_residual"] > 0.9
+    other = Task(n_pairs=2, n_labels=4, n_classes=8, p_novel=0.0, seed=9)
+    unknown = effective_memory(net, memory_sets(other, 3, 200), other.group_shares)
+    assert abs(unknown["omega_1"]) < 1
+
+
+def test_memory_does_not_read_the_context():
+    net = Transformer(KNOWN, seed=1, dtype=np.float64)
+    for name in ("Q1", "K1", "V1"):
+        net.parameters[name][...] = 0  # nor does layer 1
+    (batch,) = memory_sets(KNOWN, 3, 100)
+    other = batch._replace(labels=(batch.labels + 1) % 4)
+    one, two = (effective_memory(net, [each], [1.0])["omega_1"] for each in (batch, other))
+    assert one == pytest.approx(two, abs=1e-12)
+    net.parameters["readout"][...] *= 2
+    assert effective_memory(net, [batch], [1.0])["omega_1"] == pytest.approx(2 * one, rel=1e-9)
+
+
+def test_memory_is_recorded_where_classes_are_known():
+    options = {"eval_every": 5, "eval_size": 100}
+    zipf = Task(n_pairs=2, n_labels=4, n_classes=8, p_novel=0.5, zipf_exponent=1.0)
+    names = ["omega_1", "omega_2", "omega_3", "omega_4", "omega_residual"]
+    run = train(Transformer(zipf), zipf, 5, **options)
+    assert [name for name in run if "omega" in name] == names
+    assert run.omega_3.attrs["long_name"] == "memory logit of the classes of rank 4 to 7"
+    assert np.isfinite(run[names].to_array()).all()
+    assert not [name for name in train(Transformer(TASK), TASK, 5, **options) if "omega" in name]

@@ -12,6 +12,7 @@ import operator
 import pickle
 import tracemalloc
 from concurrent.futures import ProcessPoolExecutor
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -120,6 +121,77 @@ def test_bursty_contexts_are_those_of_successive_draws():
     independent = np.random.default_rng(1).choice(18, 4 * SIZE, p=frequency)
     control = stats.chi2_contingency([np.bincount(independent, minlength=18), loops])
     assert control.pvalue < 1e-6
+
+
+@pytest.mark.parametrize("changes", [{"p_novel": 1.0}, {"p_novel": 1.0, "burstiness": 2}, {}])
+def test_labels_drawn_with_replacement_coincide_as_often_as_they_should(changes):
+    """Two classes of a context share a label: 1/L among fresh ones, (K/L − 1)/(K − 1) of known."""
+    task = small(labels_drawn="replacement", **changes)
+    labels = task.sample(stream(4, DATA), SIZE).labels
+    ordered = np.sort(labels, axis=1)[:, :: task.copies]  # one of each class
+    assert ordered.shape == (SIZE, task.n_distinct)
+    share = 2 / 17 if task.p_novel == 0 else 1 / 6
+    n_pairs = task.n_distinct * (task.n_distinct - 1) / 2
+    equal = sum((ordered == np.roll(ordered, k, axis=1)).sum() for k in range(1, task.n_distinct))
+    found = stats.binomtest(int(equal) // 2, int(n_pairs * SIZE), share).pvalue
+    assert found > 1e-3
+    assert stats.binomtest(int(equal) // 2, int(n_pairs * SIZE), 1.2 * share).pvalue < 1e-6
+    assert_even(np.bincount(labels[:, 0], minlength=6))
+
+
+def test_known_classes_drawn_with_replacement_of_labels_are_those_of_successive_draws():
+    """Against plain loops: draw a class, pass over it if it is taken, go on."""
+    task = small(zipf_exponent=1.0, labels_drawn="replacement")
+    classes = classes_of(task, task.sample(stream(3, DATA), SIZE))
+    assert all(len(set(row)) == 4 for row in classes[:, :4])
+    assert (classes[:, 4:] == classes[:, :4]).any(axis=1).all()
+    rng = np.random.default_rng(0)
+    frequency = zipf(18, 1.0)
+    loops = np.zeros(18)
+    for _ in range(SIZE):
+        chosen = []
+        while len(chosen) < 4:
+            candidate = rng.choice(18, p=frequency)
+            if candidate not in chosen:
+                chosen.append(candidate)
+        loops[chosen] += 1
+    counts = np.bincount(classes[:, :4].ravel(), minlength=18)
+    assert stats.chi2_contingency([counts, loops]).pvalue > 1e-3
+    distinct = dataclasses.replace(task, labels_drawn="distinct")
+    control = classes_of(distinct, distinct.sample(stream(3, DATA), SIZE))
+    others = np.bincount(control[:, :4].ravel(), minlength=18)
+    assert stats.chi2_contingency([others, loops]).pvalue < 1e-6
+    target = p_value(np.bincount(classes[:, 4], minlength=18), frequency)
+    assert target > 1e-3
+
+
+def test_labels_drawn_with_replacement_may_be_fewer_than_the_pairs():
+    task = small(n_labels=2, labels_drawn="replacement")
+    for question in ("train", "icl", "icl_swapped"):
+        batch = task.sample(stream(2, DATA), 50, question)
+        assert (batch.labels == batch.answer[:, None]).any(axis=1).all()
+
+
+@pytest.mark.parametrize(("n_classes", "exponent"), [(18, 0.0), (18, 1.0), (16, 1.0), (1, 0.5)])
+def test_groups_are_octaves_of_rank_with_their_shares(n_classes, exponent):
+    task = small(n_pairs=1, n_labels=2, n_classes=max(n_classes, 2), zipf_exponent=exponent)
+    edges, frequency = task.group_edges.tolist(), zipf(task.n_classes, exponent)
+    octave = np.zeros(task.n_classes) if exponent == 0 else np.log2(1 + np.arange(task.n_classes))
+    for group, (first, end) in enumerate(pairwise(edges)):
+        assert (octave[first:end].astype(int) == group).all()
+        assert task.group_shares[group] == pytest.approx(frequency[first:end].sum())
+    assert edges[0] == 0
+    assert edges[-1] == task.n_classes
+
+
+def test_targets_of_a_group_are_of_its_classes_and_absent_from_the_context():
+    task = small(zipf_exponent=1.0)
+    classes = classes_of(task, task.sample_group(stream(6, DATA), SIZE, 2))  # ranks 4 to 7
+    assert not (classes[:, 4:] == classes[:, :4]).any()
+    counts = np.bincount(classes[:, 4], minlength=18)
+    assert counts[3:7].sum() == SIZE
+    assert p_value(counts[3:7], zipf(18, 1.0)[3:7]) > 1e-3
+    assert p_value(counts[3:7], np.ones(4)) < 1e-6
 
 
 @pytest.mark.parametrize("copies", [1, 2, 4])
@@ -422,6 +494,8 @@ def test_normals_fill_arrays_of_any_size(count, source):
         ({"p_bursty": 1.1}, "p_bursty"),
         ({"p_novel": -0.1}, "p_novel"),
         ({"n_novel": 7}, "n_novel"),
+        ({"labels_drawn": "independent"}, "labels_drawn"),
+        ({"labels_drawn": "replacement", "n_pairs": 9, "n_labels": 2, "n_classes": 8}, "n_classes"),
         ({"window": 16}, "window"),
         ({"seed": -1}, "seed"),
         ({"n_classes": 10**12}, "n_classes"),
@@ -462,16 +536,18 @@ def test_bad_questions_name_the_argument(arguments, argument):
     p_novel=st.sampled_from([0.0, 0.4, 1.0]),
     p_bursty=st.sampled_from([0.0, 0.5, 1.0]),
     exponent=st.sampled_from([0.0, 1.0, 10.0]),
+    labels_drawn=st.sampled_from(["distinct", "replacement"]),
     size=st.integers(1, 9),
 )
 def test_any_mix_gives_sound_batches(
-    copies, distinct, extra_labels, extra_classes, p_novel, p_bursty, exponent, size
+    copies, distinct, extra_labels, extra_classes, p_novel, p_bursty, exponent, labels_drawn, size
 ):
     n_pairs = max(copies, 1) * distinct
     n_labels = n_pairs + extra_labels
     task = Task(
         n_pairs=n_pairs, n_labels=n_labels, n_classes=n_labels + extra_classes, dim=5,
         zipf_exponent=exponent, burstiness=copies, p_bursty=p_bursty, p_novel=p_novel, window=40,
+        labels_drawn=labels_drawn,
     )  # fmt: skip
     for question in ("train", "icl", "icl_swapped", "iwl"):
         batch = task.sample(stream(0, DATA), size, question)
@@ -524,7 +600,8 @@ def test_parameters_without_effect_are_those_that_change_nothing(changes, questi
 
     other = {
         "n_pairs": 2, "n_labels": 9, "n_classes": 25, "dim": 6, "noise": 0.2, "zipf_exponent": 2.0,
-        "burstiness": 4, "p_bursty": 0.9, "p_novel": 0.25, "n_novel": 7, "window": 14, "seed": 1,
+        "burstiness": 4, "p_bursty": 0.9, "p_novel": 0.25, "n_novel": 7,
+        "labels_drawn": "replacement", "window": 14, "seed": 1,
     }  # fmt: skip
     before = drawn(task)
     same = [name for name, value in other.items()

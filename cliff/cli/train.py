@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -96,6 +96,13 @@ def train(
         int | None,
         typer.Option(help="Fresh classes in a batch; by default each sequence has its own."),
     ] = None,
+    labels_drawn: Annotated[
+        Literal["distinct", "replacement"],
+        typer.Option(
+            help="Whether the labels of a bursty or novel context are distinct, or drawn with "
+            "replacement; N may exceed L then."
+        ),
+    ] = "distinct",
     window: Annotated[int, typer.Option(help="Positions P, at least 2N + 1.")] = 65,
     model: Annotated[Model, typer.Option(help="Which network to train.")] = Model.TRANSFORMER,
     width: Annotated[int, typer.Option(help="Units in each layer of the classifier.")] = 128,
@@ -178,13 +185,13 @@ def train(
     network: dict[str, Any] = {"width": width}
     if model is Model.MINIMAL:
         network["label_bias"] = label_bias_of(label_bias)
-    of_task = ("dim", "noise", "zipf_exponent", "burstiness", "p_bursty", "p_novel", "window")
+    of_task = "dim noise zipf_exponent burstiness p_bursty p_novel labels_drawn window"
     task = Task(
         n_pairs=pairs,
         n_labels=labels,
         n_classes=max(512, labels) if classes is None else classes,
         n_novel=novel,
-        **{name: context.params[name] for name in of_task},
+        **{name: context.params[name] for name in of_task.split()},
     )
     of_training = "lr batch weight_decay eval_every eval_size eval_seed stop_accuracy stop_delay"
     options = {name: context.params[name] for name in [*of_training.split(), "checkpoint_every"]}
