@@ -1,28 +1,59 @@
-"""Context against weights: the race of the landscape with memory, and of the network."""
+"""Context against weights: the landscape with memory, matched at one setting, against networks."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Any
 
-from figures.ensembles import Case, case
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from cliff import NestedLogit, Task, plots
+from cliff.memory_law import MemoryCurves, MemoryLaw, landscape_of, match_memory, memory_curves_of
+from cliff.network.logits import LOGITS
+from cliff.store import open_dataset
+from cliff.trajectory import transition_of
+from figures import HERE
+from figures.ensembles import Case, case, gather, train_all
+
+CAPTION = """
+The flow on the landscape with memory against transformers, from the origin to t = {t_end:.0f}; its
+eleven mobility constants are matched at one setting (K = 1024, B = 1, noise 0.1, Zipf exponent 0)
+and nothing is fitted elsewhere. (a-e) Accuracy from the context (icl) and from the weights (iwl) at
+the end: dots are seeds 0, 1 and 2, lines the landscape's mean probability of the correct label.
+Over {worlds} settings the mean error of icl, icl_swapped and iwl is {icl:.2f}, {swapped:.2f} and
+{iwl:.2f}; whether context or weights answer is right in {right} of them, and wrong at {wrong}. (f)
+Transition times: median error {median:.0f} %, largest {largest:.0f} % ({worst}). (g) Loss at the
+networks' own logits, K = 1024: with the derived crosstalk of the memories (nothing fitted) it
+follows the networks down to the fall, off by {with_crosstalk:.2f} nats in the root mean square
+while the loss exceeds 0.5; without it by {without_crosstalk:.2f}. (h) The race at K = 512, where
+memory wins, and K = 2048, where the context does. N = 8, L = 32, D = 63, all sequences bursty and
+of known classes; learning rate {lr}. Command: python -m figures competition --recompute.
+"""
 
 BASE: dict[str, Any] = {
-    "n_pairs": 8,
-    "n_labels": 32,
-    "n_classes": 1024,
-    "burstiness": 1,
-    "noise": 0.1,
-    "zipf_exponent": 0.0,
-    "p_bursty": 1.0,
-    "p_novel": 0.0,
-}
+    "n_pairs": 8, "n_labels": 32, "n_classes": 1024, "burstiness": 1, "noise": 0.1,
+    "zipf_exponent": 0.0, "p_bursty": 1.0, "p_novel": 0.0,
+}  # fmt: skip
 SEEDS = 3
 N_STEPS = 8000
-EVERY = 100
+T_END = 800.0
+ANSWERS = ("icl", "icl_swapped", "iwl")
+
+PANELS: tuple[tuple[str, dict[str, Any], np.ndarray, str], ...] = (
+    ("n_classes", {}, np.unique(np.geomspace(64, 16384, 25).astype(int)), "classes $K$"),
+    ("burstiness", {}, np.array([1, 2, 4]), "burstiness $B$"),
+    ("noise", {}, np.linspace(0, 1, 11), r"noise $\varepsilon$"),
+    ("zipf_exponent", {}, np.linspace(0, 1.5, 16), "Zipf exponent"),
+    ("zipf_exponent", {"n_classes": 16384}, np.linspace(0, 1.5, 16), "Zipf exponent"),
+)
+"""What is varied, in which world, the values at which the landscape is evaluated, its name."""
 
 
 def worlds() -> list[dict[str, Any]]:
-    """What is varied, the most informative worlds first."""
+    """Every setting of the networks once."""
     found = [{}, *({"n_classes": k} for k in (64, 256, 512, 2048, 4096, 16384))]
     found += [{"burstiness": b} for b in (2, 4)]
     found += [{"noise": noise} for noise in (0.0, 0.3, 1.0)]
@@ -31,8 +62,240 @@ def worlds() -> list[dict[str, Any]]:
     return [{**BASE, **world} for world in found]
 
 
-def extra_worlds() -> list[dict[str, Any]]:
-    """Points of the maps and of the law of K*, one seed each."""
+def cases(fast: bool = False) -> list[Case]:
+    """Every setting for every seed."""
+    steps = 60 if fast else N_STEPS
+    options = {"eval_every": max(steps // 80, 1), **({"eval_size": 32} if fast else {})}
+    return [
+        case(seed=seed, n_steps=steps, options=options, **world)
+        for seed in range(1 if fast else SEEDS)
+        for world in worlds()[:: 9 if fast else 1]
+    ]
+
+
+def compute(fast: bool = False) -> xr.Dataset:
+    chosen = cases(fast)
+    runs = train_all("competition", chosen, fast)
+    keys = (*BASE, "seed")
+    curves = [memory_curves_of(run)[0] for run in runs]
+    memory = [_mean_memory(one) for one in curves]
+    runs = [run.assign(omega=("step", values)) for run, values in zip(runs, memory, strict=True)]
+    table = gather(chosen, runs, ("loss", *ANSWERS, *LOGITS, "omega"), keys)
+    at = [one for one, each in zip(curves, chosen, strict=True) if _is(each.labels, BASE)]
+    law = fitted_law() if fast else match_memory(at)
+    settings = [one for one in worlds() if any(_is(each.labels, one) for each in chosen)]
+    predicted = [predict(law, one) for one in settings]
+    lines = [
+        predict(law, {**BASE, **world, name: value.item()})
+        for name, world, values, _ in PANELS
+        for value in values[:: 8 if fast else 1]
+    ]
+    ends = [transition_of(one.t, one.loss, one.model.n_pairs).t_transition for one in curves]
+    own = at[0].model
+    without = NestedLogit(
+        own.n_pairs, own.n_labels, label_bias="free", memory=_without_crosstalk(own)
+    )
+    both = [[model.loss(one.theta) for model in (own, without)] for one in at]
+    names = list(law.constants())
+    time = {"units": "gradient-flow time"}
+    return table.assign(
+        measured=("run", ends, time),
+        predicted=("setting", [one["t_transition"] for one in predicted], time),
+        answer=(("setting", "question"), [[one[name] for name in ANSWERS] for one in predicted]),
+        line=(("point", "question"), [[one[name] for name in ANSWERS] for one in lines]),
+        own_loss=(("seed_at", "row", "crosstalk"), np.moveaxis(both, 1, 2), {"units": "nats"}),
+        law=("constant", list(law.constants().values())),
+    ).assign_coords(
+        question=list(ANSWERS),
+        constant=names,
+        crosstalk=["with", "without"],
+        world=("setting", [json.dumps(one) for one in settings]),
+    )
+
+
+def _is(labels: Any, world: dict[str, Any]) -> bool:
+    return all(labels[name] == value for name, value in world.items())
+
+
+def _mean_memory(one: MemoryCurves) -> np.ndarray:
+    """Mean memory over the sequences, (n,)."""
+    assert one.model.memory is not None
+    return one.theta[:, 4:] @ one.model.memory.group_shares
+
+
+def _without_crosstalk(model: NestedLogit) -> Any:
+    from dataclasses import replace
+
+    assert model.memory is not None
+    return replace(model.memory, dim=None)
+
+
+def predict(law: MemoryLaw, world: dict[str, Any], t_end: float = T_END) -> dict[str, float]:
+    """Transition time, and the answers at the end, of the flow in one world."""
+    model = landscape_of(Task(**world))
+    flow = law.flow(model, t_end)
+    measures = model.measures(flow.theta[-1])
+    answers = {name: float(measures[name]) for name in ANSWERS}
+    return answers | {"t_transition": flow.transition().t_transition}
+
+
+def fitted_law() -> MemoryLaw:
+    """The law of the committed data."""
+    data = open_dataset(HERE / "data/competition.nc", "figure")
+    return MemoryLaw(
+        **dict(zip(data.constant.values.tolist(), data.law.values.tolist(), strict=True))
+    )
+
+
+def compared(data: xr.Dataset) -> list[tuple[dict[str, Any], np.ndarray, np.ndarray, float, float]]:
+    """Of every setting: the world, measured and predicted answers, measured and predicted time."""
+    found = []
+    for number, text in enumerate(data.world.values.tolist()):
+        world = json.loads(text)
+        chosen = np.all([data[name].values == value for name, value in world.items()], axis=0)
+        part = data.isel(run=np.nonzero(chosen)[0])
+        measured = np.array([_last(part[name]).mean() for name in ANSWERS])
+        predicted = data.answer.values[number]
+        found.append(
+            (world, measured, predicted, part.measured.values.mean(), data.predicted.values[number])
+        )
+    return found
+
+
+def _last(values: xr.DataArray) -> np.ndarray:
+    from figures.ensembles import last
+
+    return last(values)
+
+
+def short(world: dict[str, Any]) -> str:
+    """What a setting differs in from the one that was matched."""
+    names = {
+        "n_classes": "K",
+        "burstiness": "B",
+        "noise": "noise",
+        "zipf_exponent": "Zipf exponent",
+    }
+    parts = [f"{names[k]} = {world[k]:g}" for k in names if world[k] != BASE[k]]
+    return ", ".join(parts) or "matched"
+
+
+def numbers(data: xr.Dataset) -> dict[str, Any]:
+    rows = compared(data)
+    errors = np.array([np.abs(predicted - measured) for _, measured, predicted, *_ in rows])
+    right = np.array([(one[1][0] > one[1][2]) == (one[2][0] > one[2][2]) for one in rows])
+    times = np.array([predicted / measured - 1 for *_, measured, predicted in rows])
+    others = np.array([short(one[0]) != "matched" for one in rows])
+    worst = int(np.nanargmax(np.where(others, np.abs(times), 0)))
+    loss = data.loss.values[
+        [_is({k: data[k].values[i] for k in BASE}, BASE) for i in range(data.sizes["run"])]
+    ]
+    high = (loss > 0.5)[:, :, None]
+    off = (data.own_loss.values - loss[:, :, None]) ** 2
+    mean = np.sqrt(np.where(high, off, 0).sum(axis=(0, 1)) / high.sum())
+    return {
+        "t_end": T_END, "worlds": len(rows), "right": f"{right.sum()}",
+        "wrong": "; ".join(short(one[0]) for one, ok in zip(rows, right, strict=True) if not ok) or "none",
+        "icl": errors[:, 0].mean(), "swapped": errors[:, 1].mean(), "iwl": errors[:, 2].mean(),
+        "median": 100 * np.nanmedian(np.abs(times[others])), "largest": 100 * abs(times[worst]),
+        "worst": short(rows[worst][0]),
+        "with_crosstalk": mean[0], "without_crosstalk": mean[1],
+        "lr": json.loads(data.attrs["parameters"])["lr"],
+    }  # fmt: skip
+
+
+def draw(data: xr.Dataset) -> Figure:
+    figure, axes = plots.new_figure(plots.WIDTH, 5.2, 2, 4)
+    first = 0
+    for ax, (name, world, values, label) in zip(axes.flat, PANELS, strict=False):
+        count = len(values) if data.sizes["point"] > 40 else len(values[::8])
+        rows = data.line.values[first : first + count]
+        first += count
+        _accuracies(data, name, {**BASE, **world}, values[:: -(-len(values) // count)], rows, ax)
+        ax.set(xlabel=label, ylim=(-0.03, 1.03))
+    axes[0, 0].set_ylabel("accuracy")
+    axes[1, 0].set_ylabel("accuracy")
+    axes[0, 3].set_title("$K$ = 1024", fontsize=8)
+    axes[1, 0].set_title("$K$ = 16384", fontsize=8)
+    rows = compared(data)
+    pairs = np.full(len(rows), BASE["n_pairs"])
+    matched = np.array([short(one[0]) == "matched" for one in rows])
+    plots.predicted_times(
+        np.array([one[3] for one in rows]), np.array([one[4] for one in rows]), pairs,
+        axes[1, 1], matched,
+    )  # fmt: skip
+    _own_loss(data, axes[1, 2])
+    _race(data, axes[1, 3])
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    plots.letter_panels(axes.flat)
+    return figure
+
+
+def _accuracies(
+    data: xr.Dataset, name: str, world: dict[str, Any], values: np.ndarray, rows: np.ndarray,
+    ax: plots.Axes,
+) -> None:  # fmt: skip
+    others = [key for key in BASE if key != name]
+    chosen = np.all([data[key].values == world[key] for key in others], axis=0)
+    part = data.isel(run=np.nonzero(chosen)[0])
+    for measure, column in (("icl", 0), ("iwl", 2)):
+        colour, dashes, _, label = plots.ACCURACY_STYLES[measure]
+        ax.plot(values, rows[:, column], color=colour, ls=dashes, label=f"{label}, landscape")
+        ax.plot(
+            part[name].values,
+            _last(part[measure]),
+            ".",
+            color=colour,
+            alpha=0.7,
+            label=f"{label}, network",
+        )
+    if name in ("n_classes", "burstiness"):
+        ax.set_xscale("log", base=2)
+        ticks = (64, 256, 1024, 4096, 16384) if name == "n_classes" else (1, 2, 4)
+        ax.set_xticks(ticks, [f"{x // 1024}k" if x >= 1024 else f"{x}" for x in ticks])
+
+
+def _own_loss(data: xr.Dataset, ax: plots.Axes) -> None:
+    chosen = [_is({k: data[k].values[i] for k in BASE}, BASE) for i in range(data.sizes["run"])]
+    part = data.isel(run=np.nonzero(chosen)[0])
+    ax.plot(part.t.values.T, part.loss.values.T, color="black", lw=0.8, label="network")
+    for kind, colour, dashes in (("with", plots.BLUE, "-"), ("without", plots.ORANGE, "--")):
+        loss = data.own_loss.sel(crosstalk=kind).values[0]
+        ax.plot(part.t.values[0], loss, color=colour, ls=dashes, label=f"{kind} crosstalk")
+    ax.set(xlim=(0, 450), xlabel=plots.TIME, ylabel="loss (nats)")
+    handles, labels = ax.get_legend_handles_labels()
+    kept = dict(zip(labels, handles, strict=True))
+    ax.legend(kept.values(), kept.keys())
+
+
+def _race(data: xr.Dataset, ax: plots.Axes) -> None:
+    law = fitted_law()
+    for count, colour in ((512, plots.ORANGE), (2048, plots.BLUE)):
+        chosen = np.nonzero(
+            np.all([data[k].values == v for k, v in {**BASE, "n_classes": count}.items()], axis=0)
+        )[0]
+        part = data.isel(run=chosen)
+        ax.plot(part.xi.values.T, part.omega.values.T, color=colour, lw=0.7)
+        flow = law.flow(landscape_of(Task(**{**BASE, "n_classes": count})), T_END)
+        ax.plot(flow.theta[:, 2], flow.theta[:, 4], color=colour, lw=2.2, label=f"$K$ = {count}")
+    ax.set(xlabel=r"$\xi$ (classifier)", ylabel=r"$\omega$ (memory)")
+    ax.legend()
+
+
+def table(data: xr.Dataset) -> list[str]:
+    """Predicted and measured answers and times as rows of a Markdown table."""
+    rows = [
+        "| setting | icl | predicted | icl_swapped | predicted | iwl | predicted | t | predicted |",
+        "|--|--|--|--|--|--|--|--|--|",
+    ]
+    for world, measured, predicted, time, at in compared(data):
+        cells = [f"{a:.2f} | {b:.2f}" for a, b in zip(measured, predicted, strict=True)]
+        rows.append(f"| {short(world)} | {' | '.join(cells)} | {time:.0f} | {at:.0f} |")
+    return rows
+
+
+def extra_worlds() -> Sequence[dict[str, Any]]:
+    """Points of the maps, and of the law of K*, two seeds each."""
     found = [{"burstiness": b, "n_classes": k} for b in (2, 4) for k in (128, 256, 512)]
     found += [
         {"p_bursty": p, "p_novel": q}
@@ -42,23 +305,3 @@ def extra_worlds() -> list[dict[str, Any]]:
     found += [{"n_labels": 16, "n_classes": k} for k in (256, 512, 1024, 2048)]
     found += [{"n_labels": 64, "n_classes": k} for k in (256, 512, 1024, 2048)]
     return [{**BASE, **world} for world in found]
-
-
-def cases(fast: bool = False) -> list[Case]:
-    """Every world for every seed."""
-    steps = 20 if fast else N_STEPS
-    options = {"eval_every": max(steps // 80, 1)}
-    return [
-        case(seed=seed, n_steps=steps, options=options, **world)
-        for seed in range(1 if fast else SEEDS)
-        for world in worlds()[:: 9 if fast else 1]
-    ]
-
-
-def extra_cases() -> list[Case]:
-    options = {"eval_every": 100}
-    return [
-        case(seed=seed, n_steps=8000, options=options, **world)
-        for seed in range(2)
-        for world in extra_worlds()
-    ]
