@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -184,6 +183,7 @@ def numbers(data: xr.Dataset) -> dict[str, Any]:
     rows = compared(data)
     errors = np.array([np.abs(predicted - measured) for _, measured, predicted, *_ in rows])
     right = np.array([(one[1][0] > one[1][2]) == (one[2][0] > one[2][2]) for one in rows])
+    wrong = "; ".join(short(one[0]) for one, ok in zip(rows, right, strict=True) if not ok)
     times = np.array([predicted / measured - 1 for *_, measured, predicted in rows])
     others = np.array([short(one[0]) != "matched" for one in rows])
     worst = int(np.nanargmax(np.where(others, np.abs(times), 0)))
@@ -195,7 +195,7 @@ def numbers(data: xr.Dataset) -> dict[str, Any]:
     mean = np.sqrt(np.where(high, off, 0).sum(axis=(0, 1)) / high.sum())
     return {
         "t_end": T_END, "worlds": len(rows), "right": f"{right.sum()}",
-        "wrong": "; ".join(short(one[0]) for one, ok in zip(rows, right, strict=True) if not ok) or "none",
+        "wrong": wrong or "none",
         "icl": errors[:, 0].mean(), "swapped": errors[:, 1].mean(), "iwl": errors[:, 2].mean(),
         "median": 100 * np.nanmedian(np.abs(times[others])), "largest": 100 * abs(times[worst]),
         "worst": short(rows[worst][0]),
@@ -292,16 +292,3 @@ def table(data: xr.Dataset) -> list[str]:
         cells = [f"{a:.2f} | {b:.2f}" for a, b in zip(measured, predicted, strict=True)]
         rows.append(f"| {short(world)} | {' | '.join(cells)} | {time:.0f} | {at:.0f} |")
     return rows
-
-
-def extra_worlds() -> Sequence[dict[str, Any]]:
-    """Points of the maps, and of the law of K*, two seeds each."""
-    found = [{"burstiness": b, "n_classes": k} for b in (2, 4) for k in (128, 256, 512)]
-    found += [
-        {"p_bursty": p, "p_novel": q}
-        for p, q in ((0.5, 0.0), (0.8, 0.0), (0.5, 0.1), (1.0, 0.02), (1.0, 0.1), (0.2, 0.1))
-    ]
-    found += [{"n_pairs": 4, "n_classes": k} for k in (64, 128, 256, 512)]
-    found += [{"n_labels": 16, "n_classes": k} for k in (256, 512, 1024, 2048)]
-    found += [{"n_labels": 64, "n_classes": k} for k in (256, 512, 1024, 2048)]
-    return [{**BASE, **world} for world in found]
