@@ -81,8 +81,9 @@ class Data:
 
     @classmethod
     def of(cls, task: Task) -> Data:
-        """The data of a task."""
-        return cls(**{each.name: getattr(task, each.name) for each in fields(cls)})
+        """The data of a task, by the names that both have."""
+        names = (each.name for each in fields(cls))
+        return cls(**{name: getattr(task, name) for name in names if hasattr(task, name)})
 
     @property
     def copies(self) -> int:

@@ -302,12 +302,10 @@ class NestedLogit(Presented):
         """`with_constants`, with as many memory logits."""
         model = self.with_constants(**values)
         if model.n_groups != self.n_groups:
-            name = "n_classes" if values.get("n_classes", 0) else "zipf_exponent"
-            raise ArgumentError(
-                name,
-                model.constants[name],
-                f"must leave the number of memory logits {self.n_groups}",
-            )
+            exponents = self.constants["zipf_exponent"], model.constants["zipf_exponent"]
+            name = "n_classes" if all(exponents) else "zipf_exponent"
+            requirement = f"must leave the number of memory logits {self.n_groups}"
+            raise ArgumentError(name, model.constants[name], requirement)
         return model
 
     @property

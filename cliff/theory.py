@@ -60,8 +60,10 @@ def uniform_attention(model: NestedLogit) -> float:
     Raises
     ------
     ArgumentError
-        If exact positions come with a free label bias, on which q depends.
+        If exact positions come with a free label bias, on which q depends, or there is memory.
     """
+    if model.memory is not None:
+        raise ArgumentError("memory", model.memory, "must be None for a closed form")
     n = model.n_pairs
     if model.positions == "mean":
         return 1.0 / n

@@ -620,11 +620,11 @@ def _exact_tokens(n, chosen, beta1, spread, table):
         for k in range(before + 1, n + 1):
             is_match = passed < copies and chosen[passed] == k
             passed += is_match
-            _, other, _, other_1, _, other_11 = _shares(beta1, 2.0 * k - offset)
             if offset == 1.0 and is_match:
                 continue
-            if k == 1:
-                other, other_1, other_11 = 1.0, 0.0, 0.0  # it sees itself alone
+            other, other_1, other_11 = 1.0, 0.0, 0.0  # the first item sees itself alone
+            if k > 1 or offset == 1.0:
+                _, other, _, other_1, _, other_11 = _shares(beta1, 2.0 * k - offset)
             _set_token(
                 table, row, 1.0, 2.0 - offset, 0.0, passed * other, passed * other_1,
                 passed * other_11,
@@ -662,15 +662,14 @@ def _tokens_by_chance(positions, n, beta1, spread, table):
 
 @njit
 def _next_subset(chosen, n):
-    """Replace an increasing tuple of 1 … n by the next one; return whether there is one."""
+    """Replace an increasing tuple of 1 … n by the next one, if there is one."""
     size = len(chosen)
     for i in range(size - 1, -1, -1):
         if chosen[i] < n - size + 1 + i:
             chosen[i] += 1
             for j in range(i + 1, size):
                 chosen[j] = chosen[j - 1] + 1
-            return True
-    return False
+            return
 
 
 @njit
@@ -713,13 +712,16 @@ def evaluate_direct(
     gradient[:] = 0.0
     hessian[:] = 0.0
     measures[:] = 0.0
-    loss, slots, n_labels = 0.0, 0, n + n_absent
+    loss, slots, n_labels = 0.0, 1, n + n_absent
     table, labels, sums = _tables(n, work)
     others, merged = n // copies - 1, drawn or copies > 1
     vote = drawn, others, 1.0 * n_labels
     alpha = alpha / spread
     chosen = np.arange(1, copies + 1)
-    while True:
+    if positions == EXACT:
+        for i in range(copies):
+            slots = slots * (n - i) // (i + 1)
+    for _ in range(slots):
         if positions == EXACT:
             rows = _exact_tokens(n, chosen, beta1, spread, table)
         else:
@@ -727,16 +729,14 @@ def evaluate_direct(
         length, on_labels = _attend(
             table, rows, alpha, beta2, merged, others, with_hessian, labels, sums
         )  # fmt: skip
-        loss += _answer(
+        own = _answer(
             labels, length, on_labels, vote, alpha, xi, omega, novel, bursty, shares,
             with_hessian, sums, gradient, hessian, measures,
         )  # fmt: skip
+        loss += own / slots
         if len(measures) > N_MEASURES:
             _add_answers(labels, length, vote, xi, omega, shares, measures)
-        slots += 1
-        if positions != EXACT or not _next_subset(chosen, n):
-            break
-    loss /= slots
+        _next_subset(chosen, n)
     gradient /= slots
     hessian /= slots
     measures /= slots
