@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from cliff.checks import ArgumentError, choice, integer, real
 
@@ -110,6 +110,13 @@ class Data:
     def group_sizes(self) -> NDArray[np.int64]:
         """Classes K_c in each group, shape (C,)."""
         return np.diff(self.first_ranks, append=self.n_classes + 1)
+
+    def group_mobility(self, mobility: ArrayLike) -> Array:
+        """Mobilities of the memory logits from that of one class, divided by K_c, shape (..., C).
+
+        The force on a group's logit is the sum of those on its classes, which all move alike.
+        """
+        return np.asarray(mobility, dtype=np.float64) / self.group_sizes
 
     @cached_property
     def group_shares(self) -> Array:

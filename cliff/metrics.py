@@ -91,7 +91,8 @@ class FlowMetric:
         event that event's first time.
     model : LandscapeLike
     theta0, mobility : tuple of float, shape (p,)
-        Start and mobilities; () for a start of 0.01 and mobilities of 1 in all components.
+        Start and mobilities; () for a start of 0.01 and mobilities of 1 in all components. The
+        mobility of a memory logit is that of one class, and is divided by the group's classes.
     t_end, rtol, atol, max_steps
         As in `integrate_ensemble`.
     workers : int or None
@@ -173,6 +174,11 @@ class FlowMetric:
         for column, name in enumerate(self.model.parameter_names):
             theta0[:, column] = columns.get(name, theta0[:, column])
             mobility[:, column] = columns.get(f"mobility_{name}", mobility[:, column])
+        if isinstance(self.model, NestedLogit) and self.model.memory is not None:
+            data, groups = self.model.memory, self.model.n_groups
+            sizes = np.tile(data.group_sizes, (m, 1))
+            sizes[:, -1] = constants.get("n_classes", data.n_classes) + 1 - data.first_ranks[-1]
+            mobility[:, -groups:] /= np.maximum(sizes, 1)  # 0 or less in cells that have failed
         is_basin = self.metric == "basin"
         value = np.full(m, UNDECIDED if is_basin else np.nan)
         if valid.any():

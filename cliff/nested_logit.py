@@ -402,6 +402,11 @@ class NestedLogit(Presented):
 
     def check_axes(self, names: Collection[str]) -> None:
         """Raise ArgumentError that names the first axis that has no effect."""
+        if self.memory is not None and "p_bursty" in names:
+            if self.memory.p_novel == 1.0 and "p_novel" not in names:
+                raise ArgumentError("axes", "p_bursty", "has no effect where all are novel")
+            if self.memory.burstiness == 0 and "burstiness" not in names:
+                raise ArgumentError("axes", "p_bursty", "has no effect with a burstiness of 0")
         for name in names:
             if name.removeprefix("mobility_") == "beta2" and self.label_bias != "free":
                 raise ArgumentError("axes", name, "has no effect unless the label bias is free")

@@ -38,6 +38,17 @@ from cliff.cli.landscapes import (
     is_nested_logit,
     named,
 )
+from cliff.cli.memory import (
+    Burstiness,
+    Classes,
+    LabelsDrawn,
+    Memory,
+    Noise,
+    PBursty,
+    PNovel,
+    ZipfExponent,
+    data_of,
+)
 from cliff.interrupt import deferred
 
 if TYPE_CHECKING:
@@ -69,6 +80,14 @@ def flow(
     ] = "0",
     bias_init: Annotated[float, typer.Option(help="Start of a free beta2.")] = 0.0,
     bias_mobility: Annotated[float, typer.Option(help="Mobility of a free beta2.")] = 1.0,
+    memory: Memory = False,
+    classes: Classes = None,
+    zipf_exponent: ZipfExponent = None,
+    burstiness: Burstiness = None,
+    noise: Noise = None,
+    p_bursty: PBursty = None,
+    p_novel: PNovel = None,
+    labels_drawn: LabelsDrawn = None,
     jitter: Annotated[
         float, typer.Option(help="Standard deviation of normal noise added to the start.")
     ] = 0.0,
@@ -118,6 +137,7 @@ def flow(
     """Integrate the flow on a landscape and report its fall off the plateau and its events.
 
     Example: cliff flow --pairs 16 --labels 64 --t-end 400 --plot fall.png
+    Example: cliff flow --memory --classes 2048 --p-novel 0.1 --t-end 1000
     Example: cliff flow --landscape causal_attention --set N=16 --t-end 1e3 --until fall
     """
     check_outputs(output, plot)
@@ -132,23 +152,27 @@ def flow(
     motion = _rule(context)
     import numpy as np
 
-    from cliff import integrate
+    from cliff import NestedLogit, integrate
     from cliff.trajectory import Status
 
     announce_compiling(quiet)
     model = chosen_landscape(
         context, n_pairs=pairs, n_labels=labels, positions=positions,
-        label_bias=label_bias_of(label_bias),
+        label_bias=label_bias_of(label_bias), memory=data_of(context) if nested else None,
     )  # fmt: skip
     names, p = model.parameter_names, model.n_parameters
     starts, rates = [0.01] * p, [1.0] * p
     if nested and free:
         for option, texts in (("bias_init", init), ("bias_mobility", mobility)):
             require("beta2" not in named(texts), "beta2 is given by name, too", option)
+            in_order = memory and texts and not named(texts)
+            require(not in_order, "beta2 is given in its place, too", option)
         starts[3], rates[3] = bias_init, bias_mobility
-    positional = 3 if nested else p
+    positional = 3 if nested and not memory else p
     start = np.array(components("init", init, names, starts, positional))
     mobilities = np.array(components("mobility", mobility, names, rates, positional))
+    if isinstance(model, NestedLogit) and model.memory is not None:
+        mobilities[-model.n_groups :] = model.memory.group_mobility(mobilities[-model.n_groups :])
     if real("jitter", jitter, 0.0) > 0.0:
         generator = np.random.default_rng(integer("seed", seed, 0))
         start += jitter * generator.normal(size=start.shape)

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from cliff.protocol import LandscapeLike
 
 NESTED_LOGIT = "nested-logit"
-OF_NESTED_LOGIT = ("pairs", "labels", "positions", "label_bias", "bias_init", "bias_mobility")
+OF_NESTED_LOGIT = (
+    *("pairs", "labels", "positions", "label_bias", "bias_init", "bias_mobility", "memory"),
+    *("classes", "zipf_exponent", "burstiness", "noise", "p_bursty", "p_novel", "labels_drawn"),
+)
 """Options, by their parameters' names, that the nested logit alone has."""
 
 VARIADIC = ("--init", "--mobility", "--set")

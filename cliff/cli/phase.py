@@ -41,6 +41,17 @@ from cliff.cli.landscapes import (
     is_nested_logit,
     named,
 )
+from cliff.cli.memory import (
+    Burstiness,
+    Classes,
+    LabelsDrawn,
+    Memory,
+    Noise,
+    PBursty,
+    PNovel,
+    ZipfExponent,
+    data_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +78,8 @@ def phase(
         str,
         typer.Option(
             metavar="t_transition|width|abruptness|loss|basin|EVENT",
-            help="What to map: the fall, the end, or the first time of an event.",
+            help="What to map: the fall, the end, or the first time of an event; with --memory "
+            "also t_memory and, at the end, icl, icl_swapped or iwl.",
         ),
     ] = "t_transition",
     landscape: LandscapeName = NESTED_LOGIT,
@@ -82,6 +94,14 @@ def phase(
     ] = "0",
     bias_init: Annotated[float, typer.Option(help="Start of a free beta2.")] = 0.0,
     bias_mobility: Annotated[float, typer.Option(help="Mobility of a free beta2.")] = 1.0,
+    memory: Memory = False,
+    classes: Classes = None,
+    zipf_exponent: ZipfExponent = None,
+    burstiness: Burstiness = None,
+    noise: Noise = None,
+    p_bursty: PBursty = None,
+    p_novel: PNovel = None,
+    labels_drawn: LabelsDrawn = None,
     t_end: Annotated[
         float | None,
         typer.Option(help="End of the flow; 1000 by default, 1e5 for basins."),
@@ -111,10 +131,13 @@ def phase(
 
     Axes: the landscape's constants, which for the nested logit are pairs (N), labels (L) and
     labels_per_pair (L/N); the start, by its components (beta1, alpha, xi and, with --label-bias
-    free, beta2); mobilities, as mobility_NAME. A cell whose flow stops before --t-end fails, with
+    free, beta2); mobilities, as mobility_NAME; with --memory also classes (K), zipf, burstiness
+    (B), noise, p_bursty, p_novel and omega_1, … A cell whose flow stops before --t-end fails, with
     a reason.
 
     Example: cliff phase --x pairs=2:64:32:log --y labels_per_pair=1:16:40:log --plot phase.png
+    Example: cliff phase --memory --x classes=32:4096:24:log --y p_novel=0:1:20 --metric icl
+    --plot memory.png
     Example: cliff phase --landscape attention_and_value --x d=4:256:20:log --y T=8:512:20:log
     --metric attend --t-end 1e5 --plot times.png
     """
@@ -127,6 +150,7 @@ def phase(
         n_labels=max(pairs, labels) if {"labels", "labels_per_pair"} & names else labels,
         positions=positions,
         label_bias=label_bias_of(label_bias),
+        memory=data_of(context, names) if is_nested_logit(landscape) else None,
     )
     parsed = [Axis.parse(option, text, model) for option, text in texts.items()]
     axes = {axis.name: axis.values for axis in parsed}
@@ -293,11 +317,13 @@ def components_beside_axes(
     prefix, default = {"init": ("", 0.01), "mobility": ("mobility_", 1.0)}[option]
     texts, defaults, positional = context.params[option], [default] * p, p
     if is_nested_logit(context.params["landscape"]):
-        positional = 3
-        if p > 3:
+        positional = p if context.params["memory"] else 3
+        if "beta2" in names:
             bias = f"bias_{option}"
             if bias in given(context) and "beta2" in named(texts):
                 raise ArgumentError(bias, context.params[bias], "beta2 is given by name, too")
+            if bias in given(context) and texts and not named(texts) and positional > 3:
+                raise ArgumentError(bias, context.params[bias], "beta2 is given in its place, too")
             defaults[3] = context.params[bias]
     values = components(option, texts, names, defaults, positional)
     for i, (name, value) in enumerate(zip(names, values, strict=True)):
