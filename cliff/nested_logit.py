@@ -260,8 +260,7 @@ class NestedLogit(Presented):
         columns = {}
         for name, value in values.items():
             check_known(self.constants, name, value)
-            whole = name in WHOLE - {"burstiness"}
-            columns[name] = column(name, value, m, whole=whole)
+            columns[name] = column(name, value, m, whole=name in WHOLE)
         if self.memory is not None:
             return self._rows_of_models(columns, m)[0]
         rows = np.tile(self.constants_row, (m, 1))
@@ -352,7 +351,7 @@ class NestedLogit(Presented):
             last = first + self.memory.group_sizes - 1
             ranks = [f"{a}" if a == b else f"{a}–{b}" for a, b in zip(first, last, strict=True)]
             names = {
-                f"omega_{c}": rf"$\omega_{{{c}}}$ (memory of ranks {of})"
+                f"omega_{c}": rf"$\omega_{{{c}}}$ (ranks {of})"
                 for c, of in enumerate(ranks, start=1)
             }
         return MappingProxyType(LABELS | names)
@@ -445,6 +444,8 @@ class NestedLogit(Presented):
             valid = failure == ""
             some = {name: values[valid] for name, values in found.items()}
             _, failure[valid] = self._rows_of_models(some, int(valid.sum()), failure[valid])
+        if "burstiness" in found:
+            found["burstiness"] = np.where(failure == "", others["burstiness"], 1).astype(np.int64)
         return found, failure
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
@@ -142,6 +142,12 @@ class Presented:
 def shown(value: Any) -> str:
     """A constant in a title: a number in short, or the text of a range."""
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def first_few(texts: Iterable[str], most: int = 4) -> str:
+    """Texts in a row, those beyond the first `most` as dots."""
+    texts = list(texts)
+    return ", ".join(texts[:most] + ["…"] * (len(texts) > most))
 
 
 def plain(label: str) -> str:

@@ -359,7 +359,7 @@ def test_models_survive_copies_and_have_names():
         assert other.loss(np.ones(9)) == model.loss(np.ones(9))
     assert model.parameter_names[3:6] == ("beta2", "omega_1", "omega_2")
     assert "memory=Data(n_classes=20" in repr(model)
-    assert "ranks 16–20" in model.labels["omega_5"]
+    assert "(ranks 16–20)" in model.labels["omega_5"]
     assert model.with_constants(n_pairs=2, p_novel=0.5).memory.p_novel == 0.5
     assert NestedLogit().settings() == {
         "n_pairs": 8,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cliff.analysis import Slice
 from cliff.plots.style import (
+    ANSWER_STYLES,
     BLUE,
     COLOURS,
     GREEN,
@@ -31,7 +32,7 @@ from cliff.plots.style import (
     new_figure,
     styled,
 )
-from cliff.presentation import axis_label, shown, symbol_of, valley_name
+from cliff.presentation import axis_label, first_few, shown, symbol_of, valley_name
 from cliff.protocol import FALL, LEVELS
 from cliff.trajectory import Ensemble, Status, Trajectory
 
@@ -83,12 +84,12 @@ def logits(trajectory: Trajectory, ax: Axes) -> list[Line2D]:
 
 def progress_measures(t: Array, measures: Mapping[str, Array], ax: Axes) -> list[Line2D]:
     """Measures against time, in the order of the mapping."""
-    lines = []
+    lines, styles = [], MEASURE_STYLES | ANSWER_STYLES
     for i, (name, values) in enumerate(measures.items()):
         line, colour = LINES[i % len(LINES)]
-        colour, line, label = MEASURE_STYLES.get(name, (colour, line, name))
+        colour, line, label = styles.get(name, (colour, line, name))
         lines += ax.plot(t, values, color=colour, ls=line, lw=1.5, label=label)
-    are_shares = all(name in MEASURE_STYLES for name in measures)
+    are_shares = all(name in styles for name in measures)
     ax.set(xlabel=TIME, ylabel="attention or probability" if are_shares else "measures")
     if are_shares:
         ax.set(ylim=(-0.02, 1.02))
@@ -113,10 +114,9 @@ def landscape_slice(part: Slice, ax: Axes, path: Array | None = None) -> QuadMes
         ax.legend(frameon=True, loc="lower right")
     label = {name: part.model.labels.get(name, name) for name in part.model.parameter_names}
     held = [f"{symbol_of(label[name])} = {value:.2f}" for name, value in part.fixed.items()]
-    rows = [", ".join(held[i : i + 3]) for i in range(0, len(held), 3)]
     ax.set(xlabel=label[part.names[0]], ylabel=label[part.names[1]])
-    if rows:
-        ax.set_title("slice at " + ",\n".join(rows))
+    if held:
+        ax.set_title("slice at " + first_few(held, 3))
     return mesh
 
 
@@ -143,7 +143,7 @@ def flow_figure(
     letter_panels(axes.flat[:n_panels])
     for ax in panels:
         ax.remove()
-    start = ", ".join(f"{value:g}" for value in trajectory.path.theta[0])
+    start = first_few(f"{value:g}" for value in trajectory.path.theta[0])
     rule = trajectory.settings.get("rule", "gradient")
     kind = f"{rule[0].upper()}{rule[1:]} flow" if rule != "langevin" else "Langevin dynamics"
     parts = [model.describe(model.constants), f"from ({start})"]

@@ -29,7 +29,7 @@ from cliff.plots.style import (
     new_figure,
     styled,
 )
-from cliff.presentation import axis_label, symbol_of, valley_name
+from cliff.presentation import axis_label, first_few, symbol_of, valley_name
 from cliff.protocol import LandscapeLike
 from cliff.sweeps import DONE, MISSING, description
 from cliff.trajectory import Status, landscape_and_settings
@@ -44,6 +44,10 @@ METRIC_LABELS = {
     "abruptness": "abruptness, transition time / width",
     "loss": "loss at the end (nats)",
     "basin": "valley at the end",
+    "t_memory": "time of the weights' answer (gradient flow)",
+    "icl": "icl at the end (probability)",
+    "icl_swapped": "icl_swapped at the end (probability)",
+    "iwl": "iwl at the end (probability)",
 }
 NEVER, MISSING_CELL = "never reached", "not computed"
 STATE_COLOURS = {NEVER: "#D9D9D9", MISSING_CELL: "#FBE3EC"}
@@ -315,7 +319,7 @@ def settings_title(dataset: xr.Dataset, model: LandscapeLike | None = None) -> s
             second.append(f"{symbol} = {start:g}")
         if rate != 1.0 and f"mobility_{name}" not in dims:
             second.append(f"mobility of {symbol} {rate:g}")
-    starts = ["start " + ", ".join(second)] if second else []
+    starts = ["start " + first_few(second, 8)] if second else []
     return "\n".join([", ".join(first), *starts])
 
 

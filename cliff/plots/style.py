@@ -54,6 +54,13 @@ MEASURE_STYLES = {
     "cla": (GREEN, "--", "cla: probability of labels in the context"),
     "p_correct": ("black", "-.", "p_correct: probability of the label"),
 }
+ANSWER_STYLES = {
+    "icl": (PURPLE, "-", "icl: novel classes"),
+    "icl_swapped": (PURPLE, ":", "icl_swapped: swapped labels"),
+    "iwl": (GREY, "-", "iwl: from the weights"),
+}
+"""Styles of the measures that a landscape with memory has besides."""
+
 TIME = "time $t$ (gradient flow)"
 NETWORKS = {"transformer": "transformer", "minimal": "minimal head"}
 TRAINING_TIME = "time $t$ = learning rate × steps"
