@@ -349,10 +349,10 @@ class NestedLogit(Presented):
         if self.n_groups > 1:
             first = self.memory.first_ranks
             last = first + self.memory.group_sizes - 1
-            ranks = [f"{a}" if a == b else f"{a}–{b}" for a, b in zip(first, last, strict=True)]
+            ends = zip(first, last, strict=True)
+            ranks = [f"rank {a}" if a == b else f"ranks {a}–{b}" for a, b in ends]
             names = {
-                f"omega_{c}": rf"$\omega_{{{c}}}$ (ranks {of})"
-                for c, of in enumerate(ranks, start=1)
+                f"omega_{c}": rf"$\omega_{{{c}}}$ ({of})" for c, of in enumerate(ranks, start=1)
             }
         return MappingProxyType(LABELS | names)
 

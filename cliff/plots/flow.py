@@ -116,7 +116,7 @@ def landscape_slice(part: Slice, ax: Axes, path: Array | None = None) -> QuadMes
     held = [f"{symbol_of(label[name])} = {value:.2f}" for name, value in part.fixed.items()]
     ax.set(xlabel=label[part.names[0]], ylabel=label[part.names[1]])
     if held:
-        ax.set_title("slice at " + first_few(held, 3))
+        ax.set_title("slice at " + first_few(held, 2))
     return mesh
 
 
@@ -147,7 +147,8 @@ def flow_figure(
     rule = trajectory.settings.get("rule", "gradient")
     kind = f"{rule[0].upper()}{rule[1:]} flow" if rule != "langevin" else "Langevin dynamics"
     parts = [model.describe(model.constants), f"from ({start})"]
-    text = f"{kind}: " + ", ".join(part for part in parts if part)
+    between = ", " if model.n_parameters <= 4 else ",\n"
+    text = f"{kind}: " + between.join(part for part in parts if part)
     if trajectory.status is not Status.DONE:
         text += f"\nstopped at $t$ = {trajectory.path.t[-1]:g}: {trajectory.status}"
     figure.suptitle(text)
