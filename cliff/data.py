@@ -44,7 +44,7 @@ class Data:
         Share of bursty sequences among the sequences of known classes.
     p_novel : float
         Share of novel sequences.
-    labels : {"distinct", "replacement"}
+    labels_drawn : {"distinct", "replacement"}
         How the labels of the classes in a bursty or novel context are drawn.
 
     Raises
@@ -65,7 +65,7 @@ class Data:
     noise: float = 0.0
     p_bursty: float = 1.0
     p_novel: float = 0.0
-    labels: str = "distinct"
+    labels_drawn: str = "distinct"
 
     def __post_init__(self) -> None:
         for name, minimum in {"n_classes": 2, "burstiness": 0}.items():
@@ -73,7 +73,7 @@ class Data:
         most = {"noise": 1e6, "zipf_exponent": 10, "p_bursty": 1, "p_novel": 1}
         for name, maximum in most.items():
             object.__setattr__(self, name, real(name, getattr(self, name), 0, maximum))
-        choice("labels", self.labels, ("distinct", "replacement"))
+        choice("labels_drawn", self.labels_drawn, ("distinct", "replacement"))
         if self.zipf_exponent > 0 and self.n_classes > MOST_CLASSES:
             raise ArgumentError(
                 "n_classes", self.n_classes, f"must be at most {MOST_CLASSES} unless all are alike"
@@ -81,9 +81,8 @@ class Data:
 
     @classmethod
     def of(cls, task: Task) -> Data:
-        """The data of a task, by the names that both have."""
-        names = (each.name for each in fields(cls))
-        return cls(**{name: getattr(task, name) for name in names if hasattr(task, name)})
+        """The data of a task."""
+        return cls(**{each.name: getattr(task, each.name) for each in fields(cls)})
 
     @property
     def copies(self) -> int:

@@ -239,7 +239,7 @@ class NestedLogit(Presented):
         free = float(self.label_bias == "free")
         row = [self.n_pairs, self.n_labels, bias, POSITIONS[self.positions], free]
         if (data := self.memory) is not None:
-            row += [data.n_groups, data.copies, data.noise, data.labels == "replacement"]
+            row += [data.n_groups, data.copies, data.noise, data.labels_drawn == "replacement"]
             row += [*data.kinds, *data.group_shares]
         return np.array(row, dtype=np.float64)
 
@@ -371,7 +371,7 @@ class NestedLogit(Presented):
     def walls(self) -> Mapping[tuple[str, str], str]:
         """L = N, unless classes come in copies or labels are drawn."""
         data = self.memory
-        has_wall = data is None or (data.copies == 1 and data.labels == "distinct")
+        has_wall = data is None or (data.copies == 1 and data.labels_drawn == "distinct")
         return {("pairs", "labels"): "wall $L$ = $N$"} if has_wall else {}
 
     @property
@@ -592,7 +592,7 @@ class NestedLogit(Presented):
         if data is None:
             return kernels.NO_MEMORY
         elsewhere = (data.n_classes / self.n_labels - 1.0) / (data.n_classes - 1.0)
-        drawn = data.labels == "replacement"
+        drawn = data.labels_drawn == "replacement"
         spread = 1.0 + data.noise**2
         return (data.copies, spread, drawn, *data.kinds, data.group_shares, elsewhere)
 
@@ -659,7 +659,7 @@ def _check_memory(memory: Data, n_pairs: int, n_labels: int, positions: str) -> 
         requirement = f"has more than {MOST_SUBSETS} ways to take its slots among {n_pairs}"
         raise ArgumentError("burstiness", copies, requirement)
     n_distinct = n_pairs // copies
-    if memory.labels == "distinct" and n_labels < n_distinct:
+    if memory.labels_drawn == "distinct" and n_labels < n_distinct:
         requirement = f"must be at least {n_distinct}, the classes in a bursty context"
         raise ArgumentError("n_labels", n_labels, requirement)
     if classes < max(n_labels, n_distinct):

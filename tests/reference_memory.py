@@ -121,9 +121,9 @@ def bursty(model, theta, change, exact=False):
     for classes in contexts:
         q = attention(classes, theta, data.noise, model.positions == "mean")
         own, others = per_class(classes, q, data.copies)
-        if not exact and others and (data.copies > 1 or data.labels == "replacement"):
+        if not exact and others and (data.copies > 1 or data.labels_drawn == "replacement"):
             others = [mpmath.fsum(others) / len(others)] * len(others)
-        if data.labels == "replacement":
+        if data.labels_drawn == "replacement":
             loss, probability = drawn(own, others, n_labels, xi, change)
         else:
             ends = [

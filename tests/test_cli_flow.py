@@ -300,3 +300,74 @@ def test_module_and_function_are_the_same_command():
     done = command("--help")
     assert done.returncode == 0
     assert "flow" in done.stdout
+
+
+def test_flow_with_memory(capsys, tmp_path):
+    """The mobility of a memory logit is that of one class, of which a group has many."""
+    data = cliff.Data(n_classes=40, zipf_exponent=1.0, p_novel=0.2, labels_drawn="replacement")
+    model = cliff.NestedLogit(4, 8, memory=data)
+    result, picture = tmp_path / "run.nc", tmp_path / "run.png"
+    code, out, _ = run(
+        capsys, "flow", "--memory", "-N", "4", "-L", "8", "--classes", "40", "--zipf", "1",
+        "--p-novel", "0.2", "--labels-drawn", "replacement", "--t-end", "50",
+        "--mobility", "omega_2=3", "--json", "-o", str(result), "--plot", str(picture),
+    )  # fmt: skip
+    assert code == 0
+    rates = [1.0, 1.0, 1.0, *(np.array([1, 3, 1, 1, 1, 1]) / [1, 2, 4, 8, 16, 9])]
+    expected = cliff.integrate(model, np.full(9, 0.01), 50.0, rates)
+    fields = json.loads(out)
+    assert list(fields["theta"].values()) == expected.theta[-1].tolist()
+    assert fields["events"]["memory"] == expected.events["memory"].tolist()
+    assert fields["memory"] == {
+        "n_classes": 40, "zipf_exponent": 1.0, "burstiness": 1, "noise": 0.0, "p_bursty": 1.0,
+        "p_novel": 0.2, "labels_drawn": "replacement",
+    }  # fmt: skip
+    assert cliff.load(result).model == model
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    code, out, _ = run(
+        capsys, "flow", "--memory", "-N", "4", "--init", "0.1", "0.1", "0.1", "2", "--t-end", "5",
+        "--until", "memory",
+    )  # fmt: skip
+    assert code == 0
+    assert "omega_1" in out
+    assert "iwl" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--classes", "64"], "--classes 64: needs --memory"),
+        (["--labels-drawn", "replacement"], "--labels-drawn replacement: needs --memory"),
+        (["--memory", "--classes", "31"], "--classes 31: must be at least 32, one for each label"),
+        (["--memory", "--zipf", "11"], "--zipf-exponent 11.0: must be a number from 0 to 10"),
+        (["--memory", "-B", "3"], "--burstiness 3: must divide the 8 pairs"),
+        (
+            ["--memory", "--p-novel", "1", "--p-bursty", "0.5"],
+            "--p-bursty 0.5: needs --p-novel below 1",
+        ),
+        (
+            ["--memory", "-B", "0", "--p-bursty", "0.5"],
+            "--p-bursty 0.5: needs --burstiness of at least 1",
+        ),
+        (
+            ["--memory", "--init", "1", "1", "1"],
+            "--init 1 1 1: needs 4 numbers, beta1 alpha xi omega_1",
+        ),
+        (
+            ["--memory", "--label-bias", "free", "--bias-init", "1", "--init", *"11111"],
+            "--bias-init 1.0: beta2 is given in its place, too",
+        ),
+        (
+            ["--landscape", "causal_attention", "--memory"],
+            "--memory: is an option of the nested logit, not of causal_attention",
+        ),
+        (
+            ["--memory", "--positions", "mean", "-B", "2"],
+            "--burstiness 2: must be 1 unless positions are exact",
+        ),
+    ],
+)
+def test_wrong_options_of_memory_are_named(capsys, options, message):
+    code, out, err = run(capsys, "flow", *options)
+    assert (code, out) == (2, "")
+    assert err == f"cliff: {message}\n"

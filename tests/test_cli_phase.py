@@ -531,3 +531,78 @@ def test_a_killed_dask_worker_loses_nothing(cluster, tmp_path):
     assert workers[0].wait(timeout=10) == -signal.SIGKILL
     assert workers[1].poll() is None
     assert data_of(path) == data_of(tmp_path / "there.nc.local")
+
+
+def test_maps_of_memory(capsys, tmp_path):
+    """Classes and novelty: the mobility of a memory is divided by the classes that share it."""
+    result, picture = tmp_path / "memory.nc", tmp_path / "memory.png"
+    axes = "--x", "classes=16:64:3:log", "--y", "p_novel=0:1:3"
+    code, out, _ = run(
+        capsys, "phase", "--memory", "-N", "4", "-L", "16", *axes, "--metric", "icl", "--t-end",
+        "40", "--mobility", "omega_1=4", "-o", str(result), "--plot", str(picture), "--json", "-q",
+    )  # fmt: skip
+    assert code == 0
+    assert json.loads(out)["cells"] == {"done": 9}
+    grid = open_dataset(result, "sweep")
+    assert grid["icl"].attrs["units"] == "1"
+    for classes in (16, 32, 64):
+        for p_novel in (0.0, 0.5):
+            model = NestedLogit(4, 16, memory=cliff.Data(n_classes=classes, p_novel=p_novel))
+            rates = [1.0, 1.0, 1.0, 4.0 / classes]
+            end = cliff.integrate(model, [0.01] * 4, 40.0, rates).theta[-1]
+            cell = float(grid["icl"].sel(classes=classes, p_novel=p_novel))
+            assert cell == pytest.approx(float(model.measures(end)["icl"]), rel=1e-12)
+    assert float(grid["icl"][0, 0]) < float(grid["icl"][-1, 0])  # novel classes need the context
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert run(capsys, "plot", str(result), str(tmp_path / "again.pdf"), "-q")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--x", "burstiness=1:4:4", "--metric", "basin"], "burstiness must divide the 4 pairs"),
+        (["--x", "zipf=0:2:3", "--metric", "t_memory"], "must leave the number of memory logits"),
+        (["--x", "noise=0:2:3", "--metric", "iwl"], "3 of 3 cells done"),
+        (["--x", "p_bursty=0:1:3", "--metric", "icl_swapped"], "3 of 3 cells done"),
+        (["--x", "omega_1=0:4:3", "--metric", "memory"], "3 of 3 cells done"),
+    ],
+)
+def test_axes_and_metrics_of_memory(capsys, tmp_path, options, told):
+    picture = tmp_path / "memory.png"
+    code, out, _ = run(
+        capsys, "phase", "--memory", "-N", "4", "-L", "16", *options, "--t-end", "20", "--plot",
+        str(picture), "-q",
+    )  # fmt: skip
+    assert code == 0
+    assert told in out
+    assert picture.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--x", "classes=32:64:3"], "--x classes=32:64:3: NAME must be one of pairs, labels"),
+        (
+            ["--memory", "--classes", "64", "--x", "classes=32:64:3"],
+            "--classes 64: has no effect beside the axis classes",
+        ),
+        (
+            ["--memory", "--zipf", "1", "--x", "zipf=0.5:2:3"],
+            "--zipf-exponent 1.0: has no effect beside the axis zipf",
+        ),
+        (
+            ["--memory", "--p-novel", "1", "--x", "p_bursty=0:1:3"],
+            "--x p_bursty=0:1:3: has no effect where all are novel",
+        ),
+        (
+            ["--memory", "-B", "0", "--x", "p_bursty=0:1:3"],
+            "--x p_bursty=0:1:3: has no effect with a burstiness of 0",
+        ),
+        (["--x", "alpha=0:1:3", "--metric", "icl"], "--metric icl: must be one of t_transition"),
+    ],
+)
+def test_wrong_axes_of_memory_are_named(capsys, options, message):
+    code, out, err = run(capsys, "phase", *options)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"cliff: {message}")
+    assert err.count("\n") == 1

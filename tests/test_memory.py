@@ -12,7 +12,7 @@ import reference_memory as reference
 import sympy as sp
 
 import cliff
-from cliff import Data, NestedLogit, integrate, integrate_ensemble
+from cliff import Data, NestedLogit, integrate, integrate_ensemble, theory
 from cliff.checks import ArgumentError
 from cliff.kernels import nested_logit as kernels
 from cliff.metrics import FlowMetric
@@ -33,18 +33,18 @@ SETTINGS = [
     (4, 5, "exact", Data(5, 0.6, burstiness=2, **MIXED)),
     (4, 2, "exact", Data(5, burstiness=2, **MIXED)),
     (4, 4, "exact", Data(5, burstiness=4, **MIXED)),
-    (3, 3, "exact", Data(5, 1.0, labels="replacement", **MIXED)),
-    (4, 2, "exact", Data(5, labels="replacement", **MIXED)),
-    (3, 1, "exact", Data(5, labels="replacement", **MIXED)),
-    (4, 3, "exact", Data(5, burstiness=2, labels="replacement", **MIXED)),
+    (3, 3, "exact", Data(5, 1.0, labels_drawn="replacement", **MIXED)),
+    (4, 2, "exact", Data(5, labels_drawn="replacement", **MIXED)),
+    (3, 1, "exact", Data(5, labels_drawn="replacement", **MIXED)),
+    (4, 3, "exact", Data(5, burstiness=2, labels_drawn="replacement", **MIXED)),
     (3, 4, "mean", Data(5, 2.0, **MIXED)),
-    (3, 2, "mean", Data(5, labels="replacement", **MIXED)),
+    (3, 2, "mean", Data(5, labels_drawn="replacement", **MIXED)),
 ]
 
 
 def names(setting):
     n, labels, positions, data = setting
-    return f"N={n} L={labels} {positions} B={data.burstiness} C={data.n_groups} {data.labels}"
+    return f"N={n} L={labels} {positions} B={data.burstiness} C={data.n_groups} {data.labels_drawn}"
 
 
 def model_of(n, labels, positions, data):
@@ -218,7 +218,7 @@ def test_finite_for_huge_parameters_of_every_sign(setting):
 def test_the_wall_is_gone_when_labels_are_drawn(n, labels, p_novel):
     """The force on xi at the origin, −∂loss/∂xi."""
     data = {"n_classes": 40, "p_novel": p_novel}
-    drawn = NestedLogit(n, labels, memory=Data(**data, labels="replacement"))
+    drawn = NestedLogit(n, labels, memory=Data(**data, labels_drawn="replacement"))
     force = -drawn.gradient(np.zeros(4))
     assert force[2] == pytest.approx((1 - 1 / labels) / (2 * n + 1), rel=1e-13)
     if labels >= n:
@@ -313,7 +313,7 @@ def test_data_of_a_task():
         ({"noise": math.nan}, "noise=nan"),
         ({"p_bursty": 1.5}, "p_bursty=1.5: must be a number from 0 to 1"),
         ({"p_novel": "all"}, "p_novel=all"),
-        ({"labels": "drawn"}, "labels=drawn: must be one of distinct, replacement"),
+        ({"labels_drawn": "all"}, "labels_drawn=all: must be one of distinct, replacement"),
         ({"n_classes": 10**8, "zipf_exponent": 1}, "n_classes=100000000: must be at most 10000000"),
     ],
 )
@@ -331,7 +331,7 @@ def test_bad_data_are_named(arguments, named):
         ({"n_labels": 7, "memory": Data()}, "n_labels=7: must be at least 8, the classes in a"),
         ({"memory": Data(31)}, "n_classes=31: must be at least 32, one for each label"),
         (
-            {"n_labels": 2, "memory": Data(7, labels="replacement")},
+            {"n_labels": 2, "memory": Data(7, labels_drawn="replacement")},
             "n_classes=7: must be at least 8, the classes in a bursty context",
         ),
         (
@@ -352,7 +352,7 @@ def test_bad_models_are_named(arguments, named):
 
 
 def test_models_survive_copies_and_have_names():
-    model = NestedLogit(4, 8, label_bias="free", memory=Data(20, 1.0, labels="replacement"))
+    model = NestedLogit(4, 8, label_bias="free", memory=Data(20, 1.0, labels_drawn="replacement"))
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert other == model
         assert hash(other) == hash(model)
@@ -385,7 +385,7 @@ def test_memory_alone_is_learned_at_a_known_time():
 
 
 def test_saved_flows_come_back(tmp_path):
-    model = NestedLogit(4, 8, memory=Data(20, 1.0, p_novel=0.5, labels="replacement"))
+    model = NestedLogit(4, 8, memory=Data(20, 1.0, p_novel=0.5, labels_drawn="replacement"))
     run = integrate(model, np.full(8, 0.01), 30.0)
     run.save(tmp_path / "run.nc")
     back = cliff.load(tmp_path / "run.nc")
@@ -421,7 +421,7 @@ def test_constants_of_an_ensemble_differ_where_the_number_of_memories_does_not()
         ({"n_classes": [500, 512]}, "n_classes=512: must leave the number of memory logits 9"),
         ({"zipf_exponent": [0.0, 1.0]}, "zipf_exponent=0.0: must leave the number of memory"),
         ({"burstiness": [1, 3]}, "burstiness=3: must divide the 8 pairs (trajectory 1)"),
-        ({"labels": [1, 2]}, "labels="),
+        ({"labels_drawn": [1, 2]}, "labels_drawn="),
     ):
         with pytest.raises(ArgumentError) as caught:
             integrate_ensemble(zipf, start, 5.0, constants=constants)
@@ -464,7 +464,8 @@ def test_metrics_of_sweeps(metric):
     found = function(p_novel=p_novel)
     assert (found["failure"] == "").all()
     for share, value in zip(p_novel, found[metric], strict=True):
-        run = integrate(model.with_constants(p_novel=float(share)), np.full(4, 0.01), 100.0)
+        own = model.with_constants(p_novel=float(share))
+        run = integrate(own, np.full(4, 0.01), 100.0, [1, 1, 1, 1 / 16])  # 16 classes share it
         if metric in ("t_memory", "memory"):
             assert value == pytest.approx(run.events["memory"][0], rel=1e-9)
         elif metric == "basin":
@@ -485,3 +486,12 @@ def test_cells_without_a_landscape_say_why():
         "fewer labels than pairs",
         "",
     ]
+
+
+def test_closed_forms_that_know_no_memory_refuse_it():
+    with pytest.raises(ArgumentError, match="memory="):
+        theory.slow_phase(NestedLogit(memory=Data()), [1.0])
+    with pytest.raises(ArgumentError, match="must have memory"):
+        with_memory(NestedLogit())
+    with pytest.raises(ArgumentError, match="at most 400 tokens"):
+        with_memory(NestedLogit(memory=Data(burstiness=2)))

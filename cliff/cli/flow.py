@@ -81,7 +81,7 @@ def flow(
     bias_init: Annotated[float, typer.Option(help="Start of a free beta2.")] = 0.0,
     bias_mobility: Annotated[float, typer.Option(help="Mobility of a free beta2.")] = 1.0,
     memory: Memory = False,
-    classes: Classes = None,
+    n_classes: Classes = None,
     zipf_exponent: ZipfExponent = None,
     burstiness: Burstiness = None,
     noise: Noise = None,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 NESTED_LOGIT = "nested-logit"
 OF_NESTED_LOGIT = (
     *("pairs", "labels", "positions", "label_bias", "bias_init", "bias_mobility", "memory"),
-    *("classes", "zipf_exponent", "burstiness", "noise", "p_bursty", "p_novel", "labels_drawn"),
+    *("n_classes", "zipf_exponent", "burstiness", "noise", "p_bursty", "p_novel", "labels_drawn"),
 )
 """Options, by their parameters' names, that the nested logit alone has."""
 

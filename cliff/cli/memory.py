@@ -24,7 +24,7 @@ Memory = Annotated[
 ]
 Classes = Annotated[
     int | None,
-    typer.Option(help="Known classes K, at least L.", show_default="512, or L"),
+    typer.Option("--classes", help="Known classes K, at least L.", show_default="512, or L"),
 ]
 ZipfExponent = Annotated[
     float | None,
@@ -53,16 +53,10 @@ LabelsDrawn = Annotated[
     typer.Option(help="How the labels of a context are drawn.", show_default="distinct"),
 ]
 
-ARGUMENTS = {
-    "classes": "n_classes",
-    "zipf_exponent": "zipf_exponent",
-    "burstiness": "burstiness",
-    "noise": "noise",
-    "p_bursty": "p_bursty",
-    "p_novel": "p_novel",
-    "labels_drawn": "labels",
-}
-"""The argument of `Data` behind each option, by the option's parameter."""
+OF_DATA = (
+    *("n_classes", "zipf_exponent", "burstiness", "noise", "p_bursty", "p_novel", "labels_drawn"),
+)
+"""Parameters of the options, which are the arguments of `cliff.Data`."""
 
 
 def data_of(context: typer.Context, axes: Collection[str] = ()) -> Data | None:
@@ -79,7 +73,7 @@ def data_of(context: typer.Context, axes: Collection[str] = ()) -> Data | None:
     ArgumentError
         If an option lacks --memory, has no effect, or is out of range.
     """
-    values = {name: context.params[name] for name in ARGUMENTS if name in given(context)}
+    values = {name: context.params[name] for name in OF_DATA if name in given(context)}
     if not context.params["memory"]:
         for name, value in values.items():
             raise ArgumentError(name, value, "needs --memory")
@@ -89,13 +83,13 @@ def data_of(context: typer.Context, axes: Collection[str] = ()) -> Data | None:
 
     by_axis = {MEMORY_AXES[axis]: axis for axis in axes if axis in MEMORY_AXES}
     for name, value in values.items():
-        if ARGUMENTS[name] in by_axis:
-            axis = by_axis[ARGUMENTS[name]]
-            raise ArgumentError(name, value, f"has no effect beside the axis {axis}")
+        if name in by_axis:
+            told = f"has no effect beside the axis {by_axis[name]}"
+            raise ArgumentError(name, value, told)
     arguments = {"n_classes": max(512, context.params["labels"])}
     if "zipf_exponent" in by_axis:
         arguments["zipf_exponent"] = 1.0  # a landscape with a logit for each octave of classes
-    data = Data(**arguments | {ARGUMENTS[name]: value for name, value in values.items()})
+    data = Data(**arguments | values)
     if "p_bursty" in values:
         if data.p_novel == 1.0 and "p_novel" not in by_axis:
             raise ArgumentError("p_bursty", data.p_bursty, "needs --p-novel below 1")

@@ -64,7 +64,7 @@ def with_memory(model: NestedLogit) -> Landscape:
     rho = 1 / (1 + sp.Float(data.noise) ** 2)
 
     def bursty(omega: Expr) -> Expr:
-        losses = (_bursty(slots, omega, n, labels, rho, bias, data.labels) for slots in sets)
+        losses = (_bursty(slots, omega, n, labels, rho, bias, data.labels_drawn) for slots in sets)
         return sp.Add(*losses) / len(sets)
 
     def by_chance(omega: Expr) -> Expr:
