@@ -384,6 +384,14 @@ def test_memory_alone_is_learned_at_a_known_time():
     assert run.theta[-1, :3].tolist() == [0.0, 0.0, 0.0]
 
 
+def test_the_event_is_where_the_weights_halve_the_loss_of_a_guess():
+    data = Data(30, 1.3, p_novel=0.2)
+    run = integrate(NestedLogit(4, 16, memory=data), np.full(8, 0.01), 200.0)
+    omega = run.path(run.events["memory"][0])[3:]
+    alone = data.group_shares @ np.log1p(15.0 * np.exp(-omega))
+    assert alone == pytest.approx(0.5 * math.log(16), rel=1e-9)
+
+
 def test_saved_flows_come_back(tmp_path):
     model = NestedLogit(4, 8, memory=Data(20, 1.0, p_novel=0.5, labels_drawn="replacement"))
     run = integrate(model, np.full(8, 0.01), 30.0)

@@ -6,7 +6,8 @@ them by name. Each returns a `Formula`, a chain of named assignments that ends i
 body of a function; it prints itself as text, LaTeX, NumPy source or JSON. `series` is the Taylor
 polynomial at the origin; `drives` and `harmonics` are the sums behind the results. The arguments
 are those of `NestedLogit`, where N and L may be the symbols `N` and `L` (`Setting`). `derive_of`
-gives loss, gradient and Hessian of any `cliff.landscape.Landscape`.
+gives loss, gradient and Hessian of any `cliff.landscape.Landscape`, such as the one that
+`with_memory` writes out for a nested logit with memory.
 
 Derivatives are taken along the chain, assignment by assignment, so that every intermediate is
 written once, and a Hessian is as readable and as stable numerically as its loss.
@@ -35,6 +36,7 @@ from cliff.symbolic.formula import (
     latex,
 )
 from cliff.symbolic.landscape import derive_of
+from cliff.symbolic.memory import with_memory
 from cliff.symbolic.results import (
     HARMONICS,
     TARGETS,
@@ -81,4 +83,5 @@ __all__ = [
     "statement",
     "transition",
     "valleys",
+    "with_memory",
 ]
