@@ -319,7 +319,7 @@ def settings_title(dataset: xr.Dataset, model: LandscapeLike | None = None) -> s
             second.append(f"{symbol} = {start:g}")
         if rate != 1.0 and f"mobility_{name}" not in dims:
             second.append(f"mobility of {symbol} {rate:g}")
-    starts = ["start " + first_few(second, 8)] if second else []
+    starts = ["start " + first_few(second, 8 if model.n_parameters <= 4 else 5)] if second else []
     return "\n".join([", ".join(first), *starts])
 
 
