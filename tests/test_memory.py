@@ -291,6 +291,11 @@ def test_groups_are_octaves_of_rank():
     np.testing.assert_allclose(data.group_shares, expected, rtol=1e-14)
     even = Data(n_classes=10)
     assert (even.first_ranks, even.group_sizes, even.group_shares) == ([1], [10], [1.0])
+    for classes in (2, 3, 4, 7, 8, 9, 512):  # as the task has them
+        task = Task(n_pairs=2, n_labels=2, n_classes=classes, zipf_exponent=0.8, dim=1)
+        data = Data.of(task)
+        assert np.diff(task.group_edges).tolist() == data.group_sizes.tolist()
+        np.testing.assert_allclose(data.group_shares, task.group_shares, rtol=1e-13)
     with pytest.raises(ValueError, match="read-only"):
         data.group_shares[0] = 1.0
 
@@ -337,6 +342,10 @@ def test_bad_data_are_named(arguments, named):
         (
             {"n_pairs": 32, "memory": Data(burstiness=4)},
             "burstiness=4: has more than 20000 ways to take its slots among 32",
+        ),
+        (
+            {"n_pairs": 202, "n_labels": 202, "memory": Data(burstiness=2)},
+            "burstiness=2: has more than 20000 ways to take its slots among 202",
         ),
         (
             {"positions": "mean", "memory": Data(burstiness=2)},
