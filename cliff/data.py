@@ -46,6 +46,9 @@ class Data:
         Share of novel sequences.
     labels_drawn : {"distinct", "replacement"}
         How the labels of the classes in a bursty or novel context are drawn.
+    dim : int, optional
+        Dimension D of the items, at least 1, in which memories disturb one another; see
+        `crosstalk`. By default D is infinite, and they do not.
 
     Raises
     ------
@@ -66,6 +69,7 @@ class Data:
     p_bursty: float = 1.0
     p_novel: float = 0.0
     labels_drawn: str = "distinct"
+    dim: int | None = None
 
     def __post_init__(self) -> None:
         for name, minimum in {"n_classes": 2, "burstiness": 0}.items():
@@ -74,6 +78,8 @@ class Data:
         for name, maximum in most.items():
             object.__setattr__(self, name, real(name, getattr(self, name), 0, maximum))
         choice("labels_drawn", self.labels_drawn, ("distinct", "replacement"))
+        if self.dim is not None:
+            object.__setattr__(self, "dim", integer("dim", self.dim, 1))
         if self.zipf_exponent > 0 and self.n_classes > MOST_CLASSES:
             raise ArgumentError(
                 "n_classes", self.n_classes, f"must be at most {MOST_CLASSES} unless all are alike"
@@ -127,3 +133,16 @@ class Data:
         shares /= shares.sum()
         shares.flags.writeable = False
         return shares
+
+    def crosstalk(self, n_labels: int) -> Array:
+        """Variance that unit memories add to the logit of a label, by group, shape (C,).
+
+        K_c/L classes of a group have the label. What is stored of one, the mean of its items, has
+        the squared norm rho = 1/(1 + noise^2), overlaps with an item of its own class by rho, for
+        which it gives the logit 1, and with another class's item by a random number of variance
+        rho/D: together K_c/(L·D·rho).
+        """
+        if self.dim is None:
+            return np.zeros(self.n_groups)
+        per_class = (1.0 + self.noise**2) / (n_labels * self.dim)
+        return self.group_sizes.astype(np.float64) * per_class

@@ -98,6 +98,26 @@ def plus(omega):
     return lambda logits: [({**logits, 0: logits[0] + omega}, 1)]
 
 
+def noisy(change, noise, n_labels):
+    """Then crosstalk multiplies the weight of every wrong label by exp(noise)."""
+    return lambda logits: [
+        ({i: rest.get(i, 0) + (noise if i > 0 else 0) for i in range(n_labels)}, weight)
+        for rest, weight in change(logits)
+    ]
+
+
+def crosstalk(model, omegas):
+    """The noise of `noisy`, class by class."""
+    data = model.memory
+    if data.dim is None:
+        return mpmath.mpf(0)
+    per_class = (1 + mpmath.mpf(data.noise) ** 2) / (model.n_labels * mpmath.mpf(data.dim))
+    of_groups = zip(groups(data.n_classes, data.zipf_exponent), omegas, strict=True)
+    strengths = [w for (first, last, _), w in of_groups for _ in range(first, last + 1)]
+    variance = per_class * mpmath.fsum(w**2 for w in strengths)
+    return variance / (2 + mpmath.sqrt(per_class * data.n_classes * variance))
+
+
 def swapped(omega, n_labels):
     """The memory votes for one of the wrong labels, each with the same chance."""
     share = mpmath.mpf(1) / (n_labels - 1)
@@ -137,11 +157,11 @@ def bursty(model, theta, change, exact=False):
     return mpmath.fsum(losses) / len(contexts), mpmath.fsum(probabilities) / len(contexts)
 
 
-def by_chance(model, theta, omega, same=None):
+def by_chance(model, theta, change, same=None):
     """Loss and probability of the answer where no class of the context is the target's."""
     n = model.n_pairs
     q = attention([1] * n, theta, model.memory.noise, model.positions == "mean")
-    return drawn(mpmath.mpf(0), q, model.n_labels, theta[2], plus(omega), same)
+    return drawn(mpmath.mpf(0), q, model.n_labels, theta[2], change, same)
 
 
 def groups(n_classes, exponent):
@@ -160,19 +180,22 @@ def values(model, theta, answers=True):
     data, omegas, n_labels = model.memory, theta[4:], model.n_labels
     shares = [share for _, _, share in groups(data.n_classes, data.zipf_exponent)]
     p_bursty = data.p_bursty if data.burstiness else 0
-    loss, icl = bursty(model, theta, plus(0))
+    noise = crosstalk(model, omegas)
+    loss, icl = bursty(model, theta, noisy(plus(0), noise, n_labels))
     loss *= data.p_novel
     found = {"icl": icl, "icl_swapped": mpmath.mpf(0), "iwl": mpmath.mpf(0)}
     per_label = mpmath.mpf(data.n_classes) / n_labels
     elsewhere = (per_label - 1) / (data.n_classes - 1)
     for omega, share in zip(omegas, shares, strict=True):
         known = (1 - mpmath.mpf(data.p_novel)) * share
-        loss += known * p_bursty * bursty(model, theta, plus(omega))[0]
-        loss += known * (1 - mpmath.mpf(p_bursty)) * by_chance(model, theta, omega)[0]
+        learned = noisy(plus(omega), noise, n_labels)
+        loss += known * p_bursty * bursty(model, theta, learned)[0]
+        loss += known * (1 - mpmath.mpf(p_bursty)) * by_chance(model, theta, learned)[0]
         if n_labels > 1 and answers:
-            found["icl_swapped"] += share * bursty(model, theta, swapped(omega, n_labels))[1]
+            wrong = noisy(swapped(omega, n_labels), noise, n_labels)
+            found["icl_swapped"] += share * bursty(model, theta, wrong)[1]
         if answers:
-            found["iwl"] += share * by_chance(model, theta, omega, elsewhere)[1]
+            found["iwl"] += share * by_chance(model, theta, learned, elsewhere)[1]
     return {"loss": loss, **found}
 
 

@@ -15,6 +15,7 @@ import cliff
 from cliff import Data, NestedLogit, integrate, integrate_ensemble, theory
 from cliff.checks import ArgumentError
 from cliff.kernels import nested_logit as kernels
+from cliff.kernels.generated import evaluate_rows
 from cliff.metrics import FlowMetric
 from cliff.nested_logit import ANSWERS
 from cliff.symbolic.functions import CrossEntropy, LogSumExp, Softmax
@@ -39,12 +40,19 @@ SETTINGS = [
     (4, 3, "exact", Data(5, burstiness=2, labels_drawn="replacement", **MIXED)),
     (3, 4, "mean", Data(5, 2.0, **MIXED)),
     (3, 2, "mean", Data(5, labels_drawn="replacement", **MIXED)),
+    (1, 1, "exact", Data(3, dim=2, **MIXED)),
+    (2, 3, "exact", Data(3, dim=1, **MIXED)),
+    (3, 5, "exact", Data(11, 1.4, dim=4, **MIXED)),
+    (4, 3, "exact", Data(5, 0.6, burstiness=2, labels_drawn="replacement", dim=6, **MIXED)),
+    (4, 5, "exact", Data(5, burstiness=2, dim=3, **MIXED)),
+    (3, 4, "mean", Data(5, 2.0, dim=3, **MIXED)),
 ]
 
 
 def names(setting):
     n, labels, positions, data = setting
-    return f"N={n} L={labels} {positions} B={data.burstiness} C={data.n_groups} {data.labels_drawn}"
+    memory = f"B={data.burstiness} C={data.n_groups} {data.labels_drawn} D={data.dim}"
+    return f"N={n} L={labels} {positions} {memory}"
 
 
 def model_of(n, labels, positions, data):
@@ -115,6 +123,7 @@ def number(expression, known):
                 known[expression] -= number(expression.z[expression.args[2]], known)
         else:
             of = {sp.Pow: mpmath.power, sp.exp: mpmath.exp, sp.log: mpmath.log}
+            of |= {sp.Abs: abs, sp.sign: mpmath.sign, sp.DiracDelta: lambda *x: mpmath.mpf(0)}
             parts = [number(part, known) for part in expression.args]
             if expression.is_Add or expression.is_Mul:
                 known[expression] = mpmath.fsum(parts) if expression.is_Add else mpmath.fprod(parts)
@@ -177,15 +186,17 @@ def test_novel_sequences_alone_give_the_landscape_without_memory(n, labels, labe
     np.testing.assert_allclose(measures["icl"], own["p_correct"], rtol=1e-13)
 
 
+@pytest.mark.parametrize("dim", [None, 63])
 @pytest.mark.parametrize(("n", "labels"), [(1, 2), (5, 9), (17, 17), (64, 100)])
-def test_fast_and_direct_kernels_agree(n, labels, rng):
-    model = NestedLogit(n, labels, memory=Data(300, 1.1, noise=0.4, p_novel=0.2, p_bursty=0.7))
+def test_fast_and_direct_kernels_agree(n, labels, dim, rng):
+    data = Data(300, 1.1, noise=0.4, p_novel=0.2, p_bursty=0.7, dim=dim)
+    model = NestedLogit(n, labels, memory=data)
     theta = wild(rng, model.n_parameters, 30)
     rows, q = model.complete(theta), 4 + model.n_groups
     loss, gradient, hessian = np.empty(30), np.empty((30, q)), np.empty((30, 0, 0))
     measures = np.empty((30, kernels.N_MEASURES))
     outputs = loss, gradient, hessian, measures
-    kernels.direct_batch(0, n, float(labels - n), rows, False, *outputs, model._data)
+    kernels.direct_batch(0, n, float(labels - n), rows, False, *outputs, model.constants_row)
     np.testing.assert_allclose(model.loss(theta), loss, rtol=1e-12)
     kept = [i for i in range(q) if i != 3]
     scale = np.abs(gradient[:, kept]).max(axis=1)[:, None]
@@ -280,6 +291,172 @@ def test_labels_of_a_task_are_as_the_landscape_takes_them():
     np.testing.assert_allclose(found, binomial, atol=4 * 0.5 / math.sqrt(20_000))
 
 
+# ---- crosstalk ----------------------------------------------------------------------------------
+
+
+def memory_alone(memory, n_classes, n_labels, dim, noise=0.0):
+    """The landscape's loss without attention to the context, where only the memory answers."""
+    model = NestedLogit(2, n_labels, memory=Data(n_classes, noise=noise, dim=dim))
+    return float(model.loss([0.0, 0.0, 0.0, memory]))
+
+
+@pytest.mark.parametrize("zipf", [0.0, 1.1])
+def test_an_infinite_dimension_has_no_crosstalk(zipf, rng):
+    model = NestedLogit(4, 9, label_bias="free", memory=Data(20, zipf, **MIXED))
+    theta = wild(rng, model.n_parameters, 50)
+    for dim, bound in ((10**6, 1e-3), (10**12, 1e-9)):
+        near = NestedLogit(4, 9, label_bias="free", memory=Data(20, zipf, dim=dim, **MIXED))
+        scale = 1.0 + (theta[:, 4:] ** 2).sum(axis=1)
+        difference = np.abs(near.loss(theta) - model.loss(theta)) / scale
+        assert 0.0 < difference.max() < bound
+    assert "dim" not in model.constants
+    assert "dim" not in model.axes
+    with pytest.raises(ArgumentError, match="dim="):
+        model.with_constants(dim=63)
+
+
+def test_a_memory_saturates_at_its_capacity():
+    """omega/(1 + c·omega/2), which tends to 2/c; below 0 the noise makes things worse."""
+    classes, labels, dim = 256, 16, 8
+    c = classes / labels / dim
+    for omega in (0.0, 1e-9, 0.3, 5.0, 1e3, 1e6, 1e12, 1e100, 1e300):
+        expected = math.log1p((labels - 1) * math.exp(-omega / (1.0 + c * omega / 2.0)))
+        assert memory_alone(omega, classes, labels, dim) == pytest.approx(expected, rel=1e-13)
+    assert memory_alone(1e12, classes, labels, dim) == pytest.approx(
+        math.log1p((labels - 1) * math.exp(-2.0 / c)), rel=1e-10
+    )
+    assert memory_alone(-0.3, classes, labels, dim) > memory_alone(-0.3, classes, labels, None)
+    # a stranger meets the same noise, whatever the memories' signs
+    model = NestedLogit(2, labels, memory=Data(classes, dim=dim, p_novel=1.0))
+    plain = float(model.loss(np.zeros(4)))
+    for omega in (0.3, -0.3):
+        assert float(model.loss([0, 0, 0, omega])) > plain
+        assert float(model.measures([0, 0, 0, omega])["icl"]) < 1 / labels
+
+
+@pytest.mark.parametrize("zipf", [0.0, 1.1])
+def test_derivatives_are_continuous_where_nothing_is_remembered(zipf):
+    """There A has the Hessian c_c on its diagonal, which differences of the gradient approach."""
+    model = NestedLogit(3, 8, memory=Data(20, zipf, dim=10, **MIXED))
+    p, data = model.n_parameters, model.memory
+    point = np.array([0.3, 0.8, 1.2, *np.zeros(p - 3)])
+    hessian = model.hessian(point)
+    plain = NestedLogit(3, 8, memory=Data(20, zipf, **MIXED))
+    np.testing.assert_array_equal(model.gradient(point), plain.gradient(point))
+    # all sequences in which the class is in the context meet the noise alike, novel or not
+    alike = NestedLogit(3, 8, memory=Data(20, noise=0.7, p_bursty=sum(data.kinds[:2])))
+    pull = -alike.gradient([*point[:3], 0.0])[3]
+    expected = plain.hessian(point)
+    expected[3:, 3:] += pull * np.diag(data.crosstalk(8))
+    np.testing.assert_allclose(hessian, expected, rtol=1e-12, atol=1e-15)
+    for size in (1e-3, 1e-6, 1e-12, 1e-170):
+        for sign in (1.0, -1.0):
+            near = point + np.r_[0, 0, 0, sign * size * np.arange(1, p - 2)]
+            close = model.hessian(near)
+            np.testing.assert_allclose(close, hessian, atol=30 * size + 1e-15)
+
+
+@pytest.mark.parametrize("dim", [None, 7])
+def test_the_flow_has_the_same_gradient(dim, rng):
+    """What flows evaluate, against the gradient, and the event against its formula."""
+    for label_bias in (0.3, "free"):
+        data = Data(20, 1.1, dim=dim, **MIXED)
+        model = NestedLogit(3, 8, label_bias=label_bias, memory=data)
+        theta = rng.normal(size=(4, model.n_parameters))
+        row, out = model.constants_row, np.zeros((4, model.n_out))
+        evaluate_rows(model.address, theta, row, 1, int(model.n_work(row[None])[0]), out)
+        loss, gradient = model.loss_and_gradient(theta)
+        np.testing.assert_allclose(out[:, 0], loss, rtol=1e-13)
+        np.testing.assert_allclose(out[:, 1:-1], gradient, rtol=1e-12, atol=1e-15)
+        omega = theta[:, -data.n_groups :]
+        noise = [float(reference.crosstalk(model, [mpmath.mpf(w) for w in row])) for row in omega]
+        alone = np.log1p(7 * np.exp(np.array(noise)[:, None] - omega)) @ data.group_shares
+        np.testing.assert_allclose(out[:, -1], alone - 0.5 * math.log(8), rtol=1e-12)
+
+
+def test_the_dimension_is_a_constant_of_sweeps_and_files(tmp_path):
+    model = NestedLogit(4, 8, memory=Data(64, dim=16))
+    assert model.constants["dim"] == 16
+    assert model.axes["dim"] == "dim"
+    starts = np.full((2, 4), 0.01)
+    ensemble = integrate_ensemble(model, starts, 30.0, constants={"dim": [4, 64]})
+    for i, dim in enumerate((4, 64)):
+        run = integrate(model.with_constants(dim=dim), starts[i], 30.0)
+        np.testing.assert_allclose(ensemble.theta[i], run.theta[-1], rtol=1e-12)
+    assert ensemble.loss[0] > ensemble.loss[1]
+    ensemble.save(tmp_path / "ensemble.nc")
+    assert cliff.load(tmp_path / "ensemble.nc") == ensemble
+    failure = FlowMetric("loss", model, t_end=1.0)(dim=np.array([4.0, 4.5, 0.0]))["failure"]
+    assert failure[0] == ""
+    assert all("dim must be a whole number" in text for text in failure[1:])
+    assert "$D$ = 16" in model.describe(model.constants)
+
+
+def noisy_losses(sigma, margin, n_labels, count=100_000):
+    """Losses where every wrong label has Gaussian noise, and their standard error."""
+    noise = sigma * np.random.default_rng(5).normal(size=(count, n_labels - 1))
+    losses = np.log1p(np.exp(noise - margin).sum(axis=1))
+    return losses.mean(), losses.std() / math.sqrt(count)
+
+
+def test_small_noise_is_averaged_to_second_order():
+    """Neglected: √c·sigma³/4 by A itself, and of the logarithm's mean sigma²/(2(L − 1))."""
+    classes, labels, dim = 512, 32, 63
+    c = classes / (labels * dim)
+    for sigma in (0.1, 0.2, 0.3):
+        omega = sigma / math.sqrt(c)
+        mean, error = noisy_losses(sigma, omega, labels)
+        bound = math.sqrt(c) * sigma**3 / 4 + sigma**2 / (2 * (labels - 1)) + 4 * error
+        assert abs(memory_alone(omega, classes, labels, dim) - mean) < bound
+        # without the noise, or with twice its variance, the landscape would be seen to be wrong
+        for other in (None, 31):
+            wrong = memory_alone(omega, classes, labels, other)
+            assert sigma < 0.2 or abs(wrong - mean) > bound
+
+
+@pytest.mark.parametrize(
+    ("sigma", "off", "plain_off"), [(1.0, -0.05, 0.03), (2.0, -0.26, 0.26), (3.0, -0.48, 1.08)]
+)
+def test_how_far_the_interpolation_is_off(sigma, off, plain_off):
+    """Strangers, c = 1/8: A is too small from the start, but does not run away as sigma²/2."""
+    classes, labels, dim = 256, 32, 64
+    model = NestedLogit(2, labels, memory=Data(classes, dim=dim, p_novel=1.0))
+    omega = sigma / math.sqrt(classes / (labels * dim))
+    mean, error = noisy_losses(sigma, 0.0, labels)
+    plain = math.log1p((labels - 1) * math.exp(sigma**2 / 2))
+    assert float(model.loss([0, 0, 0, omega])) - mean == pytest.approx(off, abs=0.006 + 4 * error)
+    assert plain - mean == pytest.approx(plain_off, abs=0.006 + 4 * error)
+
+
+def test_items_add_noise_of_the_stated_variance_to_each_other():
+    """A linear memory of the mean item of each class, asked with a new item of one of them.
+
+    A memory of one noisy item of each class would have a variance 1 + noise² times as large.
+    """
+    classes, labels, dim, draws, omega = 64, 8, 32, 3000, 2.0
+    rng = np.random.default_rng(6)
+    for noise in (0.0, 0.7):
+        rho = 1.0 / (1.0 + noise**2)
+        expected = Data(classes, noise=noise, dim=dim).crosstalk(labels)[0] * omega**2
+        assert expected == pytest.approx(classes / (labels * dim * rho) * omega**2)
+        squares, singles, own = [], [], []
+        for _ in range(draws):
+            centres, spread = (rng.normal(0, dim**-0.5, (classes, dim)) for _ in range(2))
+            single = math.sqrt(rho) * (centres + noise * spread)
+            item = math.sqrt(rho) * (centres[0] + noise * rng.normal(0, dim**-0.5, dim))
+            overlaps = omega / rho * math.sqrt(rho) * (centres @ item)
+            logits = overlaps.reshape(-1, labels).sum(axis=0)  # class k has the label k mod L
+            own.append(overlaps[0])
+            squares.append((logits[1:] ** 2).mean())
+            alone = omega / rho * (single @ item)
+            singles.append((alone.reshape(-1, labels).sum(axis=0)[1:] ** 2).mean())
+        error = np.std(squares) / math.sqrt(draws)
+        assert abs(np.mean(own) - omega) < 4 * np.std(own) / math.sqrt(draws)
+        assert abs(np.mean(squares) - expected) < 4 * error
+        assert abs(np.mean(squares) - expected / 2) > 4 * error
+        assert abs(np.mean(singles) - expected / rho) < 4 * error / rho
+
+
 # ---- data ---------------------------------------------------------------------------------------
 
 
@@ -303,7 +480,7 @@ def test_groups_are_octaves_of_rank():
 def test_data_of_a_task():
     task = Task(n_pairs=4, n_labels=8, n_classes=32, zipf_exponent=1.0, burstiness=2, p_novel=0.25)
     data = Data.of(task)
-    assert data == Data(32, 1.0, 2, 0.1, 1.0, 0.25)
+    assert data == Data(32, 1.0, 2, 0.1, 1.0, 0.25, "distinct", 63)
     assert data.kinds == (0.25, 0.75, 0.0)
     assert Data(burstiness=0, p_novel=0.25).kinds == (0.25, 0.0, 0.75)
 
@@ -318,7 +495,9 @@ def test_data_of_a_task():
         ({"noise": math.nan}, "noise=nan"),
         ({"p_bursty": 1.5}, "p_bursty=1.5: must be a number from 0 to 1"),
         ({"p_novel": "all"}, "p_novel=all"),
-        ({"labels_drawn": "all"}, "labels_drawn=all: must be one of distinct, replacement"),
+        ({"labels_drawn": "drawn"}, "labels_drawn=drawn: must be one of distinct, replacement"),
+        ({"dim": 0}, "dim=0: must be an integer of at least 1"),
+        ({"dim": 1.5}, "dim=1.5"),
         ({"n_classes": 10**8, "zipf_exponent": 1}, "n_classes=100000000: must be at most 10000000"),
     ],
 )

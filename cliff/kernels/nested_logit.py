@@ -9,19 +9,24 @@ shifts every softmax by its maximum and also computes the Hessian, in a time qua
     pi  = softmax of xi·q over the labels in the context and the L − N absent ones (logit 0),
     loss = −log pi(correct label), averaged over the slot s of the matching pair.
 
-Derivatives are in the order beta1, alpha, xi, beta2, then the memory logits omega_1 … omega_C.
+Derivatives are in the order beta1, alpha, xi, beta2, then the logits e_0 … e_C of memories.
 
 With memory (`cliff.data.Data`) sequences are of three kinds, novel, bursty and by chance, whose
-losses are added up by their shares. What the kernels need to know of the data is a tuple
+losses are added up by their shares. What the correct label gets from the weights is e_0 in novel
+sequences, and e_c for a class of group c; `_effective` makes these of the memories omega_1 …
+omega_C, and `_by_omega` derivatives by omega of those by e. What the kernels need to know of the
+data is a tuple
 
-    (copies, spread, drawn, novel, bursty, chance, shares, elsewhere),
+    (copies, spread, drawn, elsewhere, bursty, chance, shares, crosstalk),
 
 where a bursty context holds every class `copies` times, in slots S of which the target's are a
 random subset; two items of a class overlap by 1/spread, an item with itself by 1; `drawn` says
-that labels are drawn with replacement; novel, bursty and chance are the shares of the kinds, and
-`shares` (C,) those of the groups of classes among known targets; `elsewhere` is the probability
-that a label of a context without the target's class is the correct one. Overlaps are in units of
-1/spread here, and alpha is divided by it instead.
+that labels are drawn with replacement; `elsewhere` is the probability that a label of a context
+without the target's class is the correct one; bursty and chance (C + 1,) are the shares of
+sequences with the logits e_0 … e_C whose context has the target's class, and has it by chance
+(bursty[0] is that of novel ones, chance[0] is 0); `shares` (C,) are those of the groups among known
+targets; `crosstalk` (C,) is the standard deviation of the noise that memories of unit strength add
+to a label's logit. Overlaps are in units of 1/spread here, and alpha is divided by it instead.
 """
 
 import math
@@ -67,7 +72,7 @@ RADIUS = 0.25
 """Largest argument of the series; its remainder RADIUS^TERMS / TERMS! is then 1.2e-16."""
 
 MODERATE_MEMORY = 50.0
-"""Largest |omega| of the fast kernel, where omega is added to xi·q."""
+"""Largest |e| of the fast kernel, where e is added to xi·q."""
 
 N_MEASURES = 6
 """ila1, tila2, tla2, cla, p_correct, accuracy."""
@@ -75,11 +80,8 @@ N_MEASURES = 6
 N_MEASURES_WITH_MEMORY = 9
 """The same (the accuracy is not computed), then icl, icl_swapped, iwl."""
 
-NO_MEMORY = (1, 1.0, False, 1.0, 0.0, 0.0, np.empty(0), 0.0)
+NO_MEMORY = (1, 1.0, False, 0.0, np.ones(1), np.zeros(1), np.empty(0), np.empty(0))
 """The data of a landscape without memory: novel sequences alone."""
-
-DATA_ROW = 12
-"""Constants in front of the shares of the groups in a row of constants with memory."""
 
 # Rows of the workspace, each with an entry for every slot: exp(alpha·m) of the slot's label when
 # an earlier slot matches, the same times m and times dm/dbeta1; overlap m of the label when its own
@@ -105,8 +107,83 @@ _SUMS = 32
 def workspace(n, groups=0):
     """Length of the scratch array for n pairs, which Python may give as an array, and C groups."""
     blocks = (n + LANES - 1) // LANES
-    fast = LANES * _ROWS * blocks + 3 * TERMS + 2 * (groups + 1)
+    fast = LANES * _ROWS * blocks + 3 * TERMS + groups + 1
     return np.maximum(fast, (2 * n + 3) * _COLUMNS + (n + 1) * _LABEL_COLUMNS + _SUMS)
+
+
+# ---- memories -----------------------------------------------------------------------------------
+
+
+@njit
+def _unpack(row):
+    """The data of a row of constants; see `evaluation_with_memory`."""
+    groups = int(row[5])
+    bursty, chance, shares, crosstalk = (
+        10, 11 + groups, 12 + 2 * groups, 12 + 3 * groups,
+    )  # fmt: skip
+    return (
+        int(row[6]), row[7], row[8] != 0.0, row[9], row[bursty:chance], row[chance:shares],
+        row[shares:crosstalk], row[crosstalk : crosstalk + groups],
+    )  # fmt: skip
+
+
+@njit
+def _effective(omega, crosstalk, logits, slopes):
+    """Make the logits e_0 = −A and e_c = omega_c − A of memories that disturb one another.
+
+    With the standard deviation sigma = |crosstalk·omega| of the noise on a label's logit and the
+    root |crosstalk| = √v, A = (sigma²/2)/(1 + t), where t = √v·sigma/2. See `cliff.NestedLogit`.
+
+    Parameters
+    ----------
+    omega, crosstalk : float64 array, shape (C,)
+    logits : float64 array, shape (C + 1,), written
+        e_0 … e_C. Where there is no crosstalk they are 0 and omega to the last bit.
+    slopes : float64 array, shape (C,), written
+        Derivatives A_c of A.
+
+    Returns
+    -------
+    straight, bend : float
+        A_cd = bend·A_c·A_d + straight·crosstalk_c²·[c = d]. At omega = 0, where bend diverges as
+        1/sigma and the product vanishes as sigma, bend is 0.
+    """
+    whole, square = 0.0, 0.0
+    for k in range(len(omega)):
+        whole += crosstalk[k] * crosstalk[k]
+    most = 1e100 if whole > 0.0 else 1e290  # whose square, and what it is multiplied by, is finite
+    for k in range(len(omega)):
+        known = max(-most, min(omega[k], most)) if math.isfinite(omega[k]) else math.nan
+        logits[k + 1] = known
+        square += (crosstalk[k] * known) * (crosstalk[k] * known)
+    root, sigma = math.sqrt(whole), math.sqrt(square)
+    t = 0.5 * root * sigma
+    left = 1.0 / (1.0 + t)
+    straight = (1.0 + 0.5 * t) * left * left
+    logits[0] = -0.5 * square * left
+    for k in range(len(omega)):
+        known = logits[k + 1]
+        slopes[k] = crosstalk[k] * crosstalk[k] * known * straight
+        # the difference is exactly 0 where one group's memory saturates
+        logits[k + 1] = (known + 0.5 * sigma * (root * known - sigma)) * left
+    bend = 0.0
+    if sigma > 0.0:
+        bend = -0.25 * root / sigma * (3.0 + t) * (1.0 + t) / ((1.0 + 0.5 * t) * (1.0 + 0.5 * t))
+    return straight, bend
+
+
+@njit
+def _by_omega(slopes, derivatives, at):
+    """Replace derivatives by e_0 … e_C, the last ones, from `at` on, by those by omega_1 … omega_C.
+
+    Written in place, where the last entry is left over. Returns the sum of those by e.
+    """
+    whole = 0.0
+    for k in range(len(slopes) + 1):
+        whole += derivatives[at + k]
+    for k in range(len(slopes)):
+        derivatives[at + k] = derivatives[at + k + 1] - whole * slopes[k]
+    return whole
 
 
 # ---- moderate parameters ------------------------------------------------------------------------
@@ -131,12 +208,12 @@ def evaluate(
         Whether out[0] is wanted; without it the logarithms are saved.
     work : float64 array
         Scratch of length `workspace(n, C)`.
-    out : float64 array, shape (5 + C,), written
-        Loss (nats) and its derivatives by beta1, alpha, xi, beta2 and the memory logits.
+    out : float64 array, shape (6 + C,), or (5,) without memory, written
+        Loss (nats) and its derivatives by beta1, alpha, xi, beta2 and e_0 … e_C.
     measures : float64 array, shape (N_MEASURES,), written, or None
         All but the accuracy; None with memory.
-    memory : (tuple, float64 array, shape (C,)) or None
-        What is known of the data, and the memory logits. None, here and for the measures, is
+    memory : (tuple, float64 array, shape (C + 1,)) or None
+        What is known of the data, and the logits e_0 … e_C. None, here and for the measures, is
         resolved when numba compiles, and costs nothing.
     """
     spread = abs(alpha) + abs(beta2)  # of the layer-2 logits; it bounds q by exp(spread)/N
@@ -146,11 +223,11 @@ def evaluate(
         math.isfinite(beta1) and math.isfinite(alpha) and math.isfinite(xi) and math.isfinite(beta2)
     )
     if memory is not None:
-        data, omega = memory
+        data, logits = memory
         moderate = moderate and positions == EXACT and data[0] == 1 and not data[2]
-        for k in range(len(omega)):
-            moderate = moderate and abs(omega[k]) <= MODERATE_MEMORY
-            finite = finite and math.isfinite(omega[k])
+        for k in range(len(logits)):
+            moderate = moderate and abs(logits[k]) <= MODERATE_MEMORY
+            finite = finite and math.isfinite(logits[k])
     if moderate and positions == EXACT:
         _evaluate_exact(
             n, n_absent, beta1, alpha, xi, beta2, with_loss, work, out, measures, memory
@@ -160,11 +237,13 @@ def evaluate(
     elif finite:
         none = np.empty((0, 0))
         values = np.empty(N_MEASURES) if measures is None else measures
-        known = (NO_MEMORY, np.empty(0)) if memory is None else memory
+        known = (NO_MEMORY, np.zeros(1)) if memory is None else memory
+        gradient = np.empty(4 + len(known[1]))
         out[0] = evaluate_direct(
-            positions, n, n_absent, beta1, alpha, xi, beta2, known, False, work, out[1:], none,
+            positions, n, n_absent, beta1, alpha, xi, beta2, known, False, work, gradient, none,
             values,
         )  # fmt: skip
+        out[1:] = gradient[: len(out) - 1]
     else:
         out[:] = math.nan
 
@@ -175,21 +254,19 @@ def _evaluate_exact(n, n_absent, beta1, alpha, xi, beta2, with_loss, work, out, 
 
     The factors exp(alpha·m) do not depend on the slot that matches, except for the match's own, so
     that each is computed once. Only the last softmax has a term for every pair of slots. All
-    derivatives but the memory logits' are linear in the inverse of its normaliser, of which the
-    memories have one each.
+    derivatives but those by e_0 … e_C are linear in the inverse of its normaliser, of which these
+    have one each.
     """
     blocks = (n + LANES - 1) // LANES
-    own, groups = 2.0, 0  # the target sees itself and one of its class
-    table = LANES * _ROWS * blocks + 3 * TERMS
+    own = 2.0  # the target sees itself and one of its class
     if memory is not None:
-        data, omega = memory
-        groups = len(omega)
+        data, logits = memory
+        weights = data[4]
         own = 1.0 + data[1]
         alpha = alpha / data[1]
-        work[table], work[table + 1] = data[3], 1.0
-        for k in range(groups):
-            work[table + 2 * k + 2] = data[4] * data[6][k]
-            work[table + 2 * k + 3] = math.exp(omega[k])
+        factors = LANES * _ROWS * blocks + 3 * TERMS
+        for k in range(len(logits)):
+            work[factors + k] = math.exp(logits[k])
             out[5 + k] = 0.0
     label_factor = exp(splat(beta2))
     target = own / (exp(splat(beta1)) + 2.0 * n)
@@ -274,13 +351,11 @@ def _evaluate_exact(n, n_absent, beta1, alpha, xi, beta2, with_loss, work, out, 
             inverse_w = 1.0 / (rest + e_match)
         else:
             inverse_w = zero
-            for k in range(groups + 1):
-                share, factor = work[table + 2 * k], work[table + 2 * k + 1]
-                if share > 0.0:
-                    part = share / (rest + e_match * factor)
+            for k in range(len(logits)):
+                if weights[k] > 0.0:
+                    part = weights[k] / (rest + e_match * work[factors + k])
                     inverse_w = inverse_w + part
-                    if k > 0:
-                        out[4 + k] -= total(where_above(n + 0.5, slot, rest * part, 0.0))
+                    out[5 + k] -= total(where_above(n + 0.5, slot, rest * part, 0.0))
         scale = inverse_w * q_before
         e_g = e_g + e_before
         by_xi = scale * e_g - rest * inverse_w * q_match
@@ -299,10 +374,10 @@ def _evaluate_exact(n, n_absent, beta1, alpha, xi, beta2, with_loss, work, out, 
             if memory is None:
                 sum_loss = sum_loss + log1p(rest / e_match)
             else:
-                for k in range(groups + 1):
-                    share, factor = work[table + 2 * k], work[table + 2 * k + 1]
-                    if share > 0.0:
-                        sum_loss = sum_loss + share * log1p(rest / (e_match * factor))
+                for k in range(len(logits)):
+                    if weights[k] > 0.0:
+                        ratio = rest / (e_match * work[factors + k])
+                        sum_loss = sum_loss + weights[k] * log1p(ratio)
         if measures is not None:
             p_match = e_match * inverse_w
             _add_measure(measures, 0, n, slot, match)
@@ -321,9 +396,9 @@ def _evaluate_exact(n, n_absent, beta1, alpha, xi, beta2, with_loss, work, out, 
     out[3] = total(sum_xi) * share
     out[4] = total(sum_beta2) * (xi * share)
     if memory is not None:
-        for k in range(groups):
+        for k in range(len(logits)):
             out[5 + k] *= share
-        if data[5] > 0.0:
+        if data[5][-1] > 0.0:
             none, values = np.empty((0, 0)), np.empty(N_MEASURES)
             out[0] += _by_chance(
                 EXACT, n, n + n_absent, beta1, alpha, xi, beta2, memory, False, work, out[1:],
@@ -454,15 +529,30 @@ def _evaluate_mean_field(n, n_absent, beta1, alpha, xi, out, measures):
 
 
 @entry
-def evaluate_batch(positions, n, n_absent, theta, with_loss, out, data=None):
-    """`evaluate` for theta of shape (m, 4 + C) into out of shape (m, 5 + C)."""
-    work = np.empty(workspace(n, theta.shape[1] - 4))
+def evaluate_batch(positions, n, n_absent, theta, with_loss, out, row=None):
+    """`evaluate` for theta of shape (m, 4 + C) into out of shape (m, 5 + C), by omega.
+
+    `row` is that of `evaluation_with_memory`, or None.
+    """
+    groups = theta.shape[1] - 4
+    work, values = np.empty(workspace(n, groups)), np.empty(6 + groups)
+    logits, slopes = np.empty(1 + groups), np.empty(groups)
+    data = NO_MEMORY if row is None else _unpack(row)
     for k in range(theta.shape[0]):
-        memory = None if data is None else (data, theta[k, 4:])
         beta1, alpha, xi, beta2 = theta[k, 0], theta[k, 1], theta[k, 2], theta[k, 3]
-        evaluate(
-            positions, n, n_absent, beta1, alpha, xi, beta2, with_loss, work, out[k], None, memory
-        )  # fmt: skip
+        if row is None:
+            evaluate(
+                positions, n, n_absent, beta1, alpha, xi, beta2, with_loss, work, out[k], None, None
+            )  # fmt: skip
+        else:
+            _effective(theta[k, 4:], data[7], logits, slopes)
+            evaluate(
+                positions, n, n_absent, beta1, alpha, xi, beta2, with_loss, work, values, None,
+                (data, logits),
+            )  # fmt: skip
+            _by_omega(slopes, values, 5)
+            for i in range(5 + groups):
+                out[k, i] = values[i]
 
 
 @entry
@@ -529,39 +619,39 @@ def evaluation(theta, constants, want, work, out):
 def evaluation_with_memory(theta, constants, want, work, out):
     """`evaluation` with memory logits behind the other components of theta.
 
-    In the row of constants follow C, the copies, the noise, whether labels are drawn, the shares of
-    novel, bursty and chance sequences, and those of the groups. The event `memory` comes last.
+    In the row of constants follow C, the copies, the spread, whether labels are drawn, the
+    probability of the correct label elsewhere, then the arrays bursty, chance, shares and crosstalk
+    of the data. The event `memory` comes last.
     """
     n, groups = int(constants[0]), int(constants[5])
     core = 4 if constants[4] != 0.0 else 3
-    row = carray(constants, DATA_ROW + groups)
-    data = (
-        int(row[6]), 1.0 + row[7] * row[7], row[8] != 0.0, row[9], row[10], row[11],
-        row[DATA_ROW:], 0.0,
-    )  # fmt: skip
-    omega = carray(theta, core + groups)[core:]
-    scratch = carray(work, 5 + groups + workspace(n, groups))
-    values = scratch[: 5 + groups]
+    row = carray(constants, 12 + 4 * groups)
+    data = _unpack(row)
+    scratch = carray(work, 7 + 3 * groups + workspace(n, groups))
+    values, logits = scratch[: 6 + groups], scratch[6 + groups : 7 + 2 * groups]
+    slopes = scratch[7 + 2 * groups : 7 + 3 * groups]
+    _effective(carray(theta, core + groups)[core:], data[7], logits, slopes)
     evaluate(
         int(constants[3]), n, constants[1] - constants[0], theta[0], theta[1], theta[2],
-        theta[3] if core == 4 else constants[2], want != 0, scratch[5 + groups :], values, None,
-        (data, omega),
+        theta[3] if core == 4 else constants[2], want != 0, scratch[7 + 3 * groups :], values, None,
+        (data, logits),
     )  # fmt: skip
+    _by_omega(slopes, values, 5)
     for i in range(1 + core):
         out[i] = values[i]
     for k in range(groups):
         out[1 + core + k] = values[5 + k]
     if want != 0:
-        out[1 + core + groups] = _memory_alone(omega, row[DATA_ROW:], row[1])
+        out[1 + core + groups] = _memory_alone(logits, data[6], row[1])
 
 
 @njit
-def _memory_alone(omega, shares, n_labels):
+def _memory_alone(logits, shares, n_labels):
     """Loss of an answer from the weights alone, less half of that of a guess (nats)."""
     value = -0.5 * math.log(n_labels)
     if n_labels > 1.0:
-        for k in range(len(omega)):
-            value += shares[k] * _softplus(math.log(n_labels - 1.0) - omega[k])[0]
+        for k in range(len(shares)):
+            value += shares[k] * _softplus(math.log(n_labels - 1.0) - logits[k + 1])[0]
     return value
 
 
@@ -694,11 +784,11 @@ def evaluate_direct(
     ----------
     positions, n, n_absent, beta1, alpha, xi, beta2, work
         As `evaluate`.
-    memory : (tuple, float64 array, shape (C,))
-        As `evaluate`; `NO_MEMORY` and an empty array without memory.
+    memory : (tuple, float64 array, shape (C + 1,))
+        As `evaluate`; `NO_MEMORY` and a zero without memory.
     with_hessian : bool
-    gradient : float64 array, shape (4 + C,), written
-    hessian : float64 array, shape (4 + C, 4 + C), whose upper triangle is written if `with_hessian`
+    gradient : float64 array, shape (5 + C,), written
+    hessian : float64 array, shape (5 + C, 5 + C), whose upper triangle is written if `with_hessian`
     measures : float64 array, shape (N_MEASURES,) or (N_MEASURES_WITH_MEMORY,), written
         All but the accuracy.
 
@@ -707,8 +797,8 @@ def evaluate_direct(
     float
         The loss (nats).
     """
-    data, omega = memory
-    copies, spread, drawn, novel, bursty, chance, shares, _ = data
+    data, logits = memory
+    copies, spread, drawn, _, bursty, chance, shares, _ = data
     gradient[:] = 0.0
     hessian[:] = 0.0
     measures[:] = 0.0
@@ -717,6 +807,7 @@ def evaluate_direct(
     others, merged = n // copies - 1, drawn or copies > 1
     vote = drawn, others, 1.0 * n_labels
     alpha = alpha / spread
+    xi = max(-1e300, min(xi, 1e300))  # sums over slots stay finite
     chosen = np.arange(1, copies + 1)
     if positions == EXACT:
         for i in range(copies):
@@ -730,19 +821,19 @@ def evaluate_direct(
             table, rows, alpha, beta2, merged, others, with_hessian, labels, sums
         )  # fmt: skip
         own = _answer(
-            labels, length, on_labels, vote, alpha, xi, omega, novel, bursty, shares,
-            with_hessian, sums, gradient, hessian, measures,
+            labels, length, on_labels, vote, alpha, xi, logits, bursty, with_hessian, sums,
+            gradient, hessian, measures,
         )  # fmt: skip
         loss += own / slots
         if len(measures) > N_MEASURES:
-            _add_answers(labels, length, vote, xi, omega, shares, measures)
+            _add_answers(labels, length, vote, xi, logits, shares, measures)
         _next_subset(chosen, n)
     gradient /= slots
     hessian /= slots
     measures /= slots
     for k in range(1, n + 1):  # a label's attention to the item before it
         measures[0] += _shares(beta1, 2.0 * k - 1.0 if positions == EXACT else 1.0 * n)[0] / n
-    if chance > 0.0 or len(measures) > N_MEASURES:
+    if chance[-1] > 0.0 or len(measures) > N_MEASURES:
         loss += _by_chance(
             positions, n, n_labels, beta1, alpha, xi, beta2, memory, with_hessian, work, gradient,
             hessian, measures,
@@ -763,8 +854,7 @@ def _by_chance(
 
     Parameters are as of `evaluate_direct`, alpha in units of the spread.
     """
-    data, omega = memory
-    spread, chance, shares = data[1], data[5], data[6]
+    (_, spread, _, elsewhere, _, chance, shares, _), logits = memory
     table, labels, sums = _tables(n, work)
     rows = _tokens_by_chance(positions, n, beta1, spread, table)
     length, on_labels = _attend(
@@ -772,13 +862,13 @@ def _by_chance(
     )  # fmt: skip
     if len(measures) > N_MEASURES:
         x, log_wrong = xi * labels[1, _ATTENTION], math.log(max(n_labels - 1.0, 1.0))
-        for k in range(len(omega)):
-            answer = _drawn(x, _bounded(omega[k]), n, n_labels, data[7], log_wrong, False)
+        for k in range(len(shares)):
+            answer = _drawn(x, logits[k + 1], n, n_labels, elsewhere, log_wrong, False)
             measures[8] += shares[k] * answer[7]
     vote = True, n, 1.0 * n_labels
     return _answer(
-        labels, length, on_labels, vote, alpha, xi, omega, 0.0, chance, shares, with_hessian, sums,
-        gradient, hessian, measures,
+        labels, length, on_labels, vote, alpha, xi, logits, chance, with_hessian, sums, gradient,
+        hessian, measures,
     )  # fmt: skip
 
 
@@ -878,12 +968,13 @@ def _attend(table, rows, alpha, beta2, merged, others, with_hessian, labels, sum
 
 @njit
 def _answer(
-    labels, length, on_labels, vote, alpha, xi, omega, without, known, shares, with_hessian, sums,
-    gradient, hessian, measures,
+    labels, length, on_labels, vote, alpha, xi, logits, weights, with_hessian, sums, gradient,
+    hessian, measures,
 ):  # fmt: skip
     """Add one context's gradient, Hessian and measures; return its loss. See `evaluate_direct`.
 
-    With the logits y_n = xi·q_n, the correct one's plus omega, and f the loss as their function,
+    With the logits y_n = xi·q_n, the correct one's plus e_0 … e_C in turn, and f the loss as their
+    function,
         loss_i  = Σ f_n y_n,i,
         loss_ij = Σ f_n y_n,ij + Σ f_nk y_n,i y_k,j.
 
@@ -894,9 +985,8 @@ def _answer(
     vote : (bool, int, float)
         Whether labels are drawn, how many of the context are not the match's, and L.
     alpha, xi : float
-    omega, shares : float64 array, shape (C,)
-    without, known : float
-        Weights of the loss without memory and with it.
+    logits, weights : float64 array, shape (C + 1,)
+        e_0 … e_C, and the weights of the losses with them.
     with_hessian : bool
     sums : float64 array
         Scratch.
@@ -909,12 +999,13 @@ def _answer(
     sums[:] = 0.0
     both = _bounded(xi * alpha)
     scale = (both, xi, 1.0, xi)  # of u over beta1, alpha, xi, beta2: they may be huge
-    loss = 0.0
-    for k in range(len(omega) + 1):
-        weight = without if k == 0 else known * shares[k - 1]
+    loss, on_match = 0.0, labels[0, _ATTENTION]
+    if drawn and length > 1:
+        on_match += labels[1, _ATTENTION] * others / n_labels
+    for k in range(len(logits)):
+        memory, weight = logits[k], weights[k]
         if weight == 0.0:
             continue
-        memory = 0.0 if k == 0 else _bounded(omega[k - 1])
         if drawn:
             own, pull, own_curve, present, correct = _vote_drawn(
                 labels, length, others, n_labels, xi, memory, weight, with_hessian, cross, second
@@ -925,20 +1016,15 @@ def _answer(
                 second,
             )  # fmt: skip
         loss += weight * own
+        measures[1] += weight * on_match
+        measures[2] += weight * on_labels
         measures[3] += weight * present
         measures[4] += weight * correct
-        if k > 0:
-            gradient[3 + k] -= weight * pull
-            if with_hessian:
-                hessian[3 + k, 3 + k] += weight * own_curve
-                for i in range(4):
-                    hessian[i, 3 + k] += _bounded(weight * cross[i] * scale[i])
-    weight = without + known
-    on_match = labels[0, _ATTENTION]
-    if drawn and length > 1:
-        on_match += labels[1, _ATTENTION] * others / n_labels
-    measures[1] += weight * on_match
-    measures[2] += weight * on_labels
+        gradient[4 + k] -= weight * pull
+        if with_hessian:
+            hessian[4 + k, 4 + k] += weight * own_curve
+            for i in range(4):
+                hessian[i, 4 + k] += _bounded(weight * cross[i] * scale[i])
 
     for at in range(length):
         r = labels[at, _R]
@@ -1104,19 +1190,21 @@ def _softplus(z):
 
 
 @njit
-def _add_answers(labels, length, vote, xi, omega, shares, measures):
+def _add_answers(labels, length, vote, xi, logits, shares, measures):
     """Add to icl and icl_swapped the probability of the context's label for the target.
 
-    icl has no memory. In icl_swapped the memory votes for the label that the weights know, one of
-    the L − 1 wrong ones with equal chances, be it in the context or not.
+    icl has no memory but its noise, e_0. In icl_swapped the memory votes for the label that the
+    weights know, one of the L − 1 wrong ones with equal chances, be it in the context or not. The
+    noise multiplies every wrong label by exp(A), so that the memory's own is ahead of the others by
+    omega_c = e_c − e_0.
     """
     drawn, others, n_labels = vote
-    x, y = xi * labels[1, _ATTENTION], xi * labels[0, _ATTENTION]
+    x, y = xi * labels[1, _ATTENTION], xi * labels[0, _ATTENTION] + logits[0]
     wrong = n_labels - 1.0
-    for k in range(len(omega) + 1):
-        memory, at, weight = 0.0, 6, 1.0
+    for k in range(len(logits)):
+        memory, at, weight = logits[k] - logits[0], 6, 1.0
         if k > 0:
-            memory, at, weight = _bounded(omega[k - 1]), 7, shares[k - 1]
+            at, weight = 7, shares[k - 1]
         if wrong == 0.0:
             measures[at] += weight
         elif drawn:  # exp(omega) takes the place of 1 for one of the wrong labels
@@ -1169,16 +1257,34 @@ def _bounded(x):
 
 @entry
 def direct_batch(
-    positions, n, n_absent, theta, with_hessian, loss, gradient, hessian, measures, data
+    positions, n, n_absent, theta, with_hessian, loss, gradient, hessian, measures, row=None
 ):
-    """`evaluate_direct` for theta of shape (m, 4 + C); the outputs have m in front."""
-    work = np.empty(workspace(n, 0))
+    """`evaluate_direct` for theta of shape (m, 4 + C), by omega; the outputs have m in front."""
+    groups = theta.shape[1] - 4
+    data, size = NO_MEMORY if row is None else _unpack(row), 5 + groups if with_hessian else 0
+    work, first, second = np.empty(workspace(n, 0)), np.empty(5 + groups), np.empty((size, size))
+    logits, slopes = np.empty(1 + groups), np.empty(groups)
     for k in range(theta.shape[0]):
         beta1, alpha, xi, beta2 = theta[k, 0], theta[k, 1], theta[k, 2], theta[k, 3]
+        straight, bend = _effective(theta[k, 4:], data[7], logits, slopes)
         loss[k] = evaluate_direct(
-            positions, n, n_absent, beta1, alpha, xi, beta2, (data, theta[k, 4:]), with_hessian,
-            work, gradient[k], hessian[k], measures[k],
+            positions, n, n_absent, beta1, alpha, xi, beta2, (data, logits), with_hessian, work,
+            first, second, measures[k],
         )  # fmt: skip
-        for i in range(hessian.shape[1]):
+        pull = _by_omega(slopes, first, 4)
+        gradient[k] = first[:-1]
+        if not with_hessian:
+            continue
+        curves = np.diag(second)[4:]
+        both = curves.sum() - pull * bend
+        for i in range(4):
+            _by_omega(slopes, second[i], 4)
+            hessian[k, i] = second[i, :-1]
+        for i in range(groups):
+            for j in range(i, groups):
+                cross = slopes[i] * curves[j + 1] + slopes[j] * curves[i + 1]
+                hessian[k, 4 + i, 4 + j] = both * slopes[i] * slopes[j] - cross
+            hessian[k, 4 + i, 4 + i] += curves[i + 1] - pull * straight * data[7][i] ** 2
+        for i in range(4 + groups):
             for j in range(i):
                 hessian[k, i, j] = hessian[k, j, i]

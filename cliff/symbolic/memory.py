@@ -18,6 +18,7 @@ from cliff.symbolic.formula import ALPHA, BETA1, BETA2, XI
 from cliff.symbolic.functions import cross_entropy, log_sum_exp, softmax
 
 if TYPE_CHECKING:
+    from cliff.data import Data
     from cliff.landscape import Landscape
     from cliff.nested_logit import NestedLogit
 
@@ -35,7 +36,8 @@ def with_memory(model: NestedLogit) -> Landscape:
     Returns
     -------
     Landscape
-        Its parameters have the names and the order of the model's; it has the event `memory`.
+        Its parameters have the names and the order of the model's; it has the event `memory`. With
+        finite D its derivatives are 0/0 where all memories are exactly 0.
 
     Raises
     ------
@@ -73,12 +75,13 @@ def with_memory(model: NestedLogit) -> Landscape:
         return _drawn(omega, x, n, labels)
 
     novel, known, chance = (sp.Float(share) for share in data.kinds)
-    loss = novel * bursty(sp.S.Zero) if novel else sp.S.Zero
+    noise = _noise(omegas, data, labels, rho)
+    loss = novel * bursty(-noise) if novel else sp.S.Zero
     alone = sp.S.Zero
     for omega, share in zip(omegas, data.group_shares.tolist(), strict=True):
-        loss += share * (known * bursty(omega) if known else 0)
-        loss += share * (chance * by_chance(omega) if chance else 0)
-        alone += share * log_sum_exp([0, -omega], [1, labels - 1])
+        loss += share * (known * bursty(omega - noise) if known else 0)
+        loss += share * (chance * by_chance(omega - noise) if chance else 0)
+        alone += share * log_sum_exp([0, noise - omega], [1, labels - 1])
     core = (BETA1, ALPHA, XI, BETA2)[: model.n_parameters - model.n_groups]
     return Landscape(
         [*core, *omegas],
@@ -86,6 +89,17 @@ def with_memory(model: NestedLogit) -> Landscape:
         events={"memory": alone < sp.log(labels) / 2},
         plateau=model.plateau or None,
     )
+
+
+def _noise(omegas: tuple[sp.Symbol, ...], data: Data, labels: int, rho: Expr) -> Expr:
+    """What the noise of other memories adds to the logarithm of every wrong label's weight."""
+    if data.dim is None:
+        return sp.S.Zero
+    unit = [sp.Integer(int(size)) / (labels * data.dim) / rho for size in data.group_sizes]
+    variance = sp.Add(*(v * omega**2 for v, omega in zip(unit, omegas, strict=True)))
+    # not evaluated, since SymPy does not know that the root of one square is real
+    sigma = sp.Pow(variance, sp.Rational(1, 2), evaluate=False)
+    return variance / 2 / (1 + sp.sqrt(sp.Add(*unit)) * sigma / 2)
 
 
 def _bursty(
