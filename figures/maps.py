@@ -116,7 +116,7 @@ def numbers(data: xr.Dataset) -> dict[str, Any]:
 
 
 def draw(data: xr.Dataset) -> Figure:
-    figure, axes = plots.new_figure(plots.WIDTH, 2.9, 1, 3)
+    figure, (axes,) = plots.new_figure(plots.WIDTH, 2.9, 1, 3)
     for number, ((x, _, y, _), ax) in enumerate(zip(MAPS, axes, strict=True)):
         icl, iwl = data[f"icl_{number}"].values, data[f"iwl_{number}"].values
         xs, ys = data[f"x_{number}"].values, data[f"y_{number}"].values

@@ -104,7 +104,7 @@ def numbers(data: xr.Dataset) -> dict[str, Any]:
 
 
 def draw(data: xr.Dataset) -> Figure:
-    figure, (left, right) = plots.new_figure(plots.WIDTH, 2.8, 1, 2)
+    figure, ((left, right),) = plots.new_figure(plots.WIDTH, 2.8, 1, 2)
     styles = (
         ("distinct", plots.ORANGE, "distinct"),
         ("replacement", plots.BLUE, "with replacement"),
