@@ -19,6 +19,8 @@ from .rules import Adam as Adam
 from .rules import Gradient as Gradient
 from .rules import Langevin as Langevin
 from .rules import Momentum as Momentum
+from .schedule import Adaptive as Adaptive
+from .schedule import Schedule as Schedule
 from .store import load as load
 from .store import save as save
 from .sweeps import sweep as sweep

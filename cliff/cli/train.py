@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from cliff.network.runs import Run
+    from cliff.schedule import Schedule
 
 SHOWN = ("loss", "icl", "iwl", "ila1", "tila2")
 """What lines of progress and the summary show."""
@@ -109,6 +110,15 @@ def train(
     label_bias: Annotated[
         str, typer.Option(help="beta2 of the minimal head: free, or a number to hold it at.")
     ] = "free",
+    curriculum: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.json|adaptive",
+            help="Train on easier settings first: along a file of `cliff curriculum`, whose target "
+            "takes the place of --pairs and --labels, or on 2, 4, 8 … pairs, each until the "
+            "attention to the correct label passes a threshold. Evaluations are on the target.",
+        ),
+    ] = None,
     steps: Annotated[int, typer.Option(help="Number of updates.")] = 10_000,
     lr: Annotated[float, typer.Option(help="Learning rate; time is t = lr × steps.")] = 0.1,
     batch: Annotated[int, typer.Option(help="Sequences in a batch.")] = 128,
@@ -160,6 +170,9 @@ def train(
     # before NumPy is loaded: these products are too small to be shared out among threads
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+    schedule = None if curriculum in (None, "adaptive") else _schedule(curriculum)
+    if schedule is not None:
+        _take_target(context, schedule.settings[-1])
     _refuse_idle_options(context)
     chosen = [seed] if seeds is None else _seeds(seeds)
     if processes is not None:
@@ -179,6 +192,7 @@ def train(
     from cliff.interrupt import deferred
     from cliff.network.runs import Run
     from cliff.parallel import n_cores
+    from cliff.schedule import Adaptive
     from cliff.store import locked
     from cliff.task import Task
 
@@ -187,14 +201,17 @@ def train(
         network["label_bias"] = label_bias_of(label_bias)
     of_task = "dim noise zipf_exponent burstiness p_bursty p_novel labels_drawn window"
     task = Task(
-        n_pairs=pairs,
-        n_labels=labels,
-        n_classes=max(512, labels) if classes is None else classes,
-        n_novel=novel,
+        n_pairs=context.params["pairs"],
+        n_labels=context.params["labels"],
+        n_classes=max(512, context.params["labels"]) if classes is None else classes,
+        n_novel=context.params["novel"],
         **{name: context.params[name] for name in of_task.split()},
     )
     of_training = "lr batch weight_decay eval_every eval_size eval_seed stop_accuracy stop_delay"
     options = {name: context.params[name] for name in [*of_training.split(), "checkpoint_every"]}
+    options["curriculum"] = Adaptive.doubling(task) if curriculum == "adaptive" else schedule
+    if schedule is not None:
+        schedule.tasks(task)  # refuses one that leads elsewhere
     runs = [
         Run(
             model.value,
@@ -225,13 +242,38 @@ def train(
         raise failure
 
 
-def _refuse_idle_options(context: typer.Context) -> None:
-    """Raise ArgumentError if an option is given that would change nothing."""
-    given = {
+def _schedule(path: str) -> Schedule:
+    """The schedule of a file, or ArgumentError that names the option."""
+    from cliff.schedule import Schedule
+
+    try:
+        return Schedule.load(path)
+    except ArgumentError as error:
+        told = "" if error.argument == "path" else f"{error.value}: "
+        raise ArgumentError("curriculum", path, told + error.requirement) from None
+
+
+def _take_target(context: typer.Context, target: Mapping[str, Any]) -> None:
+    """Let the target of a schedule stand for the options of the task that are not given."""
+    names = {"n_pairs": "pairs", "n_labels": "labels", "n_novel": "novel"}
+    for name, value in target.items():
+        option = names.get(name, name)
+        if option not in _given(context):
+            context.params[option] = value
+
+
+def _given(context: typer.Context) -> set[str]:
+    """Names of the options on the command line."""
+    return {
         name
         for name in context.params
         if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
     }
+
+
+def _refuse_idle_options(context: typer.Context) -> None:
+    """Raise ArgumentError if an option is given that would change nothing."""
+    given = _given(context)
     value = context.params
     unknown = value["p_novel"] == 1 and "needs sequences that are not novel: set --p-novel below 1"
     idle = {
@@ -301,7 +343,9 @@ def _train(
     from cliff.network.runs import run_all
 
     def report(seed: int, row: dict[str, float]) -> None:
-        words = (f"{name} {row[name]:.2f}" for name in SHOWN)
+        words = [f"{name} {row[name]:.2f}" for name in SHOWN]
+        if "stage" in row:
+            words.insert(0, f"stage {row['stage']:.0f}")
         total = runs[0].n_steps
         progress.update(f"seed {seed}", row["step"], total, (f"step {row['step']:.0f}", *words))
 

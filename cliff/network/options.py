@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cliff.checks import ArgumentError, integer, real
+from cliff.schedule import Adaptive, Curriculum, Schedule
 from cliff.store import check_writable
 
 
@@ -35,6 +36,7 @@ class TrainingOptions:
     checkpoint: str | os.PathLike[str] | None = None
     checkpoint_every: int = 1000
     resume: bool = False
+    curriculum: Curriculum | None = None
 
     def __post_init__(self) -> None:
         least = {"n_steps": 0, "batch": 1, "seed": 0, "eval_every": 1, "eval_size": 1}
@@ -49,6 +51,8 @@ class TrainingOptions:
                     else real(name, value, 0, most[name])
                 )
                 object.__setattr__(self, name, number)
+        if not isinstance(self.curriculum, Schedule | Adaptive | None):
+            raise ArgumentError("curriculum", self.curriculum, "must be a Schedule or an Adaptive")
         if self.stop_delay and self.stop_accuracy is None:
             raise ArgumentError("stop_delay", self.stop_delay, "needs an accuracy to stop at")
         if self.file is None:
@@ -66,6 +70,11 @@ class TrainingOptions:
         """The checkpoint's path."""
         return None if self.checkpoint is None else Path(self.checkpoint)
 
+    @property
+    def seed_of_evaluations(self) -> int:
+        """Seed of the held-out sequences."""
+        return self.seed if self.eval_seed is None else self.eval_seed
+
     def due(self, step: float) -> bool:
         """Whether the network is evaluated after so many updates."""
         return step % self.eval_every == 0 or step == self.n_steps
@@ -73,4 +82,5 @@ class TrainingOptions:
     def settings(self) -> dict[str, Any]:
         """The options that determine the records, without those that say when a run ends."""
         names = ("lr", "batch", "weight_decay", "seed", "eval_every", "eval_size", "eval_seed")
-        return {name: getattr(self, name) for name in names}
+        curriculum = None if self.curriculum is None else self.curriculum.data()
+        return {name: getattr(self, name) for name in names} | {"curriculum": curriculum}

@@ -17,6 +17,7 @@ from cliff.checks import ArgumentError, check_memory, choice
 from cliff.interrupt import StopRequest, deferred
 from cliff.kernels import network as kernels
 from cliff.network.checkpoint import Checkpoint, reading
+from cliff.network.course import Course
 from cliff.network.draws import Draws
 from cliff.network.layers import Network
 from cliff.network.logits import effective_memory
@@ -24,6 +25,7 @@ from cliff.network.measures import attention_maps, evaluate, evaluation_sets, me
 from cliff.network.minimal import MinimalHead
 from cliff.network.options import TrainingOptions
 from cliff.network.transformer import Transformer
+from cliff.schedule import Curriculum
 from cliff.store import check_name, locked, provenance
 from cliff.task import DATA, Batch, Question, Task, stream
 
@@ -59,6 +61,8 @@ LONG_NAMES = {
     "match_residual": "variance of layer-2 scores that alpha and beta2 leave unexplained",
     "xi_residual": "variance of the logits that xi_chord leaves unexplained",
     "omega_residual": "variance of the logits without layer 2 that the memory leaves unexplained",
+    "stage": "stage of the curriculum, from 0, of the next update",
+    "progress": "measure on the stage's own task for which the curriculum waits",
     "attention1": "mean layer-1 attention of each token",
     "attention2": "mean layer-2 attention of the target, by the slot of the correct label",
     "status": "how the run ended",
@@ -91,16 +95,19 @@ class TrainingState:
         change the network, they do not replace it.
     task : Task
         Source of the next batch. It may be replaced by a task with the same classes and labels,
-        ``state.task = dataclasses.replace(state.task, p_novel=0.0)``.
+        ``state.task = dataclasses.replace(state.task, p_novel=0.0)``, or by one of novel classes
+        alone with fewer labels. A curriculum replaces it where a stage begins.
     step : int
         Updates made so far. Read-only.
+    stage : int
+        Stage of the curriculum, from 0. Read-only.
     rows : tuple of dict
         The records so far. Read-only.
     """
 
     def __init__(self, net: Network, task: Task) -> None:
         self._net, self.task = net, task
-        self._step, self._rows = 0, list[Row]()
+        self._step, self._stage, self._rows = 0, 0, list[Row]()
 
     @property
     def net(self) -> Network:
@@ -109,6 +116,10 @@ class TrainingState:
     @property
     def step(self) -> int:
         return self._step
+
+    @property
+    def stage(self) -> int:
+        return self._stage
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -135,6 +146,7 @@ def train(
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int = 1000,
     resume: bool = False,
+    curriculum: Curriculum | None = None,
     callbacks: Sequence[Callback] = (),
     probes: Sequence[Probe] = (),
     report: Callable[[Row], object] | None = None,
@@ -143,7 +155,7 @@ def train(
 
     The network's own seed draws its initial parameters, `seed` draws the batches, and `eval_seed`
     draws the held-out sequences, from a separate stream even where both seeds are equal. Which
-    batches are seen depends on `seed` and the task alone.
+    batches are seen depends on `seed`, the task and the curriculum alone.
 
     Parameters
     ----------
@@ -179,6 +191,10 @@ def train(
     resume : bool
         Continue from the checkpoint, which must exist. On the same machine with the same libraries
         the result is identical, bit for bit, to the result of an uninterrupted run.
+    curriculum : Schedule or Adaptive, optional
+        Settings of the task on which to train before `task`, the target. A stage of a schedule
+        begins with the first update at which lr × step has reached the end of the stage before. All
+        evaluations, and so `stop_accuracy`, are on the target.
     callbacks : sequence of callable
         Each is called with the `TrainingState` before every update, and may intervene: clamp a
         head, freeze or overwrite parameters, replace the task. Checkpoints hold such changes, but
@@ -196,16 +212,19 @@ def train(
         Over ``step``: ``t`` = lr step; the `measures` on the training distribution (``loss`` in
         nats, ``accuracy``, ``ila1``, ``tila2``, ``tla2``, ``cla``); the accuracies ``icl``,
         ``icl_swapped``, ``iwl`` on the three questions; the `effective_logits` and, unless all
-        sequences are novel, the `effective_memory`; the numbers of the probes. Over ``moment``
-        (before, after): the `attention_maps` ``attention1`` and ``attention2``. The scalar
-        ``status`` is "done", "accuracy reached" or "not finite" (the loss of a batch or of an
-        evaluation; the last record is of that moment); ``last_step`` is the number of updates made.
-        All evaluations are on `task`, also where callbacks replace it.
+        sequences are novel, the `effective_memory`; the numbers of the probes; with a curriculum
+        the ``stage`` of the next update, and with an adaptive one its ``progress``, the measure on
+        held-out sequences of the stage that it was in. Over ``moment`` (before, after): the
+        `attention_maps` ``attention1`` and ``attention2``. The scalar ``status`` is "done",
+        "accuracy reached" or "not finite" (the loss of a batch or of an evaluation; the last record
+        is of that moment); ``last_step`` is the number of updates made. All evaluations but
+        ``progress`` are on `task`, also where a curriculum or callbacks replace it.
 
     Raises
     ------
     ArgumentError
-        If an argument is out of range; the network does not fit the task; a probe raises, or its
+        If an argument is out of range; the network does not fit the task; the curriculum does not
+        lead to the task; a probe raises, or its
         names are taken or change; a callback replaces the network's arrays; the checkpoint is
         truncated, foreign, of other settings, in use by another run, missing although `resume` is
         True, or there although it is False.
@@ -236,7 +255,7 @@ def train(
     """
     options = TrainingOptions(
         n_steps, lr, batch, weight_decay, seed, eval_every, eval_size, eval_seed,
-        stop_accuracy, stop_delay, checkpoint, checkpoint_every, resume,
+        stop_accuracy, stop_delay, checkpoint, checkpoint_every, resume, curriculum,
     )  # fmt: skip
     run, stop = run_training(net, task, options, callbacks, probes, report)
     stop.raise_if_made()
@@ -258,21 +277,22 @@ def run_training(
     status of the run that is returned may then also be "interrupted".
     """
     check_fits(net, task)
+    course = Course(task, options)
     check_memory("batch", options.batch, net.memory(options.batch))
     check_memory("eval_size", options.eval_size, 4 * net.memory(options.eval_size))
     settings = settings_of(net, task, options)
     rng = stream(options.seed, DATA)
-    eval_seed = options.seed if options.eval_seed is None else options.eval_seed
-    sets = evaluation_sets(task, eval_seed, options.eval_size)
-    memory = memory_sets(task, eval_seed, options.eval_size)
+    sets = evaluation_sets(task, options.seed_of_evaluations, options.eval_size)
+    memory = memory_sets(task, options.seed_of_evaluations, options.eval_size)
     before = attention_maps(net, sets["icl"])
-    state = TrainingState(net, task)
+    state = TrainingState(net, course.tasks[0])
     rows, file, arrays, status = state._rows, options.file, net.parameters, RunStatus.DONE
     attributes = {**provenance(settings, options.seed), "cliff_kind": "run"}
 
     def measured() -> Row:
         row = {"step": state.step, "t": float(options.lr * state.step), **evaluate(net, sets)}
         row |= effective_memory(net, memory, task.group_shares) if memory else {}
+        row |= course.record(net, state.step, rows)
         for probe in probes:
             row |= _probed(probe, net, sets, row)
         if odd := sorted(row.keys() ^ rows[0].keys()) if rows else []:
@@ -289,6 +309,11 @@ def run_training(
             if report:
                 report(rows[-1])
 
+    def go_on() -> None:
+        stage = course.stage(state.step, rows)
+        if stage != state.stage:
+            state._stage, state.task = stage, course.tasks[stage]
+
     # divergence shows in the loss; floating-point warnings before it would say less
     with locked(file, "checkpoint", "training"), np.errstate(all="ignore"):
         if file and options.resume:
@@ -298,6 +323,7 @@ def run_training(
             # without the evaluation at the end of a shorter run, which this run does not make
             rows += [row for row in saved.rows if options.due(row["step"])]
             state._step, state.task = saved.step, saved.task
+            state._stage = course.stage(state.step, rows)
             rng.bit_generator.state = saved.generator
             measured()  # refuses probes that are not those of the checkpoint
             if report:
@@ -305,8 +331,10 @@ def run_training(
         draws = Draws(rng, options.batch)
         with deferred() as stop:
             while True:
+                go_on()
                 if options.due(state.step):
                     record()
+                    go_on()
                     status = _status(rows, options)
                     if status == RunStatus.NOT_FINITE:
                         break
@@ -324,7 +352,7 @@ def run_training(
                     break
                 for callback in callbacks:
                     callback(state)
-                check_fits(net, state.task)
+                check_fits(net, state.task, for_batches=True)
                 if net.parameters is not arrays or net.dtype != arrays.vector.dtype:
                     requirement = "must write into the network's arrays, not replace them"
                     raise ArgumentError("callbacks", "net.parameters", requirement)
@@ -365,14 +393,18 @@ def descend(net: Network, lr: float, weight_decay: float) -> None:
             kernels.descend(parameter.reshape(-1), gradient, rate, decay)
 
 
-def check_fits(net: Network, task: Task) -> None:
-    """Raise ArgumentError unless `task` has the classes, labels and sizes of the network's task."""
+def check_fits(net: Network, task: Task, for_batches: bool = False) -> None:
+    """Raise ArgumentError unless `task` has the classes, labels and sizes of the network's task.
+
+    Where it only draws batches, of novel classes alone, fewer labels will do: the first ones.
+    """
     if not isinstance(task, Task):
         raise ArgumentError("task", task, "must be a Task")
     if task is not net.task:
         for name in ("n_labels", "n_classes", "dim", "window", "seed"):
             own, other = getattr(net.task, name), getattr(task, name)
-            if own != other:
+            fewer = name == "n_labels" and for_batches and task.p_novel == 1 and other < own
+            if own != other and not fewer:
                 raise ArgumentError("task", f"({name}={other})", f"the network has {name}={own}")
 
 
