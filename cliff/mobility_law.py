@@ -121,6 +121,18 @@ class MobilityLaw:
                 )
 
 
+MEASURED = MobilityLaw(
+    beta1=0.05368661274720118,
+    alpha=0.29802915551624787,
+    beta2=0.7516142706349009,
+    xi_start=0.5984889445187195,
+    xi_growth=20.79354102381353,
+    xi_limit=0.7544590727729896,
+    setting=(8, 32),
+)
+"""The law of the default transformer: `python -m figures prediction --recompute` measures it."""
+
+
 class Curves(NamedTuple):
     """The recorded curves of one training run.
 

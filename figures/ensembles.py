@@ -73,10 +73,13 @@ def until_the_fall(one: Case) -> Case:
     return replace(one, run=replace(one.run, options=options))
 
 
-def train_all(name: str, cases: Sequence[Case], fast: bool = False) -> list[xr.Dataset]:
+def train_all(
+    name: str, cases: Sequence[Case], fast: bool = False, processes: int | None = None
+) -> list[xr.Dataset]:
     """Train the cases that are not kept yet, and return all runs in the order of the cases.
 
-    Fast runs are not kept, and are so few that processes would cost more than they save.
+    So many processes train at a time, by default one on each core. Fast runs are not kept, and are
+    so few that processes would cost more than they save.
     """
     with TemporaryDirectory() as temporary, Progress(quiet=fast) as progress:
         folder = Path(temporary) if fast else RUNS
@@ -93,7 +96,7 @@ def train_all(name: str, cases: Sequence[Case], fast: bool = False) -> list[xr.D
                 progress.update(f"{name}: training", done, len(files))
 
         progress.update(f"{name}: training", done, len(files))
-        run_all([files[file] for file in missing], 1 if fast else None, finished=keep)
+        run_all([files[file] for file in missing], 1 if fast else processes, finished=keep)
         return [load(folder / one.file) for one in cases]
 
 

@@ -1,0 +1,81 @@
+"""Curricula: transition times along schedules, predicted by the flow and measured on networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+from cliff import Schedule, Task
+from cliff.network.layers import Network
+from cliff.network.measures import accuracy
+from cliff.task import EVALUATION, Batch, stream
+from figures.ensembles import Case, case
+
+SEEDS = 3
+EVERY = 50
+"""Steps between evaluations, 5 units of time."""
+NOISE = 0.5
+"""Noise of the harder sequences on which what is lost is measured."""
+
+Stages = Sequence[tuple[float, int]] | Sequence[tuple[float, int, int]]
+"""When each stage ends, its pairs and, where they are not the target's, its labels."""
+
+PLANNED: dict[tuple[int, int], list[Stages]] = {
+    (8, 32): [
+        [(40, 2)], [(80, 2)], [(120, 2)], [(60, 4)], [(120, 4)], [(80, 2), (110, 4)],
+    ],
+    (16, 64): [
+        [(30, 2)], [(60, 2)], [(90, 2)], [(120, 2)], [(160, 2)],
+        [(60, 4)], [(120, 4)], [(180, 4)], [(150, 8)], [(300, 8)],
+        [(120, 2), (160, 4), (200, 8)],
+    ],
+}  # fmt: skip
+"""Schedules that were laid down before any was trained, by target."""
+
+BAD: dict[tuple[int, int], list[Stages]] = {
+    (16, 64): [[(120, 2, 4)], [(150, 4, 4)], [(200, 31)]],
+}
+"""Schedules that must not help: few labels, as many labels as pairs, a larger context first."""
+
+
+def name_of(stages: Stages) -> str:
+    """A schedule in a few letters, such as "2 until 120, 4 until 160"."""
+    words = [
+        f"{pairs}{'/%d' % more[0] if more else ''} until {until:g}" for until, pairs, *more in stages
+    ]
+    return ", ".join(words) or "plain"
+
+
+def schedule_of(stages: Stages, target: tuple[int, int]) -> Schedule:
+    """The schedule that ends at the target (N, L)."""
+    settings = [
+        (until, {"n_pairs": pairs, "n_labels": more[0] if more else target[1]})
+        for until, pairs, *more in stages
+    ]
+    return Schedule([*settings, (None, {"n_pairs": target[0], "n_labels": target[1]})])
+
+
+@cache
+def _noisy(task: Task) -> Batch:
+    return replace(task, noise=NOISE).sample(stream(task.seed, EVALUATION), 512, "icl")
+
+
+def noisy(net: Network, sets: object) -> dict[str, float]:
+    """Probe: share of right answers on novel classes whose items are noisier."""
+    batch = _noisy(net.task)
+    return {"icl_noisy": accuracy(net.forward(batch), batch)}
+
+
+def planned(target: tuple[int, int], stages: Stages, seed: int, **options: Any) -> Case:
+    """A run along a schedule, which ends ten evaluations after it answers 90 % rightly."""
+    until = {"eval_every": EVERY, "stop_accuracy": 0.9, "stop_delay": 10 * EVERY, **options}
+    until = {key: value for key, value in until.items() if value is not None}
+    n_steps = until.pop("n_steps", 40_000)
+    if stages:
+        until["curriculum"] = schedule_of(stages, target)
+    one = case(n_pairs=target[0], n_labels=target[1], seed=seed, n_steps=n_steps, options=until)
+    run = replace(one.run, probes=(noisy,))
+    labels = {"n_pairs": target[0], "n_labels": target[1], "schedule": name_of(stages)}
+    return Case(run, {**labels, "seed": seed})
