@@ -40,14 +40,13 @@ class _Stage(NestedLogit):
 
     @property
     def constants_row(self) -> Array:
-        row = self.target.constants_row
-        return np.concatenate([[float(len(row))], row, super().constants_row])
+        return self.constants_rows({}, 1)[0]
 
     def constants_rows(self, values: Mapping[str, ArrayLike], m: int) -> Array:
-        rows = super().constants_rows({}, m)
+        row = self.target.constants_row
+        head = np.concatenate([[float(super().address), float(len(row))], row])
         own = NestedLogit(self.n_pairs, self.n_labels, label_bias=self.label_bias)
-        stage = own.constants_rows(values, m)
-        return np.hstack([rows[:, : -stage.shape[1]], stage])
+        return np.hstack([np.tile(head, (m, 1)), own.constants_rows(values, m)])
 
     @property
     def plateau(self) -> float:
@@ -60,10 +59,9 @@ class _Stage(NestedLogit):
     def address(self) -> int:
         return kernels.stage_address()
 
-    def n_work(self, rows: Array) -> NDArray[np.int64]:
-        width = int(rows[0, 0])
-        parts = (super().n_work(rows[:, 1:]), super().n_work(rows[:, 1 + width :]))
-        return kernels.N_OUT + np.maximum(*parts)
+    def n_work(self, rows: Array) -> Integers:
+        target, own = rows[:, 2:], rows[:, 2 + int(rows[0, 1]) :]
+        return kernels.N_OUT + np.maximum(super().n_work(target), super().n_work(own))
 
 
 class Falls(NamedTuple):

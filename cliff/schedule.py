@@ -27,7 +27,8 @@ MEASURES = ("tila2", "accuracy")
 """Measures that an adaptive curriculum can wait for."""
 
 THRESHOLD = 0.5
-"""Measure at which an adaptive curriculum goes on."""
+"""Attention to the correct label, tila2, at which a larger context teaches more than the present
+one (`derivations/curriculum.md`)."""
 
 Setting = Mapping[str, Any]
 """Parameters of `Task` by name; those that are left out are the target's."""
@@ -162,8 +163,9 @@ class Adaptive:
         Settings as in `Schedule`, the target at last.
     measure : {"tila2", "accuracy"}
         Attention of the target to the correct label, or share of right answers.
-    threshold : float
-        Between 0 and 1.
+    threshold : float, optional
+        Between 0 and 1. By default ½ for tila2, as the landscape suggests. Accuracy needs one,
+        since on the landscape it is a step.
 
     Raises
     ------
@@ -176,16 +178,22 @@ class Adaptive:
     threshold: float
 
     def __init__(
-        self, stages: Iterable[Setting], measure: str = "tila2", threshold: float = THRESHOLD
+        self,
+        stages: Iterable[Setting],
+        measure: str = "tila2",
+        threshold: float | None = None,
     ) -> None:
         settings = [dict(stage) for stage in stages]
         if not settings:
             raise ArgumentError("stages", [], "must have at least the target")
         object.__setattr__(self, "stages", tuple(_checked(settings)))
         object.__setattr__(self, "measure", choice("measure", measure, MEASURES))
-        object.__setattr__(
-            self, "threshold", real("threshold", threshold, 0.0, 1.0, exclusive=True)
-        )
+        if threshold is None:
+            if measure != "tila2":
+                raise ArgumentError("threshold", None, f"must be given for {measure}")
+            threshold = THRESHOLD
+        least = real("threshold", threshold, 0.0, 1.0, exclusive=True)
+        object.__setattr__(self, "threshold", least)
 
     @classmethod
     def doubling(cls, target: Task, **options: Any) -> Adaptive:

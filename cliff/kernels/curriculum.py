@@ -1,24 +1,25 @@
 """The evaluation of a stage of a curriculum: its own gradient, the loss of the target."""
 
-from numba import njit
+import numpy as np
 
-from cliff.kernels.generated import _advanced, address_of_kernel
-from cliff.kernels.nested_logit import evaluation
+from cliff.kernels.generated import _advanced, address_of_kernel, evaluate_at
 
-_nested_logit = njit(evaluation)
 N_OUT = 5
+"""Entries that an evaluation of the nested logit writes."""
 
 
 def stage(theta, constants, want, work, out):
     """Evaluate the stage's gradient, and with want = 1 the target's loss in place of the stage's.
 
-    The row of constants is the length of the target's row, that row, and the stage's row.
+    The row of constants is the address of the nested logit's evaluation, the length of the target's
+    row, that row, and the stage's row.
     """
-    own = _advanced(constants, 1 + int(constants[0]))
+    address = np.intp(constants[0])
+    target = _advanced(constants, 2)
     rest = _advanced(work, N_OUT)
-    _nested_logit(theta, own, 0, rest, out)
+    evaluate_at(address, theta, _advanced(target, np.intp(constants[1])), 0, rest, out)
     if want != 0:
-        _nested_logit(theta, _advanced(constants, 1), 1, rest, work)
+        evaluate_at(address, theta, target, 1, rest, work)
         out[0] = work[0]
 
 
