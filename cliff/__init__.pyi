@@ -7,6 +7,9 @@ from . import plots as plots
 from . import symbolic as symbolic
 from . import theory as theory
 from . import valleys as valleys
+from .curriculum import integrate_schedule as integrate_schedule
+from .curriculum import integrate_schedules as integrate_schedules
+from .design import design_curriculum as design_curriculum
 from .data import Data as Data
 from .flow import integrate as integrate
 from .flow import integrate_ensemble as integrate_ensemble

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cliff.checks import ArgumentError, choice, integer, real
+from cliff.checks import ArgumentError, real
 from cliff.flow import integrate, integrate_ensemble
 from cliff.kernels import curriculum as kernels
 from cliff.mobility_law import MEASURED, MobilityLaw, mobility
 from cliff.nested_logit import NestedLogit
-from cliff.network import cost as costs
 from cliff.schedule import Schedule
-from cliff.task import Task
 from cliff.trajectory import DensePath, Status, Trajectory
 
 Array = NDArray[np.float64]
@@ -129,7 +125,9 @@ def integrate_schedule(
         )
         path = DensePath(begin + part.path.t, part.path.theta, part.path.coefficients)
         # what holds as a stage begins has happened in the one before
-        events = {name: begin + t[t > 0.0 if parts else t >= 0.0] for name, t in part.events.items()}
+        events = {
+            name: begin + t[t > 0.0 if parts else t >= 0.0] for name, t in part.events.items()
+        }
         parts.append(replace(part, t=path.t, path=path, events=events))
         begin, theta = end, part.theta[-1]
         if end == t_end or part.status is not Status.DONE:

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cliff.checks import ArgumentError, choice, integer, real
-from cliff.curriculum import falls, integrate_schedules
+from cliff.curriculum import falls, integrate_schedule, integrate_schedules
 from cliff.mobility_law import MEASURED, MobilityLaw
 from cliff.network import cost as costs
 from cliff.schedule import Schedule
 from cliff.task import Task
+from cliff.trajectory import Trajectory
 
 Array = NDArray[np.float64]
 
@@ -68,6 +69,14 @@ class Design:
     def spread(self) -> float:
         """By what share the worst restart is above the best."""
         return max(self.restarts) / min(self.restarts) - 1.0
+
+    def trajectories(self) -> tuple[Trajectory, Trajectory]:
+        """The flows along the schedule and on the target throughout, past their transitions."""
+        alone = Schedule([(None, self.schedule.settings[-1])])
+        return (
+            integrate_schedule(self.schedule, 1.5 * self.designed["time"], self.law),
+            integrate_schedule(alone, 1.5 * self.plain["time"], self.law),
+        )
 
 
 @dataclass(frozen=True)
@@ -187,9 +196,7 @@ def design_curriculum(
     size = task.n_pairs, task.n_labels
     if task.n_pairs < 3:
         raise ArgumentError("n_pairs", task.n_pairs, "must be at least 3, to have smaller contexts")
-    rates = Rates(
-        task, real("lr", lr, 0.0, exclusive=True), integer("batch", batch, 1)
-    )
+    rates = Rates(task, real("lr", lr, 0.0, exclusive=True), integer("batch", batch, 1))
     alone = Schedule([(None, {"n_pairs": size[0], "n_labels": size[1]})])
     horizon = 1.0
     while math.isnan(whole := float(integrate_schedules([alone], horizon, law).t_transition[0])):
@@ -220,21 +227,30 @@ def design_curriculum(
         total = rates.total(cost, ends, pairs, np.where(late, ends[:, -1], t))
         return np.log(total) + np.where(late, 1.0, 0.0)
 
+    def report(share: float) -> None:
+        if progress:
+            progress(share)
+
     best: dict[int, list[tuple[float, Array]]] = {}
     for k in range(1, n_stages):
-        bounds = [(math.log(1e-3), 0.0)] * k + [(2, size[0] - 1)] * k + [(0.0, 1.0)] * k * vary_labels
+        bounds = (
+            [(math.log(1e-3), 0.0)] * k + [(2, size[0] - 1)] * k + [(0.0, 1.0)] * k * vary_labels
+        )
         whole_numbers = [False] * k + [True] * k + [False] * k * vary_labels
         best[k] = []
         for restart in range(RESTARTS):
+            done = RESTARTS * (k - 1) + restart
             found = differential_evolution(
                 lambda x, k=k: log_cost(np.atleast_2d(x.T), k),
-                bounds, integrality=whole_numbers, vectorized=True, updating="deferred",
+                bounds,
+                callback=lambda _, convergence, done=done: report(
+                    (done + min(convergence, 1.0)) / (RESTARTS * (n_stages - 1))
+                ), integrality=whole_numbers, vectorized=True, updating="deferred",
                 maxiter=GENERATIONS, popsize=MEMBERS, recombination=0.9, polish=False, tol=1e-4,
                 rng=np.random.default_rng([seed, k, restart]),
             )  # fmt: skip
             best[k].append((float(np.exp(found.fun)), found.x))
-            if progress:
-                progress((RESTARTS * (k - 1) + restart + 1) / (RESTARTS * (n_stages - 1)))
+            report((done + 1) / (RESTARTS * (n_stages - 1)))
     least = min(value for runs in best.values() for value, _ in runs)
     k = min(k for k, runs in best.items() if min(runs, key=_first)[0] <= least * (1.0 + ENOUGH))
     x = min(best[k], key=_first)[1]

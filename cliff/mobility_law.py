@@ -188,6 +188,9 @@ def curves_of(run: xr.Dataset) -> list[Curves]:
         raise ArgumentError("run", ", ".join(missing), "must be among what the run has recorded")
     settings = json.loads(run.attrs["parameters"])
     counts = settings["task"]["n_pairs"], settings["task"]["n_labels"]
+    if settings.get("curriculum"):
+        requirement = "changes the landscape on the way: compare a run without one"
+        raise ArgumentError("run", "a curriculum", requirement)
     if counts[0] == 1:
         raise ArgumentError("run", "N = 1", "has a plateau at loss 0, so that nothing falls")
     found = []

@@ -7,6 +7,8 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +215,9 @@ class Adaptive:
         while 2 * counts[-1] < target.n_distinct:
             counts.append(2 * counts[-1])
         if target.n_distinct <= 2:
-            raise ArgumentError("n_pairs", target.n_pairs, "leaves no smaller context to begin with")
+            raise ArgumentError(
+                "n_pairs", target.n_pairs, "leaves no smaller context to begin with"
+            )
         settings = [{"n_pairs": count * target.copies} for count in counts]
         return cls([*settings, {"n_pairs": target.n_pairs}], **options)
 
@@ -253,39 +257,41 @@ def _checked(settings: Sequence[dict[str, Any]]) -> list[tuple[tuple[str, Any], 
                 requirement = "must be one of " + ", ".join(known)
                 raise ArgumentError("stages", f"stage {number} ({name})", requirement)
         merged = settings[-1] | setting
-        free = {name: merged[name] for name in ("n_pairs", "n_labels") if name in merged}
-        if all(type(count) is int for count in free.values()):
-            # whatever the target has of what no setting names, it is not what is wrong here
-            merged.setdefault("n_labels", max(2, free.get("n_pairs", 2)))
-            merged |= {"n_classes": max(2, merged["n_labels"])}
-            merged |= {"window": 2 * free.get("n_pairs", 32) + 1}
+        pairs = _whole(merged.get("n_pairs"), max(1, _whole(merged.get("burstiness"), 1)))
+        labels = _whole(merged.get("n_labels"), max(2, pairs))
+        # whatever the target has of what no setting names, it is not what is wrong here
+        fitting = {"n_pairs": pairs, "n_labels": labels, "n_classes": max(2, labels)}
+        merged = {**fitting, "window": 2 * pairs + 1, **merged}
         task = _made(number, "stages", Task, merged)
         checked.append(tuple((name, getattr(task, name)) for name in sorted(setting)))
     return checked
 
 
+def _whole(value: object, default: int) -> int:
+    return int(value) if isinstance(value, Integral) else default
+
+
 def _tasks(settings: Sequence[Setting], target: Task) -> list[Task]:
+    """The task of each stage; ArgumentError unless the last one is `target`."""
+    for name, value in settings[-1].items():
+        if value != getattr(target, name):
+            requirement = f"must be the task itself, whose {name} is {getattr(target, name)}"
+            raise ArgumentError("curriculum", f"the last stage ({name}={value})", requirement)
     tasks = []
     for number, setting in enumerate(settings, 1):
-        merged = {**settings[-1], **setting}
-        task = _made(number, "curriculum", lambda **names: replace(target, **names), merged)
-        if task.n_labels != target.n_labels:
-            wrong = None
-            if task.n_labels > target.n_labels:
-                wrong = f"must be at most {target.n_labels}, the labels of the network"
-            elif task.p_novel < 1:
-                wrong = f"must be {target.n_labels} where known classes are drawn: p_novel < 1"
-            if wrong:
-                value = f"stage {number} (n_labels={task.n_labels})"
-                raise ArgumentError("curriculum", value, wrong)
+        task = _made(number, "curriculum", partial(replace, target), setting)
+        idle = sorted(setting.keys() & set(task.without_effect("train")))
+        if idle and number < len(settings):
+            value = f"stage {number} ({idle[0]}={setting[idle[0]]})"
+            raise ArgumentError("curriculum", value, "has no effect on what is trained")
+        value = f"stage {number} (n_labels={task.n_labels})"
+        if task.n_labels > target.n_labels:
+            requirement = f"must be at most {target.n_labels}, the labels of the network"
+            raise ArgumentError("curriculum", value, requirement)
+        if task.n_labels < target.n_labels and task.p_novel < 1:
+            requirement = f"must be {target.n_labels} where known classes are drawn: p_novel < 1"
+            raise ArgumentError("curriculum", value, requirement)
         tasks.append(task)
-    if tasks[-1] != target:
-        name = next(n for n in settings[-1] if getattr(tasks[-1], n) != getattr(target, n))
-        raise ArgumentError(
-            "curriculum",
-            f"the last stage ({name}={getattr(tasks[-1], name)})",
-            f"must be the task itself, whose {name} is {getattr(target, name)}",
-        )
     return tasks
 
 

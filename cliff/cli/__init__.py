@@ -19,6 +19,7 @@ from typer.core import TyperCommand, TyperGroup
 from cliff.checks import ArgumentError
 from cliff.cli.common import ComputationFailed, describe
 from cliff.cli.compare import compare
+from cliff.cli.curriculum import curriculum
 from cliff.cli.derive import derive
 from cliff.cli.flow import flow
 from cliff.cli.landscapes import spread
@@ -69,7 +70,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-commands: tuple[Callable[..., object], ...] = (flow, derive, phase, train, compare, plot)
+commands: tuple[Callable[..., object], ...] = (
+    flow, derive, phase, train, compare, plot, curriculum,
+)  # fmt: skip
 for command in commands:
     app.command(cls=_Command)(command)
 

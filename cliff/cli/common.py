@@ -30,6 +30,7 @@ OPTION_OF = {
     "picture": "PICTURE",
     "run": "RUN",
     "target": "TARGET",
+    "n_stages": "--stages",
 }
 
 Pairs = Annotated[int, typer.Option("--pairs", "-N", help="Item-label pairs N in the context.")]

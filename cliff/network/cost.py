@@ -24,7 +24,7 @@ def operations(task: Task, batch: int = 128, width: int = 128) -> int:
         + 2 * (batch * (n + 1) + labels) * d * w  # queries of items and labels, there and back
         + batch * (seen + t * t) * d  # scores of layer 1, there and, with zeros, back
         + 4 * batch * t * t  # attention of layer 1 applied to numbers
-        + 9 * batch * t * d  # overlaps with tokens and mixtures of them
+        + 11 * batch * t * d  # overlaps with tokens and mixtures of them
         + 18 * batch * w**2  # V1 three times, Q2, K2, V2, each there and twice back
         + 3 * batch * (w * width + 2 * width**2 + width * labels)  # the classifier
     )
@@ -35,10 +35,8 @@ def operations_in_full(task: Task, batch: int = 128, width: int = 128) -> int:
     """The same of the model as `cliff.network.reference` states it: all tokens, both layers."""
     w, t = task.width, task.n_tokens
     per_layer = (
-        3 * t * w**2  # queries, keys, values
-        + 2 * t * t * w  # scores, mixtures
-        + 6 * t * w**2  # the same, twice back: by what they act on and by the parameters
-        + 4 * t * t * w
+        11 * t * w**2  # queries and keys twice, values; and back, by input and by parameters
+        + 7 * t * t * w  # scores and mixtures, there and back, and mixtures once more
     )
     classifier = 3 * (w * width + 2 * width**2 + width * task.n_labels)
     return 2 * batch * (2 * per_layer + classifier)

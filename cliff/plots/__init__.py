@@ -46,6 +46,7 @@ from cliff.plots.comparison import (
     matched_mobilities as matched_mobilities,
     predicted_times as predicted_times,
 )
+from cliff.plots.curriculum import draw_curriculum as draw_curriculum
 from cliff.plots.flow import (
     VALLEY_COLOURS as VALLEY_COLOURS,
     ensemble_figure as ensemble_figure,
