@@ -44,6 +44,9 @@ class _Stage(NestedLogit):
         own = NestedLogit(self.n_pairs, self.n_labels, label_bias=self.label_bias)
         return np.hstack([np.tile(head, (m, 1)), own.constants_rows(values, m)])
 
+    def with_constants(self, **values: Any) -> _Stage:
+        return replace(self, **values)
+
     @property
     def plateau(self) -> float:
         return self.target.plateau

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from itertools import pairwise
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ class Schedule:
         if not pairs:
             raise ArgumentError("stages", [], "must have at least the target")
         times = [_time(until, number == len(pairs)) for number, (until, _) in enumerate(pairs, 1)]
-        for before, after in zip(times, times[1:], strict=False):
+        for before, after in pairwise(times):
             if after <= before:
                 requirement = f"must be later than the end of the stage before, {before:g}"
                 raise ArgumentError("stages", f"until {after:g}", requirement)

@@ -45,12 +45,13 @@ LONG = ([(30, 2)], [(60, 2)])
 """Schedules that are trained with one seed, for the time that they take."""
 
 
-def name_of(stages: Stages) -> str:
+def name_of(stages: Stages | str) -> str:
     """A schedule in a few letters, such as "2 until 120, 4 until 160"."""
-    words = [
-        f"{pairs}{'/%d' % more[0] if more else ''} until {until:g}"
-        for until, pairs, *more in stages
-    ]
+    if isinstance(stages, str):
+        return stages
+    words = []
+    for until, pairs, *labels in stages:
+        words.append(f"{pairs}{f'/{labels[0]}' if labels else ''} until {until:g}")
     return ", ".join(words) or "plain"
 
 
@@ -99,6 +100,6 @@ def planned(target: tuple[int, int], stages: Stages | str, seed: int, **options:
     labels = {
         "n_pairs": target[0],
         "n_labels": target[1],
-        "schedule": name_of(stages) if stages != ADAPTIVE else ADAPTIVE,
+        "schedule": name_of(stages),
     }
     return Case(run, {**labels, "seed": seed})

@@ -238,16 +238,10 @@ def test_a_trajectory_along_a_schedule(tmp_path):
 
 def test_an_ensemble_of_schedules_is_the_single_ones():
     rng = np.random.default_rng(3)
-    schedules = [
-        along(
-            *zip(
-                np.sort(rng.uniform(1, 300, k)).tolist(),
-                rng.integers(2, 17, k).tolist(),
-                strict=True,
-            )
-        )  # fmt: skip
-        for k in rng.integers(0, 4, 40)
-    ]
+    counts = rng.integers(0, 4, 40)
+    times = [np.sort(rng.uniform(1, 300, k)).tolist() for k in counts]
+    pairs = [rng.integers(2, 17, k).tolist() for k in counts]
+    schedules = [along(*zip(*each, strict=True)) for each in zip(times, pairs, strict=True)]
     many = integrate_schedules(schedules, 1000.0)
     single = [integrate_schedule(each, 1000.0).transition().t_transition for each in schedules]
     np.testing.assert_allclose(many.t_transition, single, rtol=1e-5)
@@ -532,7 +526,7 @@ def test_a_run_resumed_within_its_stages_is_the_same_run(curriculum, tmp_path):
         )  # fmt: skip
     assert_same_run(whole, pieces)
     for other in (None, along((0.7, 2), target=(4, 8)), Adaptive.doubling(SMALL)):
-        with pytest.raises(ArgumentError, match="was made with (curriculum|stages)="):
+        with pytest.raises(ArgumentError, match=r"was made with (curriculum|stages)="):
             train(network(), SMALL, 200, **OPTIONS, curriculum=other, checkpoint=path, resume=True)
 
 

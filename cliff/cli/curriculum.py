@@ -157,8 +157,8 @@ def _print(design: Design, source: str) -> None:
     console.width = max(console.width, 80)
     console.print(table, costs)
     console.print(
-        f"predicted by the mobilities of {source}; searched by differential evolution for the least "
-        f"{UNITS[design.cost]}:\n{len(design.restarts)} restarts agree within "
+        f"predicted by the mobilities of {source}; searched by differential evolution\nfor "
+        f"the least {UNITS[design.cost]}: {len(design.restarts)} restarts agree within "
         f"{100 * design.spread:.2g} %, {design.n_evaluations:,} schedules",
         highlight=False,
     )

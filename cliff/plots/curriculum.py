@@ -40,8 +40,16 @@ def draw_curriculum(designed: Trajectory, plain: Trajectory, schedule: Schedule)
     for run, colour, label in zip((designed, plain), (RED, "black"), words, strict=True):
         t = np.geomspace(1.0, run.t[-1], 600)
         lines += ax.plot(t, run.sampled(t).loss, color=colour, lw=1.8, label=label)
-    half = 0.5 * plain.model.plateau
-    lines.append(ax.axhline(half, color=BLUE, ls="--", lw=1, label=r"$\frac{1}{2}\log N$: learned"))
+    assert plain.model.plateau is not None
+    lines.append(
+        ax.axhline(
+            0.5 * plain.model.plateau,
+            color=BLUE,
+            ls="--",
+            lw=1,
+            label=r"$\frac{1}{2}\log N$: learned",
+        )
+    )
     ax.set(xscale="log", xlabel=TIME, ylabel="loss on the target (nats)", ylim=(0.0, None))
     legend_below(lines, ax, 2)
     shown = designed.sampled(np.linspace(0.0, designed.t[-1], 600))
