@@ -33,7 +33,7 @@ COMMANDS = set(
     re.findall(
         r"\w+",
         """
-        alpha beta gamma delta kappa lambda xi pi rho Gamma ell nabla partial infty
+        alpha beta gamma delta theta kappa lambda xi pi rho Gamma ell nabla partial infty
         frac sqrt sum int log max det mathrm overline dot
         left right langle rangle lceil rceil
         to Rightarrow Leftrightarrow approx propto geq ll gg cdot dots quad qquad
