@@ -37,6 +37,7 @@ RESULTS = (
         "integrate_batch",
     ),
     ("large_n", "Large N", "transition", "theory.transition_time", "integrate_batch"),
+    ("curriculum", "Curricula", "", "integrate_schedules, design_curriculum", "stage"),
 )
 
 
@@ -56,13 +57,14 @@ def index() -> str:
         "the loss. Every step is checked when its script runs: by sympy, where it can prove it, or",
         "against numbers, to the tolerance that the page states; a page is written only if all of",
         "its steps hold. `python derivations/all.py` runs them all; the expensive tables are read",
-        "from `data/`, which `valleys_data.py` and `transition_data.py` recompute.",
+        "from `data/`, which `valleys_data.py`, `transition_data.py` and `curriculum_data.py`",
+        "recompute.",
         "",
         "| | result | in `cliff.symbolic` | as numbers | compiled kernel |",
         "| ---: | :--- | :--- | :--- | :--- |",
     ]
     for number, (name, result, symbols, numbers, kernel) in enumerate(RESULTS, 1):
-        code = ", ".join(f"`{symbol}`" for symbol in symbols.split(", "))
+        code = ", ".join(f"`{symbol}`" for symbol in symbols.split(", ") if symbol)
         values = ", ".join(f"`{value}`" for value in numbers.split(", "))
         lines.append(f"| {number} | [{result}]({name}.md) | {code} | {values} | `{kernel}` |")
     return "\n".join([*lines, ""])

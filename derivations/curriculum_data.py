@@ -57,7 +57,8 @@ def doubling(target: tuple[int, int], threshold: float, law: MobilityLaw, t_end:
         return float("nan")
     stages = [(end, {"n_pairs": n}) for end, n in zip(ends, counts, strict=False)]
     last = {"n_pairs": target[0], "n_labels": target[1]}
-    return float(integrate_schedules([Schedule([*stages, (None, last)])], t_end, law).t_transition[0])
+    schedule = Schedule([*stages, (None, last)])
+    return float(integrate_schedules([schedule], t_end, law).t_transition[0])
 
 
 def plain(target: tuple[int, int], law: MobilityLaw, t_end: float) -> float:
@@ -65,9 +66,7 @@ def plain(target: tuple[int, int], law: MobilityLaw, t_end: float) -> float:
     return float(integrate_schedules([Schedule([(None, last)])], t_end, law).t_transition[0])
 
 
-def one_switch(
-    target: tuple[int, int], law: MobilityLaw, whole: float
-) -> tuple[float, float, int]:
+def one_switch(target: tuple[int, int], law: MobilityLaw, whole: float) -> tuple[float, float, int]:
     """The least time with one switch, when it is, and from how many pairs."""
     firsts = np.unique(np.geomspace(2, target[0] - 1, 12).astype(int))
     times = whole * np.geomspace(2e-3, 1.0, 150)
