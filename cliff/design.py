@@ -174,7 +174,8 @@ def design_curriculum(
     Raises
     ------
     ArgumentError
-        If an argument is out of range, or the target is not learned by plain training either.
+        If an argument is out of range, the target is not learned by plain training, or it
+        is a task of which the landscape knows nothing: of known classes, or of repeated ones.
 
     Notes
     -----
@@ -189,6 +190,8 @@ def design_curriculum(
     from scipy.optimize import differential_evolution
 
     task = target if isinstance(target, Task) else _task(target)
+    if task.burstiness > 1 or task.p_novel < 1:
+        raise ArgumentError("target", task, "must have novel classes alone, each once in a context")
     choice("cost", cost, COSTS)
     n_stages, seed = integer("n_stages", n_stages, 2), integer("seed", seed, 0)
     if n_stages > MOST_STAGES:
@@ -202,7 +205,10 @@ def design_curriculum(
     while math.isnan(whole := float(integrate_schedules([alone], horizon, law).t_transition[0])):
         horizon *= 10.0
         if horizon > 1e9:
-            raise ArgumentError("target", size, "is not learned by plain training under this law")
+            requirement = (
+                f"is not learned by plain training at L = {size[1]}: nothing to compare with"
+            )
+            raise ArgumentError("n_pairs", size[0], requirement)
     plain = cost_of(alone, whole, rates)
     counter = 0
 

@@ -44,8 +44,8 @@ pairs when half of the attention is on the right label needs no law: t = {adapti
 90 %, on novel classes, on swapped labels and with noise {noise}, a point for each seed; the means
 differ by at most {lost:.3f}. Schedules that must not help, to (8, 32): four labels with two pairs
 until t = 80 ({bad[0]}), four labels with four pairs until t = 100 ({bad[1]}), sixteen pairs until
-t = 100 ({bad[2]}), where plain training takes {plain_small}. Learning rate {lr}, K = 512, D = 63, noise 0.1, all novel.
-Command: python -m figures curriculum --recompute.
+t = 100 ({bad[2]}), where plain training takes {plain_small}. Learning
+rate {lr}, K = 512, D = 63, noise 0.1, all novel. Command: python -m figures curriculum --recompute.
 """
 
 EVERY = 50
@@ -162,7 +162,7 @@ def cases(fast: bool = False) -> dict[str, list[Case]]:
             for stages, seeds in all_stages
             for seed in range(seeds)
         ],
-        "bad": [planned(SMALL, stages, 0, n_steps=3000) for stages in BAD],
+        "bad": [planned(SMALL, stages, 0, n_steps=2000) for stages in BAD],
     }
 
 

@@ -336,8 +336,10 @@ def test_fewer_labels_are_searched_too():
         ({"cost": "money"}, "cost=money: must be one of time, tokens, flops"),
         ({"n_stages": 1}, "n_stages=1: must be an integer of at least 2"),
         ({"n_stages": 5}, "n_stages=5: must be at most 4"),
-        ({"law": MEASURED.faster(1e-10)}, "is not learned by plain training"),
+        ({"law": MEASURED.faster(1e-10)}, "n_pairs=8: is not learned by plain training at L = 32"),
         ({"seed": -1}, "seed=-1"),
+        ({"target": Task(8, 32, burstiness=2)}, "must have novel classes alone, each once"),
+        ({"target": Task(8, 32, p_novel=0.5)}, "must have novel classes alone, each once"),
         ({"lr": 0}, "lr=0"),
     ],
 )
