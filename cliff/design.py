@@ -206,7 +206,7 @@ def design_curriculum(
         horizon *= 10.0
         if horizon > 1e9:
             requirement = (
-                f"is not learned by plain training at L = {size[1]}: nothing to compare with"
+                f"is not learned by plain training at L = {size[1]}: nothing to gain"
             )
             raise ArgumentError("n_pairs", size[0], requirement)
     plain = cost_of(alone, whole, rates)
