@@ -205,9 +205,7 @@ def design_curriculum(
     while math.isnan(whole := float(integrate_schedules([alone], horizon, law).t_transition[0])):
         horizon *= 10.0
         if horizon > 1e9:
-            requirement = (
-                f"is not learned by plain training at L = {size[1]}: nothing to gain"
-            )
+            requirement = f"is not learned by plain training at L = {size[1]}: nothing to gain"
             raise ArgumentError("n_pairs", size[0], requirement)
     plain = cost_of(alone, whole, rates)
     counter = 0

@@ -156,9 +156,9 @@ def _print(design: Design, source: str) -> None:
     console = Console()
     console.width = max(console.width, 80)
     console.print(table, costs)
-    console.print(
-        f"predicted by the mobilities of {source}; searched by differential evolution\nfor "
-        f"the least {UNITS[design.cost]}: {len(design.restarts)} restarts agree within "
-        f"{100 * design.spread:.2g} %, {design.n_evaluations:,} schedules",
-        highlight=False,
+    print(f"law: the mobilities of {source}")
+    print(
+        f"search: differential evolution for the least {UNITS[design.cost]}, "
+        f"{design.n_evaluations:,} schedules;\n"
+        f"{len(design.restarts)} restarts agree within {100 * design.spread:.2g} %"
     )
