@@ -91,7 +91,7 @@ def name_of(stages: Stages | str) -> str:
         return stages
     words = []
     for until, pairs, *labels in stages:
-        words.append(f"{pairs}{f'/{labels[0]}' if labels else ''} until {until:g}")
+        words.append(f"{pairs}{f' of {labels[0]} labels' if labels else ''} until {until:g}")
     return ", ".join(words) or "plain"
 
 

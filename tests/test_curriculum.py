@@ -31,6 +31,7 @@ from cliff import (
 from cliff.checks import ArgumentError
 from cliff.cli import main
 from cliff.cli.common import describe
+from cliff.curriculum import falls
 from cliff.design import COSTS, Rates, cost_of
 from cliff.kernels import transformer as passes
 from cliff.mobility_law import MEASURED, curves_of, mobility
@@ -516,7 +517,11 @@ def test_evaluations_are_on_the_target():
     assert run.loss.values[-1] == measures(net.forward(batch), batch)["loss"]
 
 
-@pytest.mark.parametrize("curriculum", [STAGES, WAITING])
+EAGER = Adaptive([{"n_pairs": 1}, {"n_pairs": 2}, {"n_pairs": 4}], threshold=1e-3)
+"""Goes on at every evaluation, but for the last one of a run that ends between two of them."""
+
+
+@pytest.mark.parametrize("curriculum", [STAGES, WAITING, EAGER])
 def test_a_run_resumed_within_its_stages_is_the_same_run(curriculum, tmp_path):
     path = tmp_path / "run.npz"
     whole = train(network(), SMALL, 150, **OPTIONS, curriculum=curriculum)
@@ -701,3 +706,44 @@ def test_mistakes_on_the_command_line(command, arguments, message):
     assert out == ""
     assert err.startswith("cliff: " + message)
     assert err.count("\n") == 1
+
+
+def test_a_task_that_a_callback_replaced_is_kept_on_resuming(tmp_path):
+    """Until the next stage begins."""
+    path, noises = tmp_path / "run.npz", []
+
+    def intervene(state):
+        noises.append(state.task.noise)
+        if state.step == 8:
+            state.task = dataclasses.replace(state.task, noise=0.7)
+
+    whole = train(network(), SMALL, 30, **OPTIONS, curriculum=STAGES, callbacks=[intervene])
+    assert noises == [0.1] * 7 + [0.3] * 2 + [0.7] * 10 + [0.1] * 11
+    for n_steps in (15, 30):
+        pieces = train(
+            network(), SMALL, n_steps, **OPTIONS, curriculum=STAGES, callbacks=[intervene],
+            checkpoint=path, resume=path.exists(),
+        )  # fmt: skip
+    assert_same_run(whole, pieces)
+
+
+def test_a_callback_cannot_ask_for_more_labels_than_there_are():
+    def intervene(state):
+        state.task = dataclasses.replace(state.task, n_labels=16, n_classes=16)
+
+    with pytest.raises(ArgumentError, match=r"n_classes=16|n_labels=16"):
+        train(network(), SMALL, 3, **OPTIONS, callbacks=[intervene])
+    wide = Task(4, 8, 32, 5, window=9)
+    with pytest.raises(ArgumentError, match="n_labels=16"):
+        train(
+            Transformer(wide, width=4), wide, 3, **OPTIONS,
+            callbacks=[lambda s: setattr(s, "task", dataclasses.replace(s.task, n_labels=16))],
+        )  # fmt: skip
+
+
+def test_a_stage_that_ends_before_it_begins_is_left_out():
+    ends = np.array([[100.0, 50.0, 1500.0], [100.0, 100.0, 1500.0]])
+    pairs, labels = np.array([[2, 8, 16]] * 2), np.full((2, 3), 64)
+    expected = integrate_schedules([along((100, 2))], 1500.0).t_transition[0]
+    found = falls(ends, pairs, labels, MEASURED).t_transition
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
