@@ -40,6 +40,7 @@ from cliff.network.layers import Held
 from cliff.network.measures import measures
 from cliff.network.runs import Run, run_all
 from cliff.network.training import TrainingState
+from cliff.protocol import FALL
 from cliff.task import EVALUATION, stream
 from cliff.trajectory import Status
 from figures import HERE, prediction
@@ -200,6 +201,7 @@ def test_the_flow_is_scipy_s(stages, target):
     expected, began = by_scipy(stages, target, 1500.0)
     one = integrate_schedule(schedule, 1500.0)
     assert one.transition().t_transition == pytest.approx(expected, rel=1e-4)
+    assert [len(one.events[name]) for name in FALL] == [1, 1, 1]  # not once more at a switch
     many = integrate_schedules([schedule], 1500.0)
     assert many.t_transition[0] == pytest.approx(expected, rel=1e-4)
     assert many.status == [Status.EVENT]
@@ -742,8 +744,9 @@ def test_a_callback_cannot_ask_for_more_labels_than_there_are():
 
 
 def test_a_stage_that_ends_before_it_begins_is_left_out():
-    ends = np.array([[100.0, 50.0, 1500.0], [100.0, 100.0, 1500.0]])
+    ends = np.array([[100.0, 50.0, 1500.0], [50.0, 100.0, 1500.0]])
     pairs, labels = np.array([[2, 8, 16]] * 2), np.full((2, 3), 64)
-    expected = integrate_schedules([along((100, 2))], 1500.0).t_transition[0]
+    schedules = [along((100, 2)), along((50, 2), (100, 8))]
+    expected = integrate_schedules(schedules, 1500.0).t_transition
     found = falls(ends, pairs, labels, MEASURED).t_transition
     np.testing.assert_allclose(found, expected, rtol=1e-12)
