@@ -9,8 +9,8 @@ from . import theory as theory
 from . import valleys as valleys
 from .curriculum import integrate_schedule as integrate_schedule
 from .curriculum import integrate_schedules as integrate_schedules
-from .design import design_curriculum as design_curriculum
 from .data import Data as Data
+from .design import design_curriculum as design_curriculum
 from .flow import integrate as integrate
 from .flow import integrate_ensemble as integrate_ensemble
 from .landscape import Landscape as Landscape

@@ -63,6 +63,12 @@ class _Stage(NestedLogit):
         return kernels.N_OUT + np.maximum(super().n_work(target), super().n_work(own))
 
 
+def _stage(size: tuple[int, int], target: tuple[int, int]) -> _Stage:
+    """The landscape of four logits for a stage (N, L) on the way to a target (N, L)."""
+    pairs, labels = target
+    return _Stage(*size, label_bias="free", target_pairs=pairs, target_labels=labels)
+
+
 class Falls(NamedTuple):
     """When the target is learned along each of m schedules.
 
@@ -122,7 +128,7 @@ def integrate_schedule(
     begin, theta, parts = 0.0, theta0, list[Trajectory]()
     for until, (pairs, labels) in zip(schedule.times, sizes, strict=True):
         end = min(until, t_end)
-        model = _Stage(pairs, labels, "exact", "free", *sizes[-1])
+        model = _stage((pairs, labels), sizes[-1])
         part = integrate(
             model, theta, end - begin, mobility, mobility_args=law.arguments(pairs, labels)
         )
@@ -200,7 +206,7 @@ def falls(
         arguments = np.column_stack(np.broadcast_arrays(*law.arguments(n, count)))
         target = int(pairs[0, -1]), int(labels[0, -1])
         part = integrate_ensemble(
-            _Stage(*target, "exact", "free", *target), theta[chosen], 1.0, mobility,
+            _stage(target, target), theta[chosen], 1.0, mobility,
             rtol=rtol, atol=1e-3 * rtol, until="fall",
             mobility_args=arguments * duration[chosen, None],
             constants={"n_pairs": n, "n_labels": count},

@@ -190,8 +190,9 @@ def design_curriculum(
     from scipy.optimize import differential_evolution
 
     task = target if isinstance(target, Task) else _task(target)
-    if task.burstiness > 1 or task.p_novel < 1:
-        raise ArgumentError("target", task, "must have novel classes alone, each once in a context")
+    if task.burstiness > 1 or task.p_novel < 1 or task.labels_drawn != "distinct":
+        requirement = "must have novel classes alone, each once in a context, and distinct labels"
+        raise ArgumentError("target", task, requirement)
     choice("cost", cost, COSTS)
     n_stages, seed = integer("n_stages", n_stages, 2), integer("seed", seed, 0)
     if n_stages > MOST_STAGES:

@@ -29,6 +29,7 @@ NAMES = (
     "prediction",
     "measured_mobilities",
     "wall",
+    "curriculum",
 )
 
 

@@ -111,6 +111,13 @@ def test_captions_follow_their_data():
         ),
         "measured_mobilities": lambda data: data.assign(mobility=data.mobility * data.n_pairs),
         "wall": lambda data: data.assign(t_transition=data.t_transition.where(data.seed > 4)),
+        "curriculum": lambda data: data.assign(
+            measured=data.measured * (1 + 0.1 * data.n_pairs),
+            plain=2 * data.plain,
+            over_switch=2 * data.over_switch,
+            icl=data.icl.where(data.kind == "plain", 0.0),
+            **{f"measured_{name}": 2 * data[f"measured_{name}"] for name in data.cost.values},
+        ),
     }
     kept = {
         # the numbers that come from settings, and do not change with the data above
@@ -123,6 +130,7 @@ def test_captions_follow_their_data():
         "prediction": {"lr", "settings", "others"},
         "measured_mobilities": {"alpha", "beta1", "at_least", "at_most"},
         "wall": {"spread", "lr", "seeds"},
+        "curriculum": {"schedules", "runs", "best", "plain_times", "delay", "noise", "lr", "bad"},
     }
     for name, change in changed.items():
         data, numbers = data_of(name), module_of(name).numbers
@@ -323,6 +331,40 @@ def test_the_predictions_hold_what_is_said_of_them():
     words = f"within {flow.width:.1f} units of time, the networks within"
     assert f"{words} {min(widths):.0f} to {max(widths):.0f}." in told
     assert flow.width < 0.7 * min(widths)
+
+
+def test_the_figure_of_curricula_draws_its_data():
+    data, module = data_of("curriculum"), module_of("curriculum")
+    with plots.style():
+        figure = module.draw(data)
+    scatter, over_switch, gains, lost = figure.axes[:4]
+    measured, predicted, keys = module.compared(data)
+    drawn = np.concatenate([line.get_xydata() for line in scatter.lines[3:]])
+    assert sorted(map(tuple, drawn)) == sorted(zip(measured, predicted, strict=True))
+    assert len(keys) == len(set(keys)) >= 16
+    values = np.concatenate([points.get_array() for points in over_switch.collections[1:]])
+    singles = [t for t, key in zip(measured, keys, strict=True)
+               if key[0] == 16 and key[2].count("until") == 1]  # fmt: skip
+    np.testing.assert_allclose(sorted(values), sorted(singles))
+    np.testing.assert_allclose(gains.lines[0].get_ydata(), data.gain.sel(cost="time"))
+    points = [line for line in gains.lines if line.get_xydata().shape == (1, 2)]
+    at_16 = [line.get_ydata()[0] for line in points if line.get_xdata()[0] == 16]
+    np.testing.assert_allclose(at_16, list(module.measured_gains(data, (16, 64)).values()))
+    plain = data.isel(run=np.flatnonzero((data.kind == "plain").values))
+    np.testing.assert_array_equal(lost.lines[0].get_ydata(), plain.icl)
+
+
+def test_curricula_do_what_is_said_of_them():
+    module, data = module_of("curriculum"), data_of("curriculum")
+    numbers = module.numbers(data)
+    measured, predicted, _ = module.compared(data)
+    assert np.median(np.abs(predicted / measured - 1)) < 0.15
+    assert numbers["gain_time"] > 6
+    assert numbers["gain_flops"] > 10
+    assert numbers["lost"] < 0.02
+    bad = data.isel(run=np.flatnonzero((data.kind == "bad").values))
+    best = module.of_target(data, "designed", (8, 32)).measured.values.max()
+    assert not (bad.measured.values < 1.5 * best).any()
 
 
 def test_an_unknown_figure_is_named():

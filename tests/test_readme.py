@@ -20,12 +20,12 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from cliff import NestedLogit, integrate
+from cliff import NestedLogit, design_curriculum, integrate
 from cliff.cli import main
 from cliff.kernels import nested_logit as kernels
 from cliff.store import open_dataset
 from cliff.trajectory import LEVELS
-from figures import prediction
+from figures import curriculum, prediction
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -74,6 +74,11 @@ COMMANDS: dict[str, dict[str, str] | Elsewhere] = {
     "cliff train --labels 128 --seeds 0:3 --output other.nc": {
         "--labels 128": SMALL_RUN.replace("--labels 8", "--labels 16"), "0:3": "0:1"
     },
+    "cliff curriculum --pairs 16 --labels 64 --output schedule.json": {"16": "4", "64": "8"},
+    "cliff train --curriculum schedule.json --steps 2600 --output curriculum.nc": {
+        "--steps 2600": "--steps 20 --batch 8 --eval-size 16 --width 8"
+    },
+    "python -m figures curriculum": {"curriculum": "curriculum --into ."},
     "cliff compare training.nc --test other.nc --plot compare.png": {
         "training.nc": "training.nc --no-fit"
     },
@@ -260,6 +265,22 @@ def cost() -> Iterator[str]:
     yield f"beyond the {kernels.NEAR}th"
 
 
+def curricula() -> Iterator[str]:
+    (command,) = (command for command in COMMANDS if command.startswith("cliff curriculum"))
+    pairs, labels = (int(count) for count in re.findall(r"--(?:pairs|labels) (\d+)", command))
+    design = design_curriculum((pairs, labels))
+    *stages, _ = zip(design.schedule.times, design.schedule.settings, strict=True)
+    first, *others = [f"{setting['n_pairs']} until t = {until:g}" for until, setting in stages]
+    yield f"finds {first.replace(' ', ' pairs ', 1)}, {', '.join(others)}, and predicts"
+    yield (
+        f"learned at t = {design.designed['time']:.0f} in place of {design.plain['time']:.0f}, "
+        f"with {design.gain['flops']:.1f} times fewer floating-point operations"
+    )
+    told = curriculum.numbers(open_dataset(ROOT / "figures/data/curriculum.nc", "figure"))
+    yield f"learn it at t = {told['times']}"
+    yield f"where plain training takes {told['plain_times'].replace(',', '')}"
+
+
 def sizes() -> Iterator[str]:
     (command,) = (command for command in COMMANDS if command.endswith("basins.nc"))
     counts = [int(count) for count in re.findall(r":(\d+)(?= )", command)]
@@ -267,7 +288,7 @@ def sizes() -> Iterator[str]:
 
 
 COMPUTED: tuple[Callable[[], Iterator[str]], ...] = (
-    predictions, fall, installation, cost, sizes
+    predictions, fall, installation, cost, curricula, sizes
 )  # fmt: skip
 """Each yields sentences of the README with numbers that it computes."""
 
