@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import accumulate
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cliff.checks import ArgumentError, choice, finite_array, integer
-from cliff.kernels.integrate import integrate_batch
+from cliff.kernels.integrate import COLUMNS, integrate_batch
 from cliff.mobility import UNIT_MOBILITIES, Mobilities, Mobility
 from cliff.parallel import in_parallel
 from cliff.protocol import FALL, LEVELS, LandscapeLike, event_names
@@ -20,11 +22,15 @@ from cliff.steppers import METHODS, STEPPERS, Numerics, Stepper
 from cliff.trajectory import DensePath, Ensemble, Solution, Status, Trajectory, within
 
 Array = NDArray[np.float64]
+T = TypeVar("T")
 
 STATUS_OF_CODE = tuple(Status)  # in the order of the kernel's codes
 
 RULE = Gradient()
 """The default rule."""
+
+NO_RECORD = np.empty((0, 0))
+"""A record of no steps."""
 
 
 def integrate(
@@ -203,7 +209,7 @@ def integrate_ensemble(
     m, varied = len(starts), dict(constants or {})
     rows = model.constants_rows(varied, m)
     flow = _Flow.check(mobilities, numerics, rule, until)
-    batch = _Batch.at(flow, starts, rows)
+    batch = _Batch.at(flow, starts, rows, _levels(model, rows))
 
     # the most expensive trajectories first; those of one cost in their order
     costs = model.n_work(rows)
@@ -216,27 +222,33 @@ def integrate_ensemble(
     side_by_side = bool(model.pack_address)
 
     def work(start: int, stop: int) -> None:
-        _advance(flow, batch[start:stop], side_by_side=side_by_side)
+        part = batch[start:stop]
+        flow.advance(part, int(costs[order[start]]), side_by_side=side_by_side)
 
     in_parallel(work, ranges, workers, progress)
     batch = batch[np.argsort(order, kind="stable")]
-    failed = np.flatnonzero(batch.status == STATUS_OF_CODE.index(Status.MOBILITY))[:1]
-    reasons = [f"trajectory {i}: {mobilities.reason(batch.failed_at[i], i)}" for i in failed]
-    events = flow.by_name(batch.events.T)
+    column = batch.column
+    n_steps, n_rejected, status = (
+        column(name)[:, 0].astype(np.int64) for name in ("n_steps", "n_rejected", "status")
+    )
+    failed = np.flatnonzero(status == STATUS_OF_CODE.index(Status.MOBILITY))[:1]
+    at = column("failed_at")
+    reasons = [f"trajectory {i}: {mobilities.reason(at[i], i)}" for i in failed]
+    events = {name: column("events")[:, i] for name, i in _events(model).items()}
     begin, middle, end = (events.get(name, np.full(m, np.nan)) for name in FALL)
     return Ensemble(
         model=model,
         constants={k: _column(varied.get(k, v), m) for k, v in model.constants.items()},
         theta0=starts,
-        theta=batch.theta[:, : model.n_parameters],
-        t=batch.t,
-        loss=batch.loss if model.has_loss else np.full(m, np.nan),
+        theta=column("state")[:, : model.n_parameters],
+        t=column("t")[:, 0],
+        loss=column("loss")[:, 0] if model.has_loss else np.full(m, np.nan),
         events=events,
         t_transition=middle,
         width=end - begin,
-        n_steps=batch.n_steps,
-        n_rejected=batch.n_rejected,
-        status=batch.status.astype(np.int8),
+        n_steps=n_steps,
+        n_rejected=n_rejected,
+        status=status.astype(np.int8),
         settings=flow.settings,
         reason="".join(reasons),
     )
@@ -274,7 +286,7 @@ class _Flow:
         cls, mobilities: Mobilities, numerics: Numerics, rule: Rule, until: str | None
     ) -> _Flow:
         if until is not None:
-            choice("until", until, event_names(mobilities.model))
+            choice("until", until, tuple(_events(mobilities.model)))
         return cls(mobilities, numerics, check_rule(rule, numerics.method), until)
 
     @property
@@ -284,189 +296,153 @@ class _Flow:
         return self.mobilities.settings | vars(self.numerics) | self.rule.settings() | until
 
     @property
-    def columns(self) -> list[str]:
-        """Names of the events of the compiled loop; of two of one name the second one counts."""
-        return [*FALL, *self.mobilities.model.event_names]
-
-    def by_name(self, columns: Array) -> dict[str, Array]:
-        """The rows of an array that has one for every event of the compiled loop, by name."""
-        found = dict(zip(self.columns, columns, strict=True))
-        return {name: found[name] for name in event_names(self.mobilities.model)}
-
-    def arguments(self, side_by_side: bool) -> tuple[Any, ...]:
-        """Landscape, rule, method and limits for the compiled loop, without its budget."""
-        model, stepper, numerics = self.mobilities.model, self.stepper, self.numerics
-        seed = self.rule.seed if isinstance(self.rule, Langevin) else 0
-        until = -1
-        if self.until is not None:
-            until = len(self.columns) - 1 - self.columns[::-1].index(self.until)
-        return (
-            (model.address, model.pack_address if side_by_side else 0),
-            (model.n_parameters, model.n_out),
-            (self.mobilities.address, len(model.event_names)),
-            (self.rule.code, np.array(self.rule.numbers, dtype=np.float64), seed),
-            (stepper.a, stepper.error, stepper.dense, stepper.stage_times),
-            (stepper.order, numerics.step or 0.0),
-            (numerics.rtol, numerics.atol, numerics.t_end, numerics.max_steps),
-            until,
-        )
-
-    @property
     def stepper(self) -> Stepper:
         return STEPPERS[self.numerics.method]
+
+    def advance(
+        self,
+        batch: _Batch,
+        n_work: int,
+        budget: int = np.iinfo(np.int64).max,
+        record: Array = NO_RECORD,
+        side_by_side: bool = False,
+    ) -> None:
+        """Advance trajectories by at most `budget` attempted steps.
+
+        `n_work` is the scratch that the landscape needs for any of them.
+        """
+        mobilities, numerics, rule, stepper = (
+            self.mobilities,
+            self.numerics,
+            self.rule,
+            self.stepper,
+        )
+        model = mobilities.model
+        until = -1 if self.until is None else _events(model)[self.until]
+        pack_address = model.pack_address if side_by_side else 0
+        sizes, n_own = (model.n_parameters, model.n_out), len(model.event_names)
+        seed = rule.seed if isinstance(rule, Langevin) else 0
+        limits = numerics.rtol, numerics.atol, numerics.t_end, numerics.max_steps
+        integrate_batch(
+            side_by_side,
+            (model.address, pack_address, *sizes, n_work, mobilities.address, n_own),
+            (rule.code, seed, *rule.numbers, *(0.0,) * (3 - len(rule.numbers))),
+            (stepper.tableau, *stepper.dense.shape, stepper.order, numerics.step or 0.0),
+            (*limits, budget, until),
+            batch.rows,
+            batch.edges,
+            record,
+        )
+
+
+def _kept(function: Callable[[LandscapeLike], T]) -> Callable[[LandscapeLike], T]:
+    """Keep what depends on the landscape alone, for the sake of many short flows on one."""
+    return lru_cache(maxsize=64)(function)  # type: ignore[return-value]
+
+
+@_kept
+def _events(model: LandscapeLike) -> dict[str, int]:
+    """Names of the events, and the column of each in the compiled loop: of one name the last."""
+    columns = {name: i for i, name in enumerate((*FALL, *model.event_names))}
+    return {name: columns[name] for name in event_names(model)}
+
+
+@_kept
+def _constants(model: LandscapeLike) -> tuple[Array, Array, int]:
+    """The landscape's own constants (1, C), levels (1, 3), and scratch."""
+    constants = model.constants_row[None]
+    return constants, _levels(model, constants), int(model.n_work(constants)[0])
+
+
+def _levels(model: LandscapeLike, constants: Array) -> Array:
+    """Losses whose falls are the built-in events, (m, 3) for rows of constants (m, C)."""
+    return model.plateaus(constants)[:, None] * LEVELS
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """m trajectories under way: the arrays that the compiled loop reads and writes."""
+    """m trajectories under way: what the compiled loop reads and writes of each stands in a row.
 
-    constants: Array
-    mobility: Array
-    arguments: Array
-    levels: Array
-    numbers: NDArray[np.int64]
-    theta: Array
-    t: Array
-    h: Array
-    events: Array
-    loss: Array
-    n_steps: NDArray[np.int64]
-    n_rejected: NDArray[np.int64]
-    status: NDArray[np.int64]
-    failed_at: Array
+    Attributes
+    ----------
+    rows : ndarray, shape (m, …)
+        The columns `COLUMNS`.
+    edges : tuple of int
+        Where the columns begin, and where the last one ends.
+    """
+
+    rows: Array
+    edges: tuple[int, ...]
 
     @classmethod
-    def at(cls, flow: _Flow, starts: Array, rows: Array) -> _Batch:
-        """Trajectories at their starts (m, p), each with its row of constants (m, C)."""
-        mobilities, m, p = flow.mobilities, *starts.shape
-        zeros, counts = np.zeros((3, m)), np.zeros((3, m), np.int64)
-        theta = np.zeros((m, p * flow.rule.copies))
-        theta[:, :p] = starts
-        return cls(
-            constants=rows,
-            mobility=np.broadcast_to(mobilities.constants, (m, p)),
-            arguments=np.broadcast_to(mobilities.arguments, (m, mobilities.arguments.shape[1])),
-            levels=mobilities.model.plateaus(rows)[:, None] * LEVELS,
-            numbers=np.arange(m),
-            theta=theta,
-            t=zeros[0],
-            h=zeros[1],
-            events=np.full((m, len(flow.columns)), np.nan),
-            loss=zeros[2],
-            n_steps=counts[0],
-            n_rejected=counts[1],
-            status=counts[2],
-            failed_at=np.full((m, p), np.nan),
-        )
+    def at(cls, flow: _Flow, starts: Array, constants: Array, levels: Array) -> _Batch:
+        """Trajectories at their starts (m, p), each with its row of constants and of levels."""
+        mobilities, (m, p) = flow.mobilities, starts.shape
+        given = constants, mobilities.constants, mobilities.arguments, levels, starts
+        *widths, _ = [values.shape[1] for values in given]
+        n_events = len(FALL) + len(mobilities.model.event_names)
+        more = p * flow.rule.copies, *(1,) * 7, n_events, p
+        edges = tuple(accumulate((*widths, *more), initial=0))
+        rows = np.zeros((m, edges[-1]))
+        for begin, values in zip(edges, given, strict=False):
+            rows[:, begin : begin + values.shape[1]] = values
+        rows[:, edges[COLUMNS.index("events")] :] = np.nan
+        rows[:, edges[COLUMNS.index("number")]] = np.arange(m)
+        return cls(rows, edges)
+
+    def column(self, name: str) -> Array:
+        """A column of `rows`, shape (m, …)."""
+        i = COLUMNS.index(name)
+        return self.rows[:, self.edges[i] : self.edges[i + 1]]
 
     def __getitem__(self, index: Any) -> _Batch:
-        return _Batch(*(getattr(self, entry.name)[index] for entry in fields(self)))
+        return _Batch(self.rows[index], self.edges)
 
 
-@dataclass(frozen=True)
-class _Log:
-    """The steps of one trajectory, as the compiled loop writes them; empty to write none."""
-
-    t: Array
-    theta: Array
-    loss: Array
-    dense: Array
-    events: Array
-
-    @classmethod
-    def of_length(cls, steps: int, degree: int, p: int = 0, n_events: int = 0) -> _Log:
-        rows = steps + 1 if steps else 0
-        return cls(
-            np.empty(rows),
-            np.empty((rows, p)),
-            np.empty(rows),
-            np.empty((steps, p, degree)),
-            np.empty((rows, n_events)),
-        )
-
-    def with_room(self, steps: int, most: int) -> _Log:
-        """This log, or one of twice the length, at most `most`, that begins with it."""
-        length, p, degree = self.dense.shape
-        if length >= min(steps, most):
-            return self
-        size = min(max(steps, 2 * length), most)
-        longer = _Log.of_length(size, degree, p, self.events.shape[1])
-        for entry in fields(self):
-            old = getattr(self, entry.name)
-            getattr(longer, entry.name)[: len(old)] = old
-        return longer
-
-
-def _advance(
-    flow: _Flow,
-    batch: _Batch,
-    budget: int = np.iinfo(np.int64).max,
-    log: _Log | None = None,
-    side_by_side: bool = False,
-) -> None:
-    """Advance trajectories by at most `budget` attempted steps."""
-    log = log or _Log.of_length(0, flow.stepper.dense.shape[1])
-    n_work = int(flow.mobilities.model.n_work(batch.constants).max(initial=0))
-    addresses, sizes, more, rule, tableau, order_and_step, limits, until = flow.arguments(
-        side_by_side
-    )
-    integrate_batch(
-        side_by_side,
-        (*addresses, *sizes, n_work, *more),
-        rule,
-        (*tableau, *order_and_step),
-        (*limits, budget, until),
-        (
-            np.ascontiguousarray(batch.constants),
-            np.ascontiguousarray(batch.mobility),
-            np.ascontiguousarray(batch.arguments),
-            batch.levels,
-            batch.numbers,
-        ),
-        (
-            batch.theta,
-            batch.t,
-            batch.h,
-            batch.events,
-            batch.loss,
-            batch.n_steps,
-            batch.n_rejected,
-            batch.status,
-            batch.failed_at,
-        ),
-        (log.t, log.theta, log.loss, log.dense, log.events),
-    )
+def _with_room(record: Array, steps: int, most: int) -> Array:
+    """The record, or one for at least twice the steps, at most `most`, that begins with it."""
+    length = len(record) - 1
+    if length >= min(steps, most):
+        return record
+    longer = np.empty((1 + min(max(steps, 2 * length), most), record.shape[1]))
+    longer[: len(record)] = record
+    return longer
 
 
 def _integrate_compiled(
     flow: _Flow, start: Array, progress: Callable[[float], object] | None
 ) -> Solution:
     """One trajectory from start (p,) with a compiled method, whose steps are all kept."""
-    mobilities, model, stepper = flow.mobilities, flow.mobilities.model, flow.stepper
-    batch = _Batch.at(flow, start[None], model.constants_row[None])
-    cost = int(model.n_work(batch.constants)[0])
+    mobilities, model, numerics = flow.mobilities, flow.mobilities.model, flow.numerics
+    constants, levels, cost = _constants(model)
+    batch = _Batch.at(flow, start[None], constants, levels)
     budget = max(1, min(1000, 2**21 // max(cost, 1)))  # attempted steps between two reports
-    p, n_events = model.n_parameters, len(flow.columns)
-    log = _Log.of_length(budget, stepper.dense.shape[1], p, n_events)
-    while STATUS_OF_CODE[batch.status[0]] is Status.RUNNING:
+    (stages, degree), p = flow.stepper.dense.shape, model.n_parameters
+    path = (
+        2 + p + len(FALL) + len(model.event_names)
+    )  # the column of the record where its coefficients begin
+    record, n, status = np.empty((budget + 1, path + p * degree)), 0, Status.RUNNING
+    while status is Status.RUNNING:
         began = time.perf_counter()
-        n = int(batch.n_steps[0])
-        log = log.with_room(n + budget, flow.numerics.max_steps)
-        _advance(flow, batch, min(budget, len(log.dense) - n), log)
+        record = _with_room(record, n + budget, numerics.max_steps)
+        flow.advance(batch, cost, min(budget, len(record) - 1 - n), record)
+        n, n_rejected, code = map(int, batch.rows[0, batch.edges[9] : batch.edges[12]].tolist())
+        status = STATUS_OF_CODE[code]
         if time.perf_counter() - began < 0.1:  # long enough to be efficient, short for Ctrl-C
             budget *= 2
-        if progress and progress(float(batch.t[0])):
+        if progress and progress(record[n, 0].item()):
             break
-    n = int(batch.n_steps[0])
-    attempts = n + int(batch.n_rejected[0])
-    status = STATUS_OF_CODE[batch.status[0]]
-    times = flow.by_name(log.events[: n + 1].T)
+    record = record[: n + 1]
+    # copies whose rows are contiguous, which is several times as fast to work with
+    times, coefficients = record[:, 2 + p : path].T.copy(), record[1:, path:].copy()
+    happened = ~np.isnan(times)
+    failed = status is Status.MOBILITY
     return Solution(
-        path=DensePath(log.t[: n + 1], log.theta[: n + 1], log.dense[:n]),
-        loss=log.loss[: n + 1],
-        events={name: row[~np.isnan(row)] for name, row in times.items()},
+        path=DensePath(record[:, 0], record[:, 2 : 2 + p], coefficients.reshape(n, p, degree)),
+        loss=record[:, 1],
+        events={name: times[i][happened[i]] for name, i in _events(model).items()},
         status=status,
-        reason=mobilities.reason(batch.failed_at[0]) if status is Status.MOBILITY else "",
-        n_rejected=int(batch.n_rejected[0]),
-        n_evaluations=1 + attempts * (len(stepper.a) - 1),
+        reason=mobilities.reason(batch.column("failed_at")[0]) if failed else "",
+        n_rejected=n_rejected,
+        n_evaluations=1 + (n + n_rejected) * (stages - 1),
     )

@@ -80,7 +80,7 @@ class Mobilities:
             rows = np.atleast_2d(rows)
             compiled = _compile_as_python(name, mobility, function, p, rows, starts)
             return cls(model, np.zeros((1, p)), rows, function, compiled, settings)
-        if np.size(arguments):
+        if np.asarray(arguments).size:  # several times as fast as np.size
             raise ArgumentError("mobility_args", arguments, "needs a mobility that is a function")
         if isinstance(mobility, tuple) and mobility == UNIT_MOBILITIES:
             values = np.ones(p)
@@ -90,7 +90,7 @@ class Mobilities:
             if not _valid(values, p):
                 raise ArgumentError("mobility", mobility, _REQUIREMENT.format(p))
         settings = {"mobility": values.tolist()}
-        return cls(model, np.atleast_2d(values), np.zeros((1, 0)), None, None, settings)
+        return cls(model, values.reshape(-1, p), np.zeros((1, 0)), None, None, settings)
 
     @property
     def address(self) -> int:

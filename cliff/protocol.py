@@ -26,8 +26,8 @@ class LandscapeLike(PresentedLike, Protocol):
 
     To add a landscape, write these; a class that inherits `cliff.presentation.Presented` has how it
     is shown and swept. `cliff.landscape.Landscape` has them for whatever can be stated
-    in SymPy, `cliff.NestedLogit` for a kernel of its own. A landscape is immutable, can be pickled,
-    and is equal to another one if it is the same function with the same constants.
+    in SymPy, `cliff.NestedLogit` for a kernel of its own. A landscape is immutable, can be hashed
+    and pickled, and is equal to another one if it is the same function with the same constants.
 
     Attributes
     ----------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,14 +36,16 @@ class Stepper:
     dense: Array
     order: int
 
-    @property
+    @cached_property
     def adaptive(self) -> bool:
         return bool(self.error.any())
 
-    @property
-    def stage_times(self) -> Array:
-        """Times of the stages as fractions of the step, shape (S,)."""
-        return self.a.sum(axis=1)
+    @cached_property
+    def tableau(self) -> bytes:
+        """For the compiled loop: a, error weights, times of the stages, dense output as float64."""
+        return np.concatenate(
+            [x.ravel() for x in (self.a, self.error, self.a.sum(axis=1), self.dense)]
+        ).tobytes()
 
 
 def _stepper(

@@ -68,7 +68,7 @@ def read_only(array: NDArray[Any]) -> NDArray[Any]:
     """The array, read-only; a copy of it if anyone could still write to it."""
     if array.flags.writeable or array.base is not None:
         array = array.copy()
-        array.flags.writeable = False
+        array.setflags(write=False)
     return array
 
 

@@ -7,7 +7,7 @@ from scipy.special import lambertw
 
 from cliff import NestedLogit, integrate
 from cliff.checks import ArgumentError
-from cliff.flow import _advance, _Batch, _Flow, _Log
+from cliff.flow import _Batch, _constants, _Flow
 from cliff.mobility import Mobilities
 from cliff.rules import Gradient
 from cliff.scipy_methods import VectorField, locate_crossing
@@ -24,10 +24,11 @@ def field_of(model, mobility=(1.0, 1.0, 1.0), args=()):
 
 
 def batch_at(start, numerics):
-    """A flow of the paper's setting, and a batch of one trajectory of it."""
+    """A flow of the paper's setting, a batch of one trajectory of it, and the scratch for it."""
     mobilities = Mobilities.check(PAPER, (1.0, 1.0, 1.0), (), np.array(start))
     flow = _Flow.check(mobilities, numerics, Gradient(), None)
-    return flow, _Batch.at(flow, np.array([start]), PAPER.constants_row[np.newaxis])
+    constants, levels, n_work = _constants(PAPER)
+    return flow, _Batch.at(flow, np.array([start]), constants, levels), n_work
 
 
 def truth(model, start, t, mobility=(1.0, 1.0, 1.0), method="DOP853"):
@@ -96,10 +97,10 @@ def test_measured_order(method, steps, order, tolerance):
 def _fixed(method, start, span, count):
     """The end after `count` equal steps; dopri5 takes them when its error weights are ignored."""
     numerics = Numerics(method, span, 1e-6, 1e-9, 10**6, span / count)
-    flow, batch = batch_at(start, numerics)
-    _advance(flow, batch)
-    assert batch.n_steps[0] == count
-    return batch.theta[0, :3]
+    flow, batch, n_work = batch_at(start, numerics)
+    flow.advance(batch, n_work)
+    assert batch.column("n_steps") == count
+    return batch.column("state")[0]
 
 
 def test_loss_never_rises():
@@ -233,10 +234,13 @@ def test_masked_arrays_are_refused(argument):
 
 def test_memory_is_reserved_for_the_steps_taken(monkeypatch):
     lengths = []
-    of_length = _Log.of_length
-    monkeypatch.setattr(
-        _Log, "of_length", lambda steps, *sizes: lengths.append(steps) or of_length(steps, *sizes)
-    )
+    advance = _Flow.advance
+
+    def seen(flow, batch, n_work, budget, record):
+        lengths.append(len(record) - 1)
+        advance(flow, batch, n_work, budget, record)
+
+    monkeypatch.setattr(_Flow, "advance", seen)
     integrate(PAPER, START, 200.0, max_steps=10**9)
     assert max(lengths) <= 1000
     lengths.clear()
@@ -292,14 +296,12 @@ def test_the_loop_goes_on_exactly_where_its_budget_ended():
     numerics = Numerics("dopri5", 200.0, 1e-6, 1e-9, 10**6, None)
     ends = []
     for budget in (1, 3, 10**6):
-        flow, batch = batch_at(START, numerics)
-        while batch.status[0] == 0:
-            _advance(flow, batch, budget)
+        flow, batch, n_work = batch_at(START, numerics)
+        while batch.column("status") == 0:
+            flow.advance(batch, n_work, budget)
         ends.append(batch)
     for other in ends[:2]:
-        np.testing.assert_array_equal(other.theta, ends[2].theta)
-        np.testing.assert_array_equal(other.events, ends[2].events)
-        assert other.n_rejected[0] == ends[2].n_rejected[0]
+        np.testing.assert_array_equal(other.rows, ends[2].rows)
 
 
 def test_diverging_descent_says_so():

@@ -65,7 +65,7 @@ def evaluate_at(typing_context, address, theta, constants, want, work, out):
 
 
 @intrinsic
-def _advanced(typing_context, pointer, count):
+def advanced(typing_context, pointer, count):
     """The pointer `count` entries further on."""
 
     def lower(context, builder, signature, arguments):
@@ -77,7 +77,7 @@ def _advanced(typing_context, pointer, count):
 def _rows(address, theta, constants, want, work, out, m, p, n_out):
     for k in range(m):
         evaluate_at(
-            address, _advanced(theta, k * p), constants, want, work, _advanced(out, k * n_out)
+            address, advanced(theta, k * p), constants, want, work, advanced(out, k * n_out)
         )
 
 

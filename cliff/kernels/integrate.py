@@ -11,6 +11,7 @@ A state has the p rows of theta first and the rows of the rule behind them; see 
 import ctypes
 import math
 from functools import cache
+from struct import Struct
 
 import numpy as np
 from llvmlite import ir
@@ -19,7 +20,7 @@ from numba.extending import intrinsic, overload
 from numba.np.unsafe.ndarray import to_fixed_tuple
 
 from cliff.kernels import simd
-from cliff.kernels.generated import address_of_kernel, evaluate_at
+from cliff.kernels.generated import address_of_kernel, advanced, evaluate_at
 from cliff.kernels.philox import normal
 from cliff.kernels.simd import LANES, PackType, pack
 
@@ -304,8 +305,8 @@ def _loop(lanes, landscape, rule, method, limits, inputs, state, record):
         the events (NaN: not yet), loss (nats), accepted and rejected steps, status, and theta where
         the mobility failed.
     record : tuple of arrays
-        t, theta, loss, coefficients of the path, and times of events in the step (NaN: none) at
-        step n_steps of the only trajectory; of length 0 to record nothing.
+        t, theta, loss, coefficients of the path to it, and times of events in the step (NaN: none)
+        at step n_steps of the only trajectory; of length 0 to record nothing.
     """
     address, pack_address, p, n_out, n_work, mobility_address, n_own = landscape
     code, settings, seed = rule
@@ -405,7 +406,7 @@ def _loop(lanes, landscape, rule, method, limits, inputs, state, record):
                     for c in range(p):
                         spread = 2.0 * settings[0] * mobility[c * n + lane] / widths[lane]
                         k[c * n + lane] += math.sqrt(spread) * normal(
-                            seed, numbers[i], n_steps[i], c
+                            seed, np.int64(numbers[i]), np.int64(n_steps[i]), c
                         )
         width = _load(widths, 0, lanes)
         for stage in range(1, stages):
@@ -521,11 +522,11 @@ def _loop(lanes, landscape, rule, method, limits, inputs, state, record):
                     y[row * n + lane] = y_new[row * n + lane]
                     k[row * n + lane] = k[((stages - 1) * rows + row) * n + lane]
                 if recording:
-                    at = n_steps[i]
+                    at = np.int64(n_steps[i])
                     record_t[at], record_loss[at] = t[i], loss[i]
                     for row in range(p):
                         record_theta[at, row] = y[row * n + lane]
-                    record_dense[at - 1] = dense
+                    record_dense[at] = dense.ravel()
                     for event in range(n_events):
                         hit = crossed and happened[event] <= min(1.0, ended)
                         record_events[at, event] = (
@@ -557,113 +558,111 @@ def _loop(lanes, landscape, rule, method, limits, inputs, state, record):
 # ---- from Python ---------------------------------------------------------------------------------
 
 
-@intrinsic
-def _reals(typing_context, address):
-    """The address as a pointer to float64."""
+COLUMNS = (
+    *("constants", "mobility", "arguments", "levels", "state"),
+    *("number", "t", "h", "loss", "n_steps", "n_rejected", "status"),
+    *("events", "failed_at"),
+)
+"""What a row of float64, which holds every count exactly, has of a trajectory; see `_loop`."""
 
-    def lower(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], ir.DoubleType().as_pointer())
-
-    return types.CPointer(types.float64)(types.int64), lower
-
-
-@intrinsic
-def _integers(typing_context, address):
-    """The address as a pointer to int64."""
-
-    def lower(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
-
-    return types.CPointer(types.int64)(types.int64), lower
+N_SIZES, N_REALS = 17, 7
+"""How many numbers stand before the edges of the columns, and how many are float64."""
 
 
 @njit
-def _counts(table, i):
-    return carray(_integers(table[4 * i]), (table[4 * i + 1],))
-
-
-@njit
-def _vector(table, i):
-    return carray(_reals(table[4 * i]), (table[4 * i + 1],))
-
-
-@njit
-def _matrix(table, i):
-    return carray(_reals(table[4 * i]), (table[4 * i + 1], table[4 * i + 2]))
-
-
-@njit
-def _cube(table, i):
-    return carray(_reals(table[4 * i]), (table[4 * i + 1], table[4 * i + 2], table[4 * i + 3]))
-
-
-@njit
-def _run(lanes, table):
-    """Call the loop with the arrays of a table of their addresses and shapes."""
-    sizes, numbers = _counts(table, 0), _vector(table, 1)
-    address, pack_address, p, n_out, n_work, mobility_address, n_own = sizes[:7]
-    code, seed, order, max_steps, budget, until = sizes[7:13]
-    step, rtol, atol, t_end = numbers
+def _run(lanes, integers, reals, tableau, rows, record):
+    """Call the loop with what `integrate_batch` hands over."""
+    sizes = carray(integers, N_SIZES + 1 + len(COLUMNS))
+    (
+        address, pack_address, p, n_out, n_work, mobility_address, n_own, code, seed,
+        stages, degree, order, max_steps, budget, until, m, recorded,
+    ) = sizes[:N_SIZES]  # fmt: skip
+    e, numbers = sizes[N_SIZES:], carray(reals, N_REALS)
+    step, rtol, atol, t_end = numbers[:4]
+    behind = stages * stages
+    row = carray(rows, (m, e[len(COLUMNS)]))
+    path = 2 + p + e[13] - e[12]  # where it begins
+    log = carray(record, (recorded, path + p * degree))
     _loop(
         lanes,
         (address, pack_address, p, n_out, n_work, mobility_address, n_own),
-        (code, _vector(table, 2), np.uint64(seed)),
+        (code, numbers[4:], np.uint64(seed)),
         (
-            _matrix(table, 3), _vector(table, 4), _matrix(table, 5), _vector(table, 6),
-            order, step,
+            carray(tableau, (stages, stages)),
+            carray(advanced(tableau, behind), stages),
+            carray(advanced(tableau, behind + 2 * stages), (stages, degree)),
+            carray(advanced(tableau, behind + stages), stages),
+            order,
+            step,
         ),
         (rtol, atol, t_end, max_steps, budget, until),
         (
-            _matrix(table, 7), _matrix(table, 8), _matrix(table, 9), _matrix(table, 10),
-            _counts(table, 11),
+            row[:, : e[1]], row[:, e[1] : e[2]], row[:, e[2] : e[3]], row[:, e[3] : e[4]],
+            row[:, e[5]],
         ),
         (
-            _matrix(table, 12), _vector(table, 13), _vector(table, 14), _matrix(table, 15),
-            _vector(table, 16), _counts(table, 17), _counts(table, 18), _counts(table, 19),
-            _matrix(table, 20),
+            row[:, e[4] : e[5]], row[:, e[6]], row[:, e[7]], row[:, e[12] : e[13]], row[:, e[8]],
+            row[:, e[9]], row[:, e[10]], row[:, e[11]], row[:, e[13] :],
         ),
-        (
-            _vector(table, 21), _matrix(table, 22), _vector(table, 23), _cube(table, 24),
-            _matrix(table, 25),
-        ),
+        (log[:, 0], log[:, 2 : 2 + p], log[:, 1], log[:, path:], log[:, 2 + p : path]),
     )  # fmt: skip
     return 1
 
 
-def one_lane(table):
-    return _run(ONE_LANE, table)
+def one_lane(integers, reals, tableau, rows, record):
+    return _run(ONE_LANE, integers, reals, tableau, rows, record)
 
 
-def all_lanes(table):
-    return _run(ALL_LANES, table)
+def all_lanes(integers, reals, tableau, rows, record):
+    return _run(ALL_LANES, integers, reals, tableau, rows, record)
 
 
 @cache
 def _compiled(side_by_side):
-    signature = types.int64(types.CPointer(types.int64))
+    integers, reals = types.CPointer(types.int64), types.CPointer(types.float64)
+    signature = types.int64(integers, reals, reals, reals, reals)
     address = address_of_kernel(all_lanes if side_by_side else one_lane, signature)
-    return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(address)
+    return ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 5)(address)
 
 
-def integrate_batch(side_by_side, landscape, rule, method, limits, inputs, state, record):
+_integers, _reals = Struct(f"{N_SIZES + 1 + len(COLUMNS)}q"), Struct(f"{N_REALS}d")
+
+
+def integrate_batch(side_by_side, landscape, rule, method, limits, rows, edges, record):
     """`_loop`, one trajectory after the other or LANES side by side.
 
     It is called through ctypes, which lets go of the interpreter's lock. numba's own way to call a
     function takes a quarter of a second to get ready for in every process.
 
+    Parameters
+    ----------
+    side_by_side : bool
+    landscape, limits : tuples
+        As for `_loop`.
+    rule : tuple
+        The code, the seed, and three numbers.
+    method : tuple
+        The tableau, as `Stepper.tableau`, then S, D, order and step.
+    rows : ndarray, shape (m, …)
+        What is read and written of the trajectories: the columns `COLUMNS`.
+    edges : sequence of int
+        Where the columns begin, and where the last one ends.
+    record : ndarray, shape (n, …)
+        For each step a row: t, loss, theta, times of events and coefficients of the path to it.
+
     Raises
     ------
     MemoryError
     """
-    code, numbers, seed = rule
-    *tableau, order, step = method
+    code, seed, *settings = rule
+    tableau, stages, degree, order, step = method
     rtol, atol, t_end, max_steps, budget, until = limits
-    sizes = np.array([*landscape, code, seed, order, max_steps, budget, until], dtype=np.int64)
-    reals = np.array([step, rtol, atol, t_end])
-    arrays = (sizes, reals, numbers, *tableau, *inputs, *state, *record)
-    assert all(array.flags.c_contiguous and array.dtype.itemsize == 8 for array in arrays)
-    # a list is filled several times as fast as an array, entry by entry
-    rows = [(a.__array_interface__["data"][0], *a.shape, 0, 0, 0)[:4] for a in arrays]
-    table = np.array(rows, dtype=np.int64)
-    if not _compiled(side_by_side)(table.ctypes.data):
+    assert rows.flags.c_contiguous
+    assert record.flags.c_contiguous
+    sizes = code, seed, stages, degree, order, max_steps, budget, until, len(rows), len(record)
+    # packed bytes cost a fraction of arrays, which have to be made and asked for their addresses
+    integers = _integers.pack(*landscape, *sizes, *edges)
+    reals = _reals.pack(step, rtol, atol, t_end, *settings)
+    run = _compiled(side_by_side)
+    if not run(integers, reals, tableau, rows.ctypes.data, record.ctypes.data):
         raise MemoryError
