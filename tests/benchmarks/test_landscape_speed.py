@@ -37,8 +37,8 @@ def test_loss_and_gradient(benchmark, best_of, report, count, n, labels, factor)
             "RK45",
             20.0,
             marks=pytest.mark.xfail(
-                reason="seen: 9.8. Checks, results and the table of the loop's arrays take 130 "
-                "microseconds in Python, three times as long as the loop itself"
+                reason="seen: 18.4. Checks and results take 45 microseconds in Python, as long as "
+                "the loop itself"
             ),
         ),
         ("LSODA", 5.0),
