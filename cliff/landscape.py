@@ -169,6 +169,12 @@ class Landscape(Presented):
                 if name in seen or (argument == "constants" and len(values) < len(constants)):
                     raise ArgumentError(argument, name, "is the name of something else, too")
                 seen.add(name)
+        for name in [*(symbol.name for symbol in symbols), *values]:
+            component = name.removeprefix("mobility_")
+            if component != name and component in [symbol.name for symbol in symbols]:
+                raise ArgumentError(
+                    "parameters", name, f"is the mobility of {component} in a sweep"
+                )
         numbers = {name: _constant(name, value) for name, value in values.items()}
         known = [*(symbol.name for symbol in symbols), *numbers]
         for name, text in (labels or {}).items():
@@ -257,12 +263,10 @@ class Landscape(Presented):
 
     @property
     def plateau(self) -> float | None:
-        """Loss at which a flow waits (nats), or None."""
+        """Loss at which a flow waits (nats), or None; NaN where it is no finite real number."""
         if self._plateau is None:
             return None
-        return float(
-            self._plateau.subs(dict(zip(self._constants, self.constants.values(), strict=True)))
-        )
+        return float(self._real_plateaus(self.constants_row[np.newaxis])[0])
 
     def with_constants(self, **values: Number) -> Landscape:
         """The same landscape with other constants; nothing is compiled.
@@ -282,11 +286,7 @@ class Landscape(Presented):
     def _check_values(self) -> None:
         """Refuse constants that are out of the landscape's range."""
         self._check_weights(self.constants_row[np.newaxis])
-        try:
-            finite = self.plateau is None or np.isfinite(self.plateau)
-        except TypeError:  # complex
-            finite = False
-        if not finite:
+        if self.plateau is not None and np.isnan(self.plateau):
             raise ArgumentError("constants", dict(self.constants), "must give a finite plateau")
 
     def _changed(self, values: Mapping[str, Any]) -> dict[str, Number]:
@@ -449,11 +449,18 @@ class Landscape(Presented):
         """The plateau at each row of constants, NaN where it is no positive number: shape (m,)."""
         if self._plateau is None:
             return np.full(len(rows), np.nan)
+        found = self._real_plateaus(rows)
+        return np.where(found > 0.0, found, np.nan)
+
+    def _real_plateaus(self, rows: Array) -> Array:
+        """The plateau at each row of constants, NaN where it is no finite real number.
+
+        It is computed in float64: exact powers of whole numbers could take forever.
+        """
         with np.errstate(all="ignore"):
             values = np.asarray(self._plateau_of(*rows.T), dtype=np.complex128)
         found = np.broadcast_to(values, (len(rows),))
-        positive = np.isfinite(found) & (found.imag == 0.0) & (found.real > 0.0)
-        return np.where(positive, found.real, np.nan)
+        return np.where(np.isfinite(found) & (found.imag == 0.0), found.real, np.nan)
 
     @cached_property
     def _plateau_of(self) -> Callable[..., Any]:
@@ -728,12 +735,19 @@ _DEPENDS_ON_CONSTANTS = {"constants", "constants_row", "_identity"}
 _FORBIDDEN = {"loss", "plateau", "t", "theta", "status"}
 """Names that results and placeholders have already."""
 
+_OF_SWEEPS = {
+    *("t_transition", "width", "abruptness", "basin"),
+    *("outcome", "failure", "function_version"),
+}
+"""Names of other metrics and of a sweep's own variables, beside which an event has to be named."""
+
 
 def _check_name(argument: str, name: Any) -> None:
     if not isinstance(name, str) or not name or any(c.isspace() or c in "=," for c in name):
         raise ArgumentError(argument, name, "must be a name without blanks, commas and =")
     taken = hasattr(Landscape, name) or name in Landscape.__annotations__ or name[0] == "_"
-    if name in _FORBIDDEN or (argument == "constants" and taken):
+    taken = (argument == "constants" and taken) or (argument == "events" and name in _OF_SWEEPS)
+    if name in _FORBIDDEN or taken:
         raise ArgumentError(argument, name, "is a reserved name")
 
 

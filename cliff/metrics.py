@@ -164,7 +164,7 @@ class FlowMetric:
         failure = np.full(m, "", dtype=object)
         for name, values in columns.items():
             failure[~np.isfinite(values) & (failure == "")] = f"{name} is not finite"
-            if name.startswith("mobility_"):
+            if name not in self.model.axes and name.startswith("mobility_"):
                 failure[(values < 0.0) & (failure == "")] = f"{name} below 0"
         of_model = {name: values for name, values in columns.items() if name in self.model.axes}
         constants, refused = self.model.constants_at(of_model, m)

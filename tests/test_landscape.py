@@ -17,7 +17,9 @@ from cliff.checks import ArgumentError
 from cliff.kernels import generated
 from cliff.kernels.simd import LANES
 from cliff.landscape import Landscape
+from cliff.metrics import METRICS, FlowMetric
 from cliff.nested_logit import NestedLogit
+from cliff.sweeps import _RESERVED
 from cliff.symbolic.functions import cross_entropy, log_sum_exp, softmax
 
 BETA1, ALPHA, XI, N, L = sp.symbols("beta1 alpha xi N L")
@@ -678,3 +680,43 @@ def test_a_cache_without_room_costs_a_compilation(tmp_path):
     assert compiled == 2
     (tmp_path / "file").write_text("not a directory")
     assert run(tmp_path / "file" / "cache", dict(os.environ)) == (first, 2)
+
+
+@pytest.mark.parametrize("n", [1000, 3])
+def test_a_huge_plateau_is_told_at_once(n):
+    x, n_symbol = sp.symbols("x N")
+    tower = n_symbol ** (n_symbol**n_symbol)
+    if n == 3:
+        assert Landscape([x], x**2, {"N": n}, plateau=tower).plateau == 3.0**27
+    else:
+        with pytest.raises(ArgumentError, match="must give a finite plateau"):
+            Landscape([x], x**2, {"N": n}, plateau=tower)
+
+
+def test_a_negative_plateau_is_kept_and_has_no_levels():
+    x, n = sp.symbols("x N")
+    model = Landscape([x], x**2, {"N": 2}, plateau=-n)
+    assert model.plateau == -2.0
+    assert np.isnan(model.plateaus(np.array([[2.0], [3.0]]))).all()
+    np.testing.assert_array_equal(model.plateaus(np.array([[-2.0]])), [2.0])
+
+
+def test_events_are_not_named_as_what_a_sweep_returns():
+    x = sp.Symbol("x")
+    for name in {*METRICS, *_RESERVED}:
+        with pytest.raises(ArgumentError, match=f"{name}: is a reserved name"):
+            Landscape([x], x**2, events={name: x <= 0.5})
+
+
+def test_no_name_is_that_of_a_mobility_in_sweeps():
+    x, other = sp.symbols("x mobility_x")
+    for arguments in (([x, other], x**2 + other**2), ([x], x**2 * other, {"mobility_x": 1.0})):
+        with pytest.raises(ArgumentError, match="mobility_x: is the mobility of x in a sweep"):
+            Landscape(*arguments)
+
+
+def test_a_constant_that_is_named_like_a_mobility_may_be_negative_in_a_sweep():
+    x, a = sp.symbols("x mobility_a")
+    model = Landscape([x], x**2 + a, {"mobility_a": 1.0})
+    found = FlowMetric("loss", model, t_end=1.0)(mobility_a=np.array([-1.0]))
+    assert found["failure"].tolist() == [""]
