@@ -700,7 +700,7 @@ class _OfFunctions(Landscape):
         sizes = self.n_parameters, len(self.constants)
         try:
             return int(generated.address_of_functions(self._functions, *sizes, first, then))
-        except NumbaError as error:
+        except (NumbaError, TypeError) as error:  # TypeError: what is no Python function
             used = dict.fromkeys(name for name, _ in (*first.values(), *then.values()))
             lines = [line for line in str(error).splitlines() if line.strip()]
             reason = next((s for s in lines if not s.startswith("Failed in")), "numba refuses them")

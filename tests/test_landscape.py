@@ -720,3 +720,11 @@ def test_a_constant_that_is_named_like_a_mobility_may_be_negative_in_a_sweep():
     model = Landscape([x], x**2 + a, {"mobility_a": 1.0})
     found = FlowMetric("loss", model, t_end=1.0)(mobility_a=np.array([-1.0]))
     assert found["failure"].tolist() == [""]
+
+
+def test_what_is_no_python_function_is_refused_in_one_line():
+    x = sp.Symbol("x")
+    for function in (len, np.sum, int):
+        model = Landscape.from_functions([x], function, lambda theta: theta)
+        with pytest.raises(ArgumentError, match="do not compile: The decorated object"):
+            model.loss([1.0])
