@@ -1,5 +1,8 @@
 """All compiled code. Kernels read no files and know no objects, no generator of random numbers
 either: arrays and numbers go in, arrays that the caller made are written to.
+
+No kernel assigns an array to a part of an array: numba compiles text formatting for the message
+about shapes that do not fit, which takes it several seconds.
 """
 
 import warnings

@@ -23,7 +23,7 @@ Kept = namedtuple("Kept", "contents attention1 attention2 overlap match")
 def forward(weights, label_vectors, batch, held):
     """Features that the classifier reads, (B, 2 D), and what `differentiate` needs; see `Held`."""
     contents = loops.lay_out(batch.items, batch.labels, label_vectors)  # (B, T, D padded)
-    size, n_tokens, _ = contents.shape
+    n_tokens = contents.shape[1]
     if len(held.attention1):
         attention1 = held.attention1[0]  # (T, T), the same in all sequences
     else:
@@ -40,13 +40,12 @@ def forward(weights, label_vectors, batch, held):
         attention2 = held.attention2  # (B, T)
     else:
         scores2 = weights.alpha[()] * match  # (B, T)
-        scores2[:, 1::2] += weights.beta2[()]
+        of_labels = scores2[:, 1::2]
+        of_labels += weights.beta2[()]
         attention2 = loops.softmax(scores2)  # (B, T)
     attended = loops.apply_transposed(contents, attention2)  # (B, D padded)
     dim = label_vectors.shape[1]
-    features = np.empty((size, 2 * dim), contents.dtype)  # (B, 2D)
-    features[:, :dim] = target[:, :dim]
-    features[:, dim:] = attended[:, :dim]
+    features = np.concatenate((target[:, :dim], attended[:, :dim]), axis=1)  # (B, 2D)
     return features, Kept(contents, attention1, attention2, overlap, match)
 
 
@@ -59,7 +58,8 @@ def differentiate(weights, label_vectors, batch, held, slopes, size):
     # d_x is the gradient with respect to x, in the shape of x
     dim = slope.shape[1] // 2
     d_attended = np.zeros((len(slope), kept.contents.shape[2]), slope.dtype)  # (B, D padded)
-    d_attended[:, :dim] = slope[:, dim:]
+    without_padding = d_attended[:, :dim]
+    without_padding += slope[:, dim:]
     slopes.alpha[()] = 0
     slopes.beta2[()] = 0
     slopes.beta1[()] = 0

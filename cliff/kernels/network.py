@@ -239,16 +239,18 @@ def attend(by_position, by_item, by_label, labels, contents, start):
 
 
 @compiled
-def attend_backward(attention, left, right, last, labels, contents, start, window, dim, n_labels):
+def attend_backward(attention, left, right, last, labels, contents, start, by_position, n_labels):
     """Gradient with respect to the y of `attend`.
 
     The gradient with respect to the attention of token i to token j is
     left[0][i] right[0][j] + left[1][i] right[1][j], plus last[j] if i is the target. Returns the
-    gradient with respect to each part of y, summed over the batch for positions and labels.
+    gradient with respect to the parts of y by items and by labels, summed over the batch for
+    labels; the one by positions, summed over the batch, overwrites `by_position`, (P, W).
     """
     size, n_tokens, padded = contents.shape
-    width = window + dim
-    by_position = np.zeros((window, width), contents.dtype)
+    window, width = by_position.shape
+    dim = width - window
+    by_position[:] = 0
     by_item = np.zeros((size, n_tokens // 2 + 1, width), contents.dtype)
     by_label = np.zeros((n_labels, width), contents.dtype)
     slopes = np.zeros((n_tokens, n_tokens), contents.dtype)  # above the diagonal it stays zero
@@ -279,7 +281,7 @@ def attend_backward(attention, left, right, last, labels, contents, start, windo
             for d in range(dim):
                 place_part[d] += content[d]
                 content_part[d] += content[d]
-    return by_position, by_item, by_label
+    return by_item, by_label
 
 
 @compiled

@@ -124,12 +124,11 @@ def differentiate(weights, label_vectors, batch, held, slopes, size):
     if len(held.attention1):
         slopes.match1[:] = 0
     else:
-        by_position, by_item, by_label = loops.attend_backward(
+        d_positions, d_contents = slopes.match1[:window], slopes.match1[window:]
+        by_item, by_label = loops.attend_backward(
             attention1, (attention2, d_score), (d_spread, kept.through), d_last,
-            batch.labels, contents, start, window, dim, len(label_vectors),
-        )  # (P, W), (B, N+1, W), (L, W)  # fmt: skip
-        d_match1 = slopes.match1  # (W, W)
-        d_match1[:window] = by_position
-        np.dot(batch.items.reshape(-1, dim).T, by_item.reshape(-1, window + dim), d_match1[window:])
-        d_match1[window:] += np.dot(label_vectors.T, by_label)
+            batch.labels, contents, start, d_positions, len(label_vectors),
+        )  # (B, N+1, W), (L, W)  # fmt: skip
+        np.dot(batch.items.reshape(-1, dim).T, by_item.reshape(-1, window + dim), d_contents)
+        d_contents += np.dot(label_vectors.T, by_label)
     return loss
