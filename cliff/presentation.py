@@ -157,7 +157,7 @@ def plain(label: str) -> str:
 
 def symbol_of(label: str) -> str:
     """The formula in a label, or the whole label if it has none."""
-    found = re.search(r"\$[^$]*\$", label)
+    found = re.search(r"(?<!\\)\$[^$]*(?<!\\)\$", label)
     return found.group() if found else label
 
 

@@ -8,6 +8,7 @@ import sys
 import matplotlib as mpl
 import numpy as np
 import pytest
+import sympy as sp
 import xarray as xr
 from matplotlib.colors import to_hex, to_rgba
 from matplotlib.text import Text
@@ -657,3 +658,18 @@ def test_a_picture_of_a_format_that_there_is_not_is_refused(tmp_path):
         with pytest.raises(ArgumentError, match=r"must end in one of .*png"):
             plots.save(figure, tmp_path / name)
     assert not list(tmp_path.iterdir())
+
+
+def test_text_that_is_no_tex_is_drawn_as_it_is(tmp_path):
+    brace, dollar, c = sp.symbols("{ b$ c")
+    model = cliff.Landscape(
+        [brace, dollar], (c - brace * dollar) ** 2 / 2, {c: 1}, {r"$\frac{$": brace * dollar},
+        {r"$\frac{$again": sp.Symbol("loss") <= 0.1}, plateau=0.5, labels={"c": r"$\sqrt{$"},
+    )  # fmt: skip
+    figure = plots.draw(cliff.integrate(model, [0.1, 0.2], 5.0))
+    for ending in ("png", "pdf"):
+        plots.save(figure, tmp_path / f"flow.{ending}")
+    texts = {text.get_text() for text in figure.findobj(Text)}
+    assert {"{", r"b\$", r"\frac{", r"\frac{again, t = 1.99"} <= texts
+    assert any(text.startswith(r"Gradient flow: \sqrt{ = 1") for text in texts)
+    assert r"time $t$ (gradient flow)" in texts  # TeX stays TeX

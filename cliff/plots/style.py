@@ -21,7 +21,10 @@ import matplotlib as mpl  # noqa: E402
 import matplotlib.style  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
+from matplotlib.cbook import is_math_text  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.mathtext import MathTextParser  # noqa: E402
+from matplotlib.text import Text  # noqa: E402
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: E402
 from matplotlib.transforms import ScaledTranslation  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
@@ -92,10 +95,34 @@ styled = style()
 """Decorator that lets a function that makes a picture work in `style`."""
 
 
+class _Figure(Figure):
+    """A figure that shows text that is no TeX, such as a name ``{``, as it is, without its signs $.
+
+    matplotlib would raise. Texts are whatever a landscape says; only drawing tells what they are.
+    """
+
+    def draw(self, renderer: Any) -> None:
+        for text in self.findobj(Text):
+            lines = text.get_text().split("\n")
+            if not all(map(_is_drawable, lines)):
+                text.set_text("\n".join(line.replace("$", "") for line in lines))
+        super().draw(renderer)
+
+
+_MATH = MathTextParser("path")
+
+
+def _is_drawable(text: str) -> bool:
+    try:
+        return not is_math_text(text) or bool(_MATH.parse(text))
+    except ValueError:
+        return False
+
+
 @styled
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
     """A figure outside pyplot's registry, and its axes (rows, columns); sizes in inches."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = _Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False)
 
