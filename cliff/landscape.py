@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, cached_property
 from numbers import Integral
@@ -180,7 +181,10 @@ class Landscape(Presented):
         for name, text in (labels or {}).items():
             if name not in known or not isinstance(text, str):
                 raise ArgumentError("labels", name, "must give text to " + ", ".join(known))
-        latex = {name: f"${sp.latex(sp.Symbol(name))}$" for name in known}
+        latex = {
+            name: name.replace("$", r"\$") if "$" in name else f"${sp.latex(sp.Symbol(name))}$"
+            for name in known
+        }
         self._keep(
             labels=MappingProxyType(latex | dict(labels or {})),
             parameters=tuple(sp.Symbol(symbol.name, real=True) for symbol in symbols),
@@ -388,7 +392,8 @@ class Landscape(Presented):
         constants : mapping of Symbol or str to number, optional
         measures, events : mapping of str to callable, optional
             Functions of the same arguments that give a number; an event is the moment when its
-            number falls to 0 or below.
+            number falls to 0 or below. Where one function raises, all values are NaN, and a flow
+            that gets there ends with the status "not finite".
         plateau : float, optional
 
         Returns
@@ -697,16 +702,29 @@ class _OfFunctions(Landscape):
 
     def _address(self, kind: str, names: dict[str, Any] = generated.NUMBERS) -> int:
         first, then = getattr(self, f"_{kind}")()
-        sizes = self.n_parameters, len(self.constants)
+        used = {name: len(entry) for name, entry in (*first.values(), *then.values())}
+        for name, depth in used.items():
+            self._check_function(name, depth)
         try:
-            return int(generated.address_of_functions(self._functions, *sizes, first, then))
-        except (NumbaError, TypeError) as error:  # TypeError: what is no Python function
-            used = dict.fromkeys(name for name, _ in (*first.values(), *then.values()))
-            lines = [line for line in str(error).splitlines() if line.strip()]
-            reason = next((s for s in lines if not s.startswith("Failed in")), "numba refuses them")
-            raise ArgumentError(
-                "functions", ", ".join(used), f"do not compile: {reason}"
-            ) from error
+            address = generated.address_of_functions(
+                self._functions, self.n_parameters, len(self.constants), first, then
+            )
+        except NumbaError as error:
+            told = f"must return {self.n_parameters} numbers in each row"
+            raise ArgumentError("functions", ", ".join(used), told) from error
+        return int(address)
+
+    def _check_function(self, name: str, depth: int) -> None:
+        """Refuse a function that does not compile, or whose values are no numbers, rows, …"""
+        function = self._functions[name]
+        shown = getattr(function, "__name__", function)
+        try:
+            found = generated.depth_of_value(function, len(self.constants))
+        except Exception as error:  # numba lets errors of Python through
+            raise ArgumentError(name, shown, f"does not compile: {_told(error)}") from error
+        if found != depth:
+            wanted = ("a real number", "p real numbers", "p rows of p real numbers")[depth]
+            raise ArgumentError(name, shown, f"must return {wanted}")
 
     def _flow(self) -> tuple[Any, ...]:
         p = self.n_parameters
@@ -749,6 +767,15 @@ def _check_name(argument: str, name: Any) -> None:
     taken = (argument == "constants" and taken) or (argument == "events" and name in _OF_SWEEPS)
     if name in _FORBIDDEN or taken:
         raise ArgumentError(argument, name, "is a reserved name")
+
+
+def _told(error: Exception) -> str:
+    """What numba says of a user's function, in a line, without the names that numba gives."""
+    lines = [line.strip(" >") for line in str(error).splitlines()]
+    lines = [s for s in lines if s and not s.startswith("Failed in")] or [type(error).__name__]
+    line = " ".join(lines[: 2 if lines[0].endswith(":") else 1])
+    line = re.sub(r"'\$[\w.$]+'", "a value", line)
+    return re.sub(r"'(\w+)(\.\d+)+'", r"'\1'", line)
 
 
 def _constant(name: str, value: Any) -> Number:

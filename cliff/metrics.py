@@ -14,7 +14,7 @@ from cliff.flow import integrate_ensemble
 from cliff.nested_logit import ANSWERS, NestedLogit
 from cliff.presentation import axis_label, plain
 from cliff.protocol import LandscapeLike, event_names
-from cliff.sweeps import DONE, description
+from cliff.sweeps import DONE, RESERVED, description
 from cliff.trajectory import Status, landscape_and_settings
 from cliff.valleys import UNDECIDED, basins, by_constants
 
@@ -136,19 +136,26 @@ class FlowMetric:
 
     @property
     def units(self) -> dict[str, str]:
-        """Units of the metrics, for `sweep`."""
-        return dict.fromkeys(event_names(self.model), "gradient-flow time") | METRIC_UNITS
+        """Unit of the metric, for `sweep`."""
+        return {self.metric: METRIC_UNITS.get(self.metric, "gradient-flow time")}
 
     @property
     def long_names(self) -> dict[str, str]:
-        """Descriptions of the metrics and axes, for `sweep`."""
-        events = {name: f"first time of the event {name}" for name in event_names(self.model)}
-        return {k: plain(axis_label(self.model, k)) for k in self.axes} | events | _LONG_NAMES
+        """Descriptions of the metric and the axes, for `sweep`."""
+        metric = _LONG_NAMES.get(self.metric, f"first time of the event {self.metric}")
+        axes = {k: plain(axis_label(self.model, k)) for k in self.axes}
+        return axes | {self.metric: metric}
 
     def check_axes(self, names: Collection[str]) -> None:
-        """Raise ArgumentError that names the first axis that is unknown or has no effect."""
+        """Raise ArgumentError that names the first axis that is unknown or has no effect.
+
+        Nor can an axis have the name of the metric, or of a variable that every sweep has.
+        """
         if not names:
             raise ArgumentError("axes", list(names), "must name at least one axis")
+        for name in names:
+            if name in (self.metric, *RESERVED):
+                raise ArgumentError("axes", name, "is the name of a result: rename it to sweep it")
         self.model.check_axes(names)
         set_by: dict[str, str] = {}
         for name in sorted(names, key=lambda name: (*self.axes, name).index(name)):

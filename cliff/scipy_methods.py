@@ -100,16 +100,20 @@ def integrate_scipy(
 
     model, field = mobilities.model, VectorField(mobilities)
     failures: list[MobilityError] = []
+    undefined: list[float] = []  # times of trials where the landscape has no finite value
 
     def guarded(function: Callable[[float, Array], Array], shape: tuple[int, ...]) -> Any:
         """NaN where the mobility fails: the solver then tries a shorter step, or gives up."""
 
         def call(t: float, theta: Array) -> Array:
             try:
-                return function(t, theta)
+                values = function(t, theta)
             except MobilityError as error:
                 failures.append(error)
                 return np.full(shape, np.nan)
+            if not np.isfinite(values).all():
+                undefined.append(t)
+            return values
 
         return call
 
@@ -139,17 +143,18 @@ def integrate_scipy(
                 status = Status.STEP_LIMIT
                 break
             failures.clear()
+            undefined.clear()
             try:
                 solver.step()
-                finite = bool(np.isfinite(solver.y).all())
             except ValueError:  # Radau's linear algebra refuses what is not finite
-                finite = False
-            if not finite or solver.status == "failed":
-                stuck = Status.STEP_TOO_SMALL if finite else Status.NOT_FINITE
+                undefined.append(solver.t)
+            out = field.evaluate(solver.y, 1)
+            finite = bool(np.isfinite([*solver.y, *out[: 1 + p]]).all())
+            if not finite or solver.status == "failed" or solver.t == t[-1]:
+                stuck = Status.NOT_FINITE if undefined or not finite else Status.STEP_TOO_SMALL
                 status = Status.MOBILITY if failures else stuck
                 break
             output, last, now = solver.dense_output(), t[-1], float(solver.t)
-            out = field.evaluate(solver.y, 1)
             after = field.events(out)
             times = {}
             for i in np.flatnonzero((before > 0.0) & (after <= 0.0)).tolist():

@@ -46,7 +46,7 @@ _IN_FLIGHT = 64
 _BYTES_PER_CELL = 40
 """Memory of a cell with one result, here, as a dataset and as the bytes of a file."""
 
-_RESERVED = ("outcome", "failure", "function_version")
+RESERVED = ("outcome", "failure", "function_version")
 """Names that neither an axis nor a result can have."""
 
 _TRANSIENT = (MemoryError, OSError)
@@ -336,8 +336,8 @@ class _Table:
         return self.failures.setdefault(failure, len(self.failures) + DONE + 1)
 
     def _add(self, name: str) -> None:
-        if name in (*_RESERVED, *self.grid):
-            taken = ", ".join((*_RESERVED, *self.grid))
+        if name in (*RESERVED, *self.grid):
+            taken = ", ".join((*RESERVED, *self.grid))
             raise ArgumentError("function", name, f"a result needs a name other than {taken}")
         self.results[check_name("function", name)] = np.full(len(self.outcome), np.nan)
         self.integers[name] = True
@@ -499,7 +499,7 @@ def _results(
 
 
 def _axis(name: str, values: ArrayLike) -> NDArray[Any]:
-    if check_name("axes", name) in _RESERVED:
+    if check_name("axes", name) in RESERVED:
         raise ArgumentError("axes", name, "is a name that the results need")
     finite_array(name, values)
     array = np.asarray(values)

@@ -46,7 +46,7 @@ class Status(StrEnum):
             Status.DONE: "reached the end time",
             Status.STEP_LIMIT: "took max_steps steps before the end time; what was reached is kept",
             Status.STEP_TOO_SMALL: "the step fell below the resolution of t: loosen the tolerances",
-            Status.NOT_FINITE: "theta left the finite numbers: a smaller step may help",
+            Status.NOT_FINITE: "theta or the loss left the finite numbers: a smaller step may help",
             Status.MOBILITY: "the mobility raised, or was no finite number of at least 0",
             Status.EVENT: "reached the event that was to end it",
         }[self]

@@ -14,13 +14,15 @@ import sympy as sp
 from numba import njit
 
 from cliff.checks import ArgumentError
+from cliff.flow import integrate
 from cliff.kernels import generated
 from cliff.kernels.simd import LANES
 from cliff.landscape import Landscape
 from cliff.metrics import METRICS, FlowMetric
 from cliff.nested_logit import NestedLogit
-from cliff.sweeps import _RESERVED
+from cliff.sweeps import RESERVED, sweep
 from cliff.symbolic.functions import cross_entropy, log_sum_exp, softmax
+from cliff.trajectory import Status
 
 BETA1, ALPHA, XI, N, L = sp.symbols("beta1 alpha xi N L")
 A, B, S = sp.symbols("a b s")
@@ -388,6 +390,56 @@ def unknown_name(theta, s):
     return missing(theta)  # noqa: F821
 
 
+def of_two_types(theta, s):
+    v = 1.0
+    if theta[0] > 0.0:
+        v = "a"
+    return v
+
+
+def of_mixed_entries(theta, s):
+    return theta[0], "a"
+
+
+def sum_of_unlike(theta, s):
+    return [theta[0]] + ["a"]  # noqa: RUF005
+
+
+def unknown_attribute(theta, s):
+    return np.nothing(theta)
+
+
+def one_entry(theta, s):
+    return (theta[0],)
+
+
+def raises_above_two(theta, s):
+    if theta[0] > 2.0:
+        raise ValueError
+    return -1.0
+
+
+def pushes(theta, s):
+    raises_above_two_(theta, s)
+    return np.array([-1.0, 0.0])
+
+
+def steady(theta, s):
+    return np.array([-1.0, 0.0])
+
+
+def no_curvature(theta, s):
+    return np.zeros((2, 2))
+
+
+raises_above_two_ = njit(raises_above_two)
+
+
+def changes_theta(theta, s):
+    theta[0] += 100.0
+    return theta[0]
+
+
 def from_functions(**changes):
     given = {"loss": loss_of, "gradient": gradient_of, "hessian": hessian_of}
     parts = {"constants": {S: 1.5}, "measures": {"product": product_of}, "plateau": 0.5}
@@ -426,7 +478,29 @@ def test_landscapes_of_functions_are_values():
             lambda: from_functions(measures={"loss": product_of}),
             "measures=loss: is a reserved name",
         ),
-        (lambda: from_functions(loss=unknown_name).loss([1, 1]), "do not compile: .*missing"),
+        (
+            lambda: from_functions(loss=unknown_name).loss([1, 1]),
+            "loss=unknown_name: does not compile: .*missing",
+        ),
+        (
+            lambda: from_functions(loss=of_two_types).loss([1, 1]),
+            "loss=of_two_types: does not compile: Cannot unify .* for 'v', ",
+        ),
+        (
+            lambda: from_functions(gradient=of_mixed_entries).loss([1, 1]),
+            "gradient=of_mixed_entries: must return p real numbers",
+        ),
+        (
+            lambda: from_functions(gradient=sum_of_unlike).loss([1, 1]),
+            r"does not compile: No implementation .* signature: add\(",
+        ),
+        (
+            lambda: from_functions(loss=unknown_attribute).loss([1, 1]),
+            "does not compile: module 'numpy' has no attribute 'nothing'",
+        ),
+        (lambda: from_functions(loss=gradient_of).loss([1, 1]), "must return a real number"),
+        (lambda: from_functions(hessian=gradient_of).hessian([1, 1]), "must return p rows of"),
+        (lambda: from_functions(gradient=one_entry).loss([1, 1]), "must return 2 numbers"),
         (lambda: from_functions(hessian=None).hessian([1, 1]), "hessian=None: was not given"),
         (lambda: from_functions().to_data(), "is made of functions, which no file can hold"),
     ],
@@ -441,6 +515,34 @@ def test_a_gradient_that_is_too_short_is_not_read_beyond_its_end():
     gradient = from_functions(gradient=too_short).gradient([1.0, 1.0])
     assert gradient[0] == 0.0
     assert np.isnan(gradient[1])
+
+
+@pytest.mark.parametrize("raising", ["loss", "gradient", "event"])
+@pytest.mark.parametrize("method", ["dopri5", "euler", "radau"])
+def test_a_flow_ends_where_a_function_raises(capfd, raising, method):
+    functions = {
+        "loss": {"loss": raises_above_two, "gradient": steady},
+        "gradient": {"loss": product_of, "gradient": pushes},
+        "event": {"loss": product_of, "gradient": steady, "events": {"e": raises_above_two}},
+    }[raising]
+    model = from_functions(hessian=no_curvature, measures={}, **functions)
+    assert np.isnan(np.hstack(model.loss_and_gradient([3.0, 1.0]))).all()
+    run = integrate(
+        model, [1.0, 1.0], 5.0, method=method, step=0.125 if method == "euler" else None
+    )
+    assert run.status is Status.NOT_FINITE
+    assert 1.0 < run.theta[-1, 0] <= 2.0
+    assert np.isfinite(run.loss).all()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_function_cannot_change_the_point_of_the_others():
+    model = from_functions(loss=changes_theta)
+    theta = np.array([1.0, 0.5])
+    loss, gradient = model.loss_and_gradient(theta)
+    assert loss == 101.0
+    assert theta.tolist() == [1.0, 0.5]
+    np.testing.assert_array_equal(gradient, from_functions().gradient(theta))
 
 
 # ---- mistakes ------------------------------------------------------------------------------------
@@ -632,6 +734,7 @@ def test_damaged_data_is_refused_in_one_line(data):
 
 SCRIPT = """
 import hashlib, sympy as sp
+from cliff.flow import integrate
 from cliff.kernels import generated
 from cliff.landscape import Landscape
 names = "exp log log1p sqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf erfc"
@@ -703,9 +806,34 @@ def test_a_negative_plateau_is_kept_and_has_no_levels():
 
 def test_events_are_not_named_as_what_a_sweep_returns():
     x = sp.Symbol("x")
-    for name in {*METRICS, *_RESERVED}:
+    for name in {*METRICS, *RESERVED}:
         with pytest.raises(ArgumentError, match=f"{name}: is a reserved name"):
             Landscape([x], x**2, events={name: x <= 0.5})
+
+
+@pytest.mark.parametrize("name", [*METRICS, *RESERVED])
+def test_a_constant_or_parameter_named_as_a_result_confuses_no_sweep(name):
+    x = sp.Symbol("x")
+    if name == "loss":
+        with pytest.raises(ArgumentError, match="loss: is a reserved name"):
+            Landscape([x], x**2, {name: 1.0})
+        return
+    named = sp.Symbol(name)
+    for model in (
+        Landscape([x], (x - 1) ** 2 * named, {name: 1.0}, plateau=0.5),
+        Landscape([named], (named - 1) ** 2, plateau=0.5),
+    ):
+        own = FlowMetric("t_transition", model)
+        if name in ("t_transition", *RESERVED):
+            with pytest.raises(ArgumentError, match=f"axes={name}: is the name of a result"):
+                own.check_axes([name])
+            continue
+        found = sweep(
+            own, {name: [0.25]}, vectorized=True, units=own.units, long_names=own.long_names
+        )
+        assert np.isfinite(found["t_transition"]).all()
+        assert found[name].attrs == {"units": "1", "long_name": own.long_names[name]}
+        assert "plateau" not in found[name].long_name
 
 
 def test_no_name_is_that_of_a_mobility_in_sweeps():
@@ -726,5 +854,5 @@ def test_what_is_no_python_function_is_refused_in_one_line():
     x = sp.Symbol("x")
     for function in (len, np.sum, int):
         model = Landscape.from_functions([x], function, lambda theta: theta)
-        with pytest.raises(ArgumentError, match="do not compile: The decorated object"):
+        with pytest.raises(ArgumentError, match="does not compile: The decorated object"):
             model.loss([1.0])

@@ -31,7 +31,7 @@ import llvmlite
 import numba
 import numpy as np
 from llvmlite import binding, ir
-from numba import carray, cfunc, njit, types
+from numba import carray, cfunc, njit, typeof, types
 from numba.core.registry import cpu_target
 from numba.core.runtime import rtsys
 from numba.extending import intrinsic
@@ -264,10 +264,12 @@ def address_of_kernel(function, signature=SIGNATURE):
 def address_of_functions(functions, p, n_constants, first, then):
     """Address of a C function ``evaluate`` made of functions of (theta, *constants).
 
+    Each function gets a copy of theta. Where one of them raises, all of out becomes NaN.
+
     Parameters
     ----------
     functions : dict of str to callable
-        Compiled by numba or to be so.
+        Compiled by numba or to be so, of values of the right depth; see `depth_of_value`.
     p, n_constants : int
         Lengths of theta and of the row of constants.
     first, then : dict of int to (str, tuple of int)
@@ -277,11 +279,11 @@ def address_of_functions(functions, p, n_constants, first, then):
     Raises
     ------
     numba.core.errors.NumbaError
-        If a function does not compile.
+        If a function returns a tuple of fewer entries.
     """
     names = list(dict.fromkeys(name for name, _ in (*first.values(), *then.values())))
-    arguments = ", ".join(["point", *(f"constants[{i}]" for i in range(n_constants))])
-    lines = ["def evaluate(theta, constants, want, work, out):", f"point = carray(theta, {p})"]
+    arguments = ", ".join(["point.copy()", *(f"constants[{i}]" for i in range(n_constants))])
+    lines = ["def write(point, constants, want, out):"]
     for rows in (first, then):
         lines += ["if want == 0:\n        return"] if rows is then else []
         for name in dict.fromkeys(name for name, _ in rows.values()):
@@ -294,19 +296,62 @@ def address_of_functions(functions, p, n_constants, first, then):
                 value += f"[{i}]"
             guard = f" if {' and '.join(enough)} else nan" if enough else ""
             lines.append(f"out[{row}] = {value}{guard}")
-    source = "\n    ".join(lines)
+    source, n_out = "\n    ".join(lines), len(first) + len(then)
     with _lock:
-        key = (source, *(functions[name] for name in names))
+        key = (source, p, *(functions[name] for name in names))
         if key not in _loaded:
-            scope = {"carray": carray, "nan": math.nan}
-            for i, name in enumerate(names):
-                given = functions[name]
-                jitted = hasattr(given, "py_func")
-                scope[f"function{i}"] = given if jitted else njit(error_model="numpy")(given)
+            scope = {"nan": math.nan}
+            scope |= {f"function{i}": _jitted(functions[name]) for i, name in enumerate(names)}
             exec(compile(source, "<landscape>", "exec"), scope)
-            compiled = cfunc(SIGNATURE, error_model="numpy")(scope["evaluate"])
+            write = njit(error_model="numpy")(scope["write"])
+
+            def evaluate(theta, constants, want, work, out):
+                try:
+                    write(carray(theta, p), constants, want, out)
+                except Exception:
+                    for i in range(n_out):
+                        out[i] = math.nan
+
+            compiled = cfunc(SIGNATURE, error_model="numpy")(evaluate)
             _loaded[key] = compiled, compiled.address
         return _loaded[key][1]
+
+
+def depth_of_value(function, n_constants):
+    """How many indices a function's value has before it is a real number; None if it never is.
+
+    The function is one of (theta, *constants).
+
+    Raises
+    ------
+    Exception
+        If it does not compile: as a rule, but not always, a NumbaError.
+    """
+    kinds = types.Array(types.float64, 1, "C"), *(types.float64,) * n_constants
+    resolve = cpu_target.typing_context.resolve_function_type
+    return _depth(resolve(typeof(_jitted(function)), kinds, {}).return_type)
+
+
+def _depth(kind):
+    kind = types.unliteral(kind)
+    if isinstance(kind, types.Integer | types.Float | types.Boolean):
+        return 0
+    if isinstance(kind, types.Optional):  # a None raises
+        return _depth(kind.type)
+    depths = {None}
+    if isinstance(kind, types.Array):
+        return None if _depth(kind.dtype) is None else kind.ndim
+    if isinstance(kind, types.BaseTuple):
+        depths = {_depth(entry) for entry in kind}
+    elif isinstance(kind, types.List):
+        depths = {_depth(kind.dtype)}
+    (depth,) = depths if len(depths) == 1 else (None,)
+    return None if depth is None else 1 + depth
+
+
+@cache
+def _jitted(function):
+    return function if hasattr(function, "py_func") else njit(error_model="numpy")(function)
 
 
 def _address_of(key, compiled):
