@@ -361,7 +361,7 @@ class Landscape(Presented):
             return cls(symbols, loss[0], constants, measures, events, plateau[0], velocity, labels)
         except NotData as error:
             raise ArgumentError("landscape", "data", str(error)) from error
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             if isinstance(error, ArgumentError):
                 raise
             raise ArgumentError(

@@ -319,7 +319,7 @@ def open_dataset(path: str | os.PathLike[str], kind: str | None = None) -> xr.Da
         raise refused(f"holds a {found}, and a {kind} is needed")
     try:
         json.loads(dataset.attrs.get("parameters", "{}"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise damaged("path", path, error) from error
     for name, variable in dataset.variables.items():
         # files of format 1 hold integers above 32 bits as float64
@@ -356,7 +356,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         return getattr(trajectory, kind.capitalize()).from_dataset(dataset)
     except ArgumentError:
         raise
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise damaged("path", path, error) from error
 
 

@@ -21,6 +21,7 @@ from cliff.landscape import Landscape
 from cliff.metrics import METRICS, FlowMetric
 from cliff.nested_logit import NestedLogit
 from cliff.sweeps import RESERVED, sweep
+from cliff.symbolic.data import DEEPEST
 from cliff.symbolic.functions import cross_entropy, log_sum_exp, softmax
 from cliff.trajectory import Status
 
@@ -687,6 +688,7 @@ HOSTILE_NODES = [
     [[["Add"]]],
     [10, ["Pow", 0, 0], ["Pow", 1, 1], ["Pow", 2, 2]],  # would fill the memory
     ["a", *(["Add", k, k] for k in range(60))],  # 2^60 terms written out
+    ["a", *(["sin", k] for k in range(900))],  # deeper than SymPy can walk
 ]
 
 
@@ -728,6 +730,12 @@ def test_damaged_data_is_refused_in_one_line(data):
         Landscape.from_data(data)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 200
+
+
+def test_an_expression_may_be_nested_as_deep_as_the_limit():
+    nodes = ["a", *(["sin", k] for k in range(DEEPEST - 1))]
+    data = hostile(nodes=nodes, loss=[len(nodes) - 1], measures=[], events=[])
+    assert Landscape.from_data(data).to_data()["nodes"] == nodes
 
 
 # ---- the cache on disk ---------------------------------------------------------------------------

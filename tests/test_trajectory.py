@@ -292,3 +292,13 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
         store.write_atomic(target, full)
     assert target.read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_parameters_nested_too_deeply_are_damage(run, tmp_path):
+    path = run.save(tmp_path / "run.nc")
+    with xr.open_dataset(path) as dataset:
+        stored = dataset.load()
+    stored.attrs["parameters"] = "[" * 100_000 + "]" * 100_000
+    stored.to_netcdf(tmp_path / "deep.nc", engine="h5netcdf")
+    with pytest.raises(ArgumentError, match=r"deep\.nc: is damaged: maximum recursion depth"):
+        cliff.load(tmp_path / "deep.nc")

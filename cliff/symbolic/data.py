@@ -37,6 +37,10 @@ LARGEST = 100_000
 """Limit on the size of a read expression written out, and on the bits of a number within it."""
 
 
+DEEPEST = 250
+"""Limit on the nesting of a read expression, which SymPy walks recursively."""
+
+
 class NotData(ValueError):
     """An expression or table with a part that is not on the list; the message names it."""
 
@@ -114,10 +118,16 @@ def from_table(table: Any, roots: Any, symbols: Mapping[str, sp.Symbol]) -> list
     if not isinstance(table, list) or not isinstance(roots, list):
         raise NotData("expressions must be a table of nodes")
     built: list[tuple[Basic, int, int]] = []  # expression, its size, bits if it is a number
+    depths: list[int] = []
     for node in table:
         built.append(_read(node, built, symbols))
         if max(built[-1][1:]) > LARGEST:
             raise NotData("an expression is too large")
+        # the numbers in leaves are others than those of nodes
+        inner = node[1:] if isinstance(node, list) and node[0] in HEADS else []
+        depths.append(1 + max((depths[index] for index in inner), default=0))
+        if depths[-1] > DEEPEST:
+            raise NotData("an expression is nested too deeply")
     return [built[_earlier(root, built)][0] for root in roots]
 
 
