@@ -178,6 +178,12 @@ def _overload_larger_size(a, b):
 
 
 @njit
+def _copy(source, target):
+    for i in range(target.size):
+        target[i] = source[i]
+
+
+@njit
 def _slopes(rule, settings, p, time, y, out, mobility, lanes, lane, k, start):
     """Write the slopes of one lane's state to k from entry `start` on; see `cliff.rules`."""
     n = len(lanes)
@@ -349,8 +355,8 @@ def _loop(lanes, landscape, rule, method, limits, inputs, state, record):
                         continue
                     for i in range(n_constants):
                         constants[i * n + lane] = all_constants[new, i]
-                    point[:] = theta[new]
-                    mobility_1[:] = all_mobilities[new]
+                    _copy(theta[new], point)
+                    _copy(all_mobilities[new], mobility_1)
                     called[lane] = math.nan
                     evaluate_at(address, point, all_constants[new], 1, work, out_1)
                     if mobility_address != 0:
@@ -381,13 +387,13 @@ def _loop(lanes, landscape, rule, method, limits, inputs, state, record):
                             h[new] = min(t_end, rtol ** (1.0 / order) / speed)
                         if recording:
                             record_t[0], record_loss[0] = 0.0, out_1[0]
-                            record_theta[0] = point[:p]
-                            record_events[0] = events[new]
+                            _copy(point[:p], record_theta[0])
+                            _copy(events[new], record_events[0])
                     if step > 0.0:
                         h[new] = step
                     if until >= 0 and events[new, until] == 0.0:
                         status[new] = EVENT
-                        failed_at[new] = called[lane, p:]
+                        _copy(called[lane, p:], failed_at[new])
                         continue
                     index[lane], attempts[lane], rejected[lane] = new, 0, False
                     active += 1
@@ -526,7 +532,7 @@ def _loop(lanes, landscape, rule, method, limits, inputs, state, record):
                     record_t[at], record_loss[at] = t[i], loss[i]
                     for row in range(p):
                         record_theta[at, row] = y[row * n + lane]
-                    record_dense[at] = dense.ravel()
+                    _copy(dense.ravel(), record_dense[at])
                     for event in range(n_events):
                         hit = crossed and happened[event] <= min(1.0, ended)
                         record_events[at, event] = (
