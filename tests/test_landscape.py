@@ -736,6 +736,9 @@ def test_an_expression_may_be_nested_as_deep_as_the_limit():
     nodes = ["a", *(["sin", k] for k in range(DEEPEST - 1))]
     data = hostile(nodes=nodes, loss=[len(nodes) - 1], measures=[], events=[])
     assert Landscape.from_data(data).to_data()["nodes"] == nodes
+    deeper = data | {"nodes": [*nodes, ["sin", len(nodes) - 1]]}
+    with pytest.raises(ArgumentError, match="an expression is nested too deeply"):
+        Landscape.from_data(deeper)
 
 
 # ---- the cache on disk ---------------------------------------------------------------------------
