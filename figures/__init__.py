@@ -30,6 +30,9 @@ NAMES = (
     "measured_mobilities",
     "wall",
     "curriculum",
+    "competition",
+    "maps",
+    "replacement",
 )
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from cliff import NestedLogit, Task, plots
+from cliff import Task, plots
 from cliff.memory_law import MemoryCurves, MemoryLaw, landscape_of, match_memory, memory_curves_of
 from cliff.network.logits import LOGITS
 from cliff.store import open_dataset
 from cliff.trajectory import transition_of
 from figures import HERE
-from figures.ensembles import Case, case, gather, train_all
+from figures.ensembles import Case, case, gather, last, train_all
 
 CAPTION = """
 The flow on the landscape with memory against transformers, from the origin to t = {t_end:.0f}; its
@@ -40,6 +41,8 @@ SEEDS = 3
 N_STEPS = 8000
 T_END = 800.0
 ANSWERS = ("icl", "icl_swapped", "iwl")
+FAST = 8
+"""Stride through the points of the lines in the fast mode."""
 
 PANELS: tuple[tuple[str, dict[str, Any], np.ndarray, str], ...] = (
     ("n_classes", {}, np.unique(np.geomspace(64, 16384, 25).astype(int)), "classes $K$"),
@@ -87,13 +90,12 @@ def compute(fast: bool = False) -> xr.Dataset:
     lines = [
         predict(law, {**BASE, **world, name: value.item()})
         for name, world, values, _ in PANELS
-        for value in values[:: 8 if fast else 1]
+        for value in values[:: FAST if fast else 1]
     ]
     ends = [transition_of(one.t, one.loss, one.model.n_pairs).t_transition for one in curves]
     own = at[0].model
-    without = NestedLogit(
-        own.n_pairs, own.n_labels, label_bias="free", memory=_without_crosstalk(own)
-    )
+    assert own.memory is not None
+    without = replace(own, memory=replace(own.memory, dim=None))
     both = [[model.loss(one.theta) for model in (own, without)] for one in at]
     names = list(law.constants())
     time = {"units": "gradient-flow time"}
@@ -122,13 +124,6 @@ def _mean_memory(one: MemoryCurves) -> np.ndarray:
     return one.theta[:, 4:] @ one.model.memory.group_shares
 
 
-def _without_crosstalk(model: NestedLogit) -> Any:
-    from dataclasses import replace
-
-    assert model.memory is not None
-    return replace(model.memory, dim=None)
-
-
 def predict(law: MemoryLaw, world: dict[str, Any], t_end: float = T_END) -> dict[str, float]:
     """Transition time, and the answers at the end, of the flow in one world."""
     model = landscape_of(Task(**world))
@@ -153,18 +148,12 @@ def compared(data: xr.Dataset) -> list[tuple[dict[str, Any], np.ndarray, np.ndar
         world = json.loads(text)
         chosen = np.all([data[name].values == value for name, value in world.items()], axis=0)
         part = data.isel(run=np.nonzero(chosen)[0])
-        measured = np.array([_last(part[name]).mean() for name in ANSWERS])
+        measured = np.array([last(part[name]).mean() for name in ANSWERS])
         predicted = data.answer.values[number]
         found.append(
             (world, measured, predicted, part.measured.values.mean(), data.predicted.values[number])
         )
     return found
-
-
-def _last(values: xr.DataArray) -> np.ndarray:
-    from figures.ensembles import last
-
-    return last(values)
 
 
 def short(world: dict[str, Any]) -> str:
@@ -205,30 +194,35 @@ def numbers(data: xr.Dataset) -> dict[str, Any]:
 
 
 def draw(data: xr.Dataset) -> Figure:
-    figure, axes = plots.new_figure(plots.WIDTH, 5.2, 2, 4)
+    figure, axes = plots.new_figure(plots.WIDTH, 5.4, 2, 4)
     first = 0
     for ax, (name, world, values, label) in zip(axes.flat, PANELS, strict=False):
-        count = len(values) if data.sizes["point"] > 40 else len(values[::8])
-        rows = data.line.values[first : first + count]
-        first += count
-        _accuracies(data, name, {**BASE, **world}, values[:: -(-len(values) // count)], rows, ax)
+        step = 1 if data.sizes["point"] > 40 else FAST
+        rows = data.line.values[first : first + len(values[::step])]
+        first += len(rows)
+        _accuracies(data, name, {**BASE, **world}, values[::step], rows, ax)
         ax.set(xlabel=label, ylim=(-0.03, 1.03))
-    axes[0, 0].set_ylabel("accuracy")
-    axes[1, 0].set_ylabel("accuracy")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("accuracy")
     axes[0, 3].set_title("$K$ = 1024", fontsize=8)
     axes[1, 0].set_title("$K$ = 16384", fontsize=8)
-    rows = compared(data)
-    pairs = np.full(len(rows), BASE["n_pairs"])
-    matched = np.array([short(one[0]) == "matched" for one in rows])
-    plots.predicted_times(
-        np.array([one[3] for one in rows]), np.array([one[4] for one in rows]), pairs,
-        axes[1, 1], matched,
-    )  # fmt: skip
+    _times(data, axes[1, 1])
     _own_loss(data, axes[1, 2])
     _race(data, axes[1, 3])
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
     plots.letter_panels(axes.flat)
     return figure
+
+
+def _times(data: xr.Dataset, ax: plots.Axes) -> None:
+    """Predicted against measured transition times; the setting that was matched is hollow."""
+    for world, _, _, measured, predicted in compared(data):
+        face = "none" if short(world) == "matched" else plots.BLUE
+        ax.loglog(measured, predicted, "o", ms=4, mfc=face, color=plots.BLUE)
+    ends = np.array([10.0, 1000.0])
+    ax.plot(ends, ends, color="grey", lw=0.8)
+    ax.set(xlabel="measured transition time $t$", ylabel="predicted $t$", xlim=ends, ylim=ends)
 
 
 def _accuracies(
@@ -239,15 +233,15 @@ def _accuracies(
     chosen = np.all([data[key].values == world[key] for key in others], axis=0)
     part = data.isel(run=np.nonzero(chosen)[0])
     for measure, column in (("icl", 0), ("iwl", 2)):
-        colour, dashes, _, label = plots.ACCURACY_STYLES[measure]
-        ax.plot(values, rows[:, column], color=colour, ls=dashes, label=f"{label}, landscape")
+        colour, dashes, *_ = plots.ACCURACY_STYLES[measure]
+        ax.plot(values, rows[:, column], color=colour, ls=dashes, label=f"{measure}, landscape")
         ax.plot(
             part[name].values,
-            _last(part[measure]),
+            last(part[measure]),
             ".",
             color=colour,
             alpha=0.7,
-            label=f"{label}, network",
+            label=f"{measure}, network",
         )
     if name in ("n_classes", "burstiness"):
         ax.set_xscale("log", base=2)
@@ -265,7 +259,7 @@ def _own_loss(data: xr.Dataset, ax: plots.Axes) -> None:
     ax.set(xlim=(0, 450), xlabel=plots.TIME, ylabel="loss (nats)")
     handles, labels = ax.get_legend_handles_labels()
     kept = dict(zip(labels, handles, strict=True))
-    ax.legend(kept.values(), kept.keys())
+    ax.legend(kept.values(), kept.keys(), loc="upper right", fontsize=6, handlelength=1.2)
 
 
 def _race(data: xr.Dataset, ax: plots.Axes) -> None:
@@ -278,8 +272,8 @@ def _race(data: xr.Dataset, ax: plots.Axes) -> None:
         ax.plot(part.xi.values.T, part.omega.values.T, color=colour, lw=0.7)
         flow = law.flow(landscape_of(Task(**{**BASE, "n_classes": count})), T_END)
         ax.plot(flow.theta[:, 2], flow.theta[:, 4], color=colour, lw=2.2, label=f"$K$ = {count}")
-    ax.set(xlabel=r"$\xi$ (classifier)", ylabel=r"$\omega$ (memory)")
-    ax.legend()
+    ax.set(xlabel=r"$\xi$ (classifier)", ylabel=r"$\omega$ (memory)", ylim=(None, 20))
+    ax.legend(loc="upper left", fontsize=6, handlelength=1.2)
 
 
 def table(data: xr.Dataset) -> list[str]:

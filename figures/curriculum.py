@@ -72,10 +72,11 @@ PLANNED: dict[tuple[int, int], list[Stages]] = {
         [(100, 2), (140, 6)], [(120, 2), (160, 4), (200, 8)],
     ],
 }  # fmt: skip
-"""Schedules that were laid down before any was trained, by target; seed 0."""
-DESIGNED = {(4, 16): 3, SMALL: 3, TARGET: 3, LARGEST: 1}
+"""Schedules by hand, by target."""
+SEEDS = 3
+DESIGNED = {(4, 16): SEEDS, SMALL: SEEDS, TARGET: SEEDS, LARGEST: 1}
 """Targets whose designed schedules are trained, and the numbers of seeds."""
-WITHOUT_LAW = {SMALL: 3, TARGET: 1}
+WITHOUT_LAW = {SMALL: SEEDS, TARGET: SEEDS}
 """The same for the adaptive rule."""
 BAD: list[Stages] = [[(80, 2, 4)], [(100, 4, 4)], [(100, 16)]]
 """Schedules to (8, 32) that must not help networks: few labels, as many labels as pairs, a larger
@@ -147,7 +148,7 @@ def cases(fast: bool = False) -> dict[str, list[Case]]:
             "adaptive": [planned((3, 12), ADAPTIVE, 0, n_steps=100)],
         }
     return {
-        "plain": [planned(SMALL, [], seed) for seed in range(3)],
+        "plain": [planned(target, [], seed) for target in (SMALL, TARGET) for seed in range(SEEDS)],
         "designed": [
             planned(target, designed(target), seed, stop_delay=1000 if target == TARGET else DELAY)
             for target, seeds in DESIGNED.items()
@@ -159,7 +160,8 @@ def cases(fast: bool = False) -> dict[str, list[Case]]:
             for seed in range(seeds)
         ],
         "planned": [
-            planned(target, stages, 0)
+            planned(target, stages, seed)
+            for seed in range(SEEDS)
             for target, all_stages in PLANNED.items()
             for stages in all_stages
         ],

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cliff.kernels.generated import _advanced, address_of_kernel, evaluate_at
+from cliff.kernels.generated import advanced, address_of_kernel, evaluate_at
 
 N_OUT = 5
 """Entries that an evaluation of the nested logit writes."""
@@ -15,9 +15,9 @@ def stage(theta, constants, want, work, out):
     row, that row, and the stage's row.
     """
     address = np.intp(constants[0])
-    target = _advanced(constants, 2)
-    rest = _advanced(work, N_OUT)
-    evaluate_at(address, theta, _advanced(target, np.intp(constants[1])), 0, rest, out)
+    target = advanced(constants, 2)
+    rest = advanced(work, N_OUT)
+    evaluate_at(address, theta, advanced(target, np.intp(constants[1])), 0, rest, out)
     if want != 0:
         evaluate_at(address, theta, target, 1, rest, work)
         out[0] = work[0]
