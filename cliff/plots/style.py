@@ -6,6 +6,7 @@ are from the colour-blind safe palette of Okabe and Ito, and sequential maps tha
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import _GeneratorContextManager, suppress
@@ -99,7 +100,13 @@ class _Figure(Figure):
     """A figure that shows text that is no TeX, such as a name ``{``, as it is, without its signs $.
 
     matplotlib would raise. Texts are whatever a landscape says; only drawing tells what they are.
+    Notebooks show the figure, though pyplot does not know it.
     """
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=200)
+        return buffer.getvalue()
 
     def draw(self, renderer: Any) -> None:
         for text in self.findobj(Text):
