@@ -34,7 +34,7 @@ myst_heading_anchors = 3
 nb_execution_mode = "inline"
 nb_execution_raise_on_error = True
 nb_execution_in_temp = True
-nb_execution_timeout = 300
+nb_execution_timeout = 1200  # a cell that takes seconds may wait long on a busy machine
 nb_eval_name_regex = r".+"
 nb_merge_streams = True
 

@@ -133,6 +133,28 @@ def test_the_code_for_dask_runs(tmp_path):
     assert (tmp_path / "phase.nc").exists()
 
 
+def test_the_table_of_files_names_what_they_hold():
+    model = cliff.NestedLogit()
+    task = cliff.Task(n_pairs=2, n_labels=4)
+    results = {
+        "trajectory": cliff.integrate(model, [0.01] * 3, 1.0).to_dataset(),
+        "ensemble": cliff.integrate_ensemble(model, [[0.01] * 3], 1.0).to_dataset(),
+        "sweep": cliff.sweep(lambda x: x, {"x": [1.0]}),
+        "run": cliff.train(cliff.MinimalHead(task), task, 1, batch=4, eval_size=4),
+    }
+    page = (DOCS / "how_to/files.md").read_text("utf-8")
+    for kind, dataset in results.items():
+        (row,) = re.findall(rf"^\| {kind} \|.*", page, re.MULTILINE)
+        names = set(re.findall(r"`(\w+)`", row)) - {"seed"}
+        assert names
+        assert names <= {*dataset.dims, *dataset.variables, *dataset.attrs}, kind
+
+
+def test_a_notebook_shows_a_picture():
+    run = cliff.integrate(cliff.NestedLogit(), [0.01] * 3, 200.0)
+    assert cliff.plots.draw(run)._repr_png_().startswith(b"\x89PNG")
+
+
 def test_the_version_is_the_same_everywhere():
     metadata = configparser.ConfigParser()
     metadata.read(ROOT / "setup.cfg", encoding="utf-8")
