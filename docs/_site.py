@@ -57,8 +57,8 @@ def commands() -> str:
 
 
 def mathml(node: nodes.math | nodes.math_block, display: str) -> str:
-    """A formula as MathML, which browsers show without a script or a font from elsewhere."""
-    markup = convert(node.astext(), display=display)
+    """A formula as MathML, which browsers show without a script."""
+    markup = convert(node.astext(), display=display).replace("&#x02015;", "&#x000AF;")  # stretches
     if unknown := re.findall(r"\\[A-Za-z]+", markup):
         log.warning("no MathML for %s", unknown, location=node)
     return markup

@@ -168,3 +168,14 @@ def test_the_version_is_the_same_everywhere():
     assert f"year    = {{{citation['date-released'].year}}}" in quoted
     assert citation["title"] in quoted
     assert citation["references"][0]["title"] in quoted
+
+
+def test_what_the_contributors_page_points_to_exists():
+    page = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    paths = set(re.findall(r"`((?:cliff|docs|tests|figures|derivations|\.ci)/[\w/.]*)`", page))
+    assert len(paths) > 15
+    for path in paths:
+        example = {"cliff": "causal", "figures": "phase", "derivations": "loss"}.get(
+            path.partition("/")[0], ""
+        )
+        assert (ROOT / path.replace("NAME", example)).exists(), path
