@@ -78,7 +78,8 @@ def test_every_entry_of_the_reference_has_a_docstring():
         value = pydoc.locate(name)
         assert value is not None, f"{name} is in the reference, but not in the package"
         text = value.__doc__ or ""  # not an inherited one, nor the signature that a dataclass gets
-        assert text and not text.startswith(f"{name.rpartition('.')[2]}("), f"{name}: no docstring"
+        assert text, f"{name} has no docstring"
+        assert not text.startswith(name.rpartition(".")[2] + "("), f"{name} has no docstring"
 
 
 SMALLER = {
