@@ -459,15 +459,16 @@ def test_mistakes_in_the_command_are_told_in_one_line(files, capsys, run, argume
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_the_readme_tells_what_its_command_finds_in_the_minimal_head(tmp_path, monkeypatch, capsys):
-    readme = " ".join((Path(__file__).parent.parent / "README.md").read_text("utf-8").split())
+def test_the_page_tells_what_its_command_finds_in_the_minimal_head(tmp_path, monkeypatch, capsys):
+    page = Path(__file__).parent.parent / "docs/theory_against_network.md"
+    told = " ".join(page.read_text("utf-8").split())
     found = re.search(
         r"matching finds ([\d.]+) ± ([\d.]+), ([\d.]+) ± ([\d.]+) and ([\d.]+) ± ([\d.]+), and "
         r"the flow falls at t = (\d+) where three seeds fall at (\d+), (\d+) and (\d+) "
         r"\(`cliff (train [^`]*)`, then `cliff (compare head.nc)`\)",
-        readme,
+        told,
     )
-    assert found, "the README's sentence about the minimal head"
+    assert found, "the sentence about the minimal head"
     numbers, commands = [float(number) for number in found.groups()[:10]], found.groups()[10:]
     monkeypatch.chdir(tmp_path)
     for command in commands:

@@ -301,8 +301,8 @@ def test_the_figures_of_accuracies_draw_their_data():
 def test_the_predictions_hold_what_is_said_of_them():
     module = module_of("prediction")
     data = data_of("prediction")
-    readme = (HERE.parent / "README.md").read_text(encoding="utf-8")
-    assert "\n".join(module.table(data)) in readme
+    page = (HERE.parent / "docs/theory_against_network.md").read_text(encoding="utf-8")
+    assert "\n".join(module.table(data)) in page
     fitted = (data.setting_pairs.values == 8) & (data.setting_labels.values == 32)
     measured = module.measured_times(data)[~fitted]
     predicted = data.predicted.values[~fitted]
@@ -316,7 +316,7 @@ def test_the_predictions_hold_what_is_said_of_them():
     assert f"{(error <= 0.15).sum()} are within 15 %" in told
     assert f"correlation is {rank:.3f}" in told
     words = f"median error is {100 * np.median(error):.1f} % and the rank"
-    assert words in " ".join(readme.split())
+    assert words in " ".join(page.split())
     constants = np.abs(data.predicted_by_constants.values[~fitted] / measured - 1)
     chord = np.abs(data.predicted_by_chord.values[~fitted] / measured - 1)
     words = f"the median error is {100 * np.median(constants):.0f} %, and"

@@ -1,8 +1,8 @@
-"""The README: its commands and code run, its numbers are what computing them gives.
+"""The README and the pages with its details: commands and code run, numbers are recomputed.
 
-Whoever edits the README finds here what to adapt. A command that is new is added to `COMMANDS`; a
-sentence with a number, to `COMPUTED`, which makes the sentence from what it computes, or to one of
-the tables of sentences whose numbers are not computed here.
+Whoever edits one of `PAGES` finds here what to adapt. A command that is new is added to `COMMANDS`;
+a sentence with a number, to `COMPUTED`, which makes the sentence from what it computes, or to one
+of the tables of sentences whose numbers are not computed here.
 """
 
 import configparser
@@ -25,10 +25,22 @@ from cliff.cli import main
 from cliff.kernels import nested_logit as kernels
 from cliff.store import open_dataset
 from cliff.trajectory import LEVELS
-from figures import curriculum, prediction
+from figures import curriculum, prediction, scaling
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    name: (ROOT / name).read_text(encoding="utf-8")
+    for name in (
+        "README.md",
+        "docs/tour.md",
+        "docs/theory_against_network.md",
+        "docs/landscapes.md",
+        "docs/curriculum.md",
+        "docs/code.md",
+        "docs/speed.md",
+    )
+}
+README = "\n".join(PAGES.values())
 
 
 class Elsewhere(NamedTuple):
@@ -88,6 +100,7 @@ COMMANDS: dict[str, dict[str, str] | Elsewhere] = {
     "python -m figures prediction": {"prediction": "prediction --into ."},
     "python -m figures scaling": {"scaling": "scaling --into ."},
     "python -m figures all": Elsewhere("tests/test_figures.py"),
+    "pip install '.[docs]' && sphinx-build -W -b html docs site": Elsewhere(".ci/run"),
     "pip install -e '.[test,bench]' && pytest tests/benchmarks -s": Elsewhere("tests/benchmarks"),
     "pytest tests/benchmarks/test_network_speed.py -s": Elsewhere("tests/benchmarks"),
     "cliff phase --x alpha=-4:4:1000 --y xi=-4:4:1000 --metric basin --labels 8 --output "
@@ -177,19 +190,22 @@ def test_command_runs_and_writes_what_it_names(command, ran):
         assert (folder / "again.pdf").read_bytes().startswith(b"%PDF")
 
 
-def test_python_block_runs_and_its_comments_hold(tmp_path, monkeypatch):
+def test_python_blocks_run_and_their_comments_hold(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (source,) = fenced("python")
-    for part, short in CODE.items():
-        assert part in source
-        source = source.replace(part, short)
-    scope: dict = {}
-    exec(compile(source, "README.md", "exec"), scope)
+    sources = fenced("python")
+    assert len(sources) == 2
+    for part in CODE:
+        assert any(part in source for source in sources)
+    for source in sources:
+        for part, short in CODE.items():
+            source = source.replace(part, short)
+        scope: dict = {}
+        exec(compile(source, "README.md", "exec"), scope)
+        quoted = re.findall(r"^(\S.*?)  # (-?\d+(?:\.(\d+))?)\b", source, re.MULTILINE)
+        assert quoted
+        for expression, number, decimals in quoted:
+            assert f"{float(eval(expression, scope)):.{len(decimals)}f}" == number
     assert {path.name for path in tmp_path.iterdir()} == {"run.nc", "run.png", "training.nc"}
-    quoted = re.findall(r"^(\S.*?)  # (-?\d+(?:\.(\d+))?)\b", source, re.MULTILINE)
-    assert quoted
-    for expression, number, decimals in quoted:
-        assert f"{float(eval(expression, scope)):.{len(decimals)}f}" == number
 
 
 def test_exit_codes(tmp_path, monkeypatch, capsys):
@@ -201,8 +217,12 @@ def test_exit_codes(tmp_path, monkeypatch, capsys):
 
 
 def test_links_and_paths_lead_somewhere():
-    targets = re.findall(r"\]\((?!http)([^)#]+)\)", README)
-    targets += re.findall(r"`((?:cliff|tests|figures|derivations)/[\w/.]*)`", README)
+    targets = re.findall(r"`((?:cliff|tests|figures|derivations)/[\w/.]*)`", README)
+    for name, text in PAGES.items():
+        folder = Path(name).parent
+        links = re.findall(r"\]\((?!http)([^)#]+)\)", text)
+        # the build writes the derivations' pages there
+        targets += [re.sub("^docs/derivations", "derivations", f"{folder / x}") for x in links]
     assert len(targets) > 30
     for target in targets:
         assert (ROOT / target).exists(), target
@@ -248,6 +268,24 @@ def fall() -> Iterator[str]:
     yield f"falls off the cliff at t = {path.transition().t_transition:.1f}"
 
 
+def findings() -> Iterator[str]:
+    model, share = NestedLogit(), 0.9
+    path = integrate(model, [0.01, 0.01, 0.01], 200.0)
+    loss = float(model.loss(path.path(share * path.transition().t_transition)))
+    lost = 1.0 - loss / path.loss[0]
+    yield f"After {share:.0%} of the wait the loss has come down by {lost:.0%}".replace("%", " %")
+    found = scaling.numbers(open_dataset(ROOT / "figures/data/scaling.nc", "figure"))
+    yield f"it is off by {found['last']:.1f} % at N = {found['most']} pairs"
+    data = open_dataset(ROOT / "figures/data/prediction.nc", "figure")
+    pairs, labels = prediction.FITTED
+    fitted = (data.setting_pairs.values == pairs) & (data.setting_labels.values == labels)
+    errors = data.predicted.values[~fitted] / prediction.measured_times(data)[~fitted] - 1.0
+    yield (
+        f"they predict when networks of {len(errors)} others fall, with a median error of "
+        f"{100.0 * np.median(np.abs(errors)):.1f} %"
+    )
+
+
 def installation() -> Iterator[str]:
     metadata = configparser.ConfigParser()
     metadata.read(ROOT / "setup.cfg", encoding="utf-8")
@@ -261,7 +299,6 @@ def cost() -> Iterator[str]:
     exponents = np.log2(costs[1:] / costs[:-1])
     low, high = exponents.min(), exponents.max()
     yield f"local exponents {low:.2f} to {high:.2f} from N = {first} to {last}"
-    yield f"Transition time and cost up to N = {last}"
     yield f"beyond the {kernels.NEAR}th"
 
 
@@ -288,7 +325,7 @@ def sizes() -> Iterator[str]:
 
 
 COMPUTED: tuple[Callable[[], Iterator[str]], ...] = (
-    predictions, fall, installation, cost, curricula, sizes
+    findings, predictions, fall, installation, cost, curricula, sizes
 )  # fmt: skip
 """Each yields sentences of the README with numbers that it computes."""
 
