@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cliff.kernels.generated import advanced, address_of_kernel, evaluate_at
+from cliff.kernels.generated import address_of_kernel, advanced, evaluate_at
 
 N_OUT = 5
 """Entries that an evaluation of the nested logit writes."""
