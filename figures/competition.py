@@ -163,6 +163,8 @@ def short(world: dict[str, Any]) -> str:
         "burstiness": "B",
         "noise": "noise",
         "zipf_exponent": "Zipf exponent",
+        "p_bursty": "bursty share",
+        "p_novel": "novel share",
     }
     parts = [f"{names[k]} = {world[k]:g}" for k in names if world[k] != BASE[k]]
     return ", ".join(parts) or "matched"
