@@ -21,6 +21,7 @@ from cliff.cli.common import ComputationFailed, describe
 from cliff.cli.compare import compare
 from cliff.cli.curriculum import curriculum
 from cliff.cli.derive import derive
+from cliff.cli.explore import explore
 from cliff.cli.flow import flow
 from cliff.cli.landscapes import spread
 from cliff.cli.phase import phase
@@ -71,7 +72,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 commands: tuple[Callable[..., object], ...] = (
-    flow, derive, phase, train, compare, plot, curriculum,
+    flow, derive, phase, train, compare, plot, curriculum, explore,
 )  # fmt: skip
 for command in commands:
     app.command(cls=_Command)(command)

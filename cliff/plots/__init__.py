@@ -8,9 +8,7 @@ and the axes to draw on, return what they drew, and compute nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from cliff.plots.style import (  # first, since it guards the import of matplotlib
     BLUE as BLUE,
@@ -55,6 +53,7 @@ from cliff.plots.flow import (
     logits as logits,
     loss as loss,
     progress_measures as progress_measures,
+    smooth_times as smooth_times,
     starts as starts,
 )
 from cliff.plots.phase import (
@@ -105,7 +104,7 @@ def draw(result: Trajectory | Ensemble | xr.Dataset, model: LandscapeLike | None
     if isinstance(result, Trajectory):
         from cliff.analysis import slice_around
 
-        smooth = result.sampled(_times(result))
+        smooth = result.sampled(smooth_times(result))
         has_slice = result.model.has_loss and result.model.n_parameters > 1
         return flow_figure(smooth, smooth.measures(), slice_around(result) if has_slice else None)
     if isinstance(result, Ensemble):
@@ -127,11 +126,3 @@ def draw(result: Trajectory | Ensemble | xr.Dataset, model: LandscapeLike | None
     if kind == "figure":
         raise ArgumentError("result", kind, "is drawn by `python -m figures NAME`")
     raise ArgumentError("result", kind or type(result).__name__, "has no picture")
-
-
-def _times(trajectory: Trajectory) -> np.ndarray[Any, Any]:
-    """Times at which a curve looks smooth: even ones, and more where the solver's steps crowd."""
-    steps = trajectory.path.t
-    even = np.linspace(0.0, steps[-1], 300)
-    crowded = np.interp(np.linspace(0, len(steps) - 1, 900), np.arange(len(steps)), steps)
-    return np.union1d(even, crowded)

@@ -44,6 +44,14 @@ LINES = (("-", BLUE), ("-", ORANGE), (":", RED), ("--", GREEN), ("-.", "black"),
 """Styles of measures without a style of their own, in turn."""
 
 
+def smooth_times(trajectory: Trajectory, n_even: int = 300, n_crowded: int = 900) -> Array:
+    """Times at which a curve looks smooth: even ones, and more where the solver's steps crowd."""
+    steps = trajectory.path.t
+    even = np.linspace(0.0, steps[-1], n_even)
+    places = np.linspace(0, len(steps) - 1, n_crowded)
+    return np.union1d(even, np.interp(places, np.arange(len(steps)), steps))
+
+
 def loss(trajectory: Trajectory, ax: Axes) -> list[Any]:
     """Loss against time, with the landscape's reference losses, the transition and the events."""
     model, transition = trajectory.model, trajectory.transition()
