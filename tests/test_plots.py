@@ -643,7 +643,7 @@ def test_mistakes_name_file_and_picture_as_typed(trajectory, tmp_path, monkeypat
         ("text.nc", "x.png", "cliff: FILE text.nc: is not a NetCDF file"),
         ("other.nc", "x.png", "cliff: FILE other.nc: is no phase diagram"),
         ("figure.nc", "x.png", "cliff: FILE figure.nc: holds a figure, which is drawn by"),
-        ("flow.nc", "x.gif", "cliff: PICTURE x.gif: must end in .png, .pdf or .svg"),
+        ("flow.nc", "x.bmp", "cliff: PICTURE x.bmp: must end in .png, .pdf or .svg"),
         ("flow.nc", "none/x.png", "cliff: PICTURE none/x.png: the directory"),
     ):
         assert _run(["plot", file, picture]) == 2

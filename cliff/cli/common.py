@@ -43,6 +43,9 @@ Positions = Annotated[
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Save the result as NetCDF.")]
 Plot = Annotated[Path | None, typer.Option("--plot", help="Draw a picture (png, pdf or svg).")]
+Csv = Annotated[
+    Path | None, typer.Option("--csv", help="Write the numbers behind the picture as a CSV table.")
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")
 ]
@@ -125,6 +128,15 @@ class Bar(ExitStack):
         return bool(self.stop)
 
 
+def export_csv(result: Any, csv: Path | None, quiet: bool, model: Any = None) -> None:
+    """Write the table of a result, if a file is named."""
+    if csv is not None:
+        from cliff.tables import table, write_csv
+
+        write_csv(table(result, model), csv)
+        say(f"wrote {csv}", quiet)
+
+
 def announce_compiling(quiet: bool = False) -> None:
     """Say "compiling (once)" on standard error if numba finds no compiled kernel on disk."""
     from numba.core import event
@@ -147,10 +159,21 @@ def announce_compiling(quiet: bool = False) -> None:
     event.register("numba:compile", Announcer())
 
 
-def check_outputs(output: Path | None, plot: Path | None, *others: Path) -> None:
+PICTURES = (".png", ".pdf", ".svg")
+MOVING = (".gif", ".mp4")
+
+
+def check_outputs(
+    output: Path | None,
+    plot: Path | None,
+    *others: Path,
+    csv: Path | None = None,
+    moving: bool = False,
+) -> None:
     """Refuse, before any work, files that could not be written in the end, or over each other.
 
-    `others` are further files that the command writes, checkpoints.
+    `others` are further files that the command writes, checkpoints; with `moving` the picture may
+    move.
     """
     from cliff.store import check_writable
 
@@ -160,9 +183,19 @@ def check_outputs(output: Path | None, plot: Path | None, *others: Path) -> None
         check_writable(output, "output")
     if plot is not None:
         check_writable(plot, "plot")
-        if plot.suffix.lower() not in (".png", ".pdf", ".svg"):
-            raise ArgumentError("plot", str(plot), "must end in .png, .pdf or .svg")
+        if moving and plot.suffix.lower() in MOVING:
+            from cliff.plots.animation import check_kind
+
+            check_kind(plot, "plot")
+        elif plot.suffix.lower() not in PICTURES:
+            also = " (or .gif, .mp4: the picture moves)" * moving
+            raise ArgumentError("plot", str(plot), "must end in .png, .pdf or .svg" + also)
+    if csv is not None:
+        if csv.suffix.lower() != ".csv":
+            raise ArgumentError("csv", str(csv), "must end in .csv")
+        check_writable(csv, "csv")
     named = [*(("checkpoint", path) for path in others), ("output", output), ("plot", plot)]
+    named.append(("csv", csv))
     taken: dict[str, str] = {}
     for name, path in named:
         other = name if path is None else taken.setdefault(os.path.realpath(path), name)

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from cliff.checks import ArgumentError, integer, real
 from cliff.cli.common import (
+    MOVING,
     Bar,
     ComputationFailed,
+    Csv,
     Json,
     Labels,
     Output,
     Pairs,
-    Plot,
     Positions,
     Quiet,
     TEnd,
     announce_compiling,
     check_outputs,
+    export_csv,
     label_bias_of,
     print_json,
     say,
@@ -130,7 +133,13 @@ def flow(
     ] = 1e-9,
     max_steps: Annotated[int, typer.Option(help="Limit on accepted steps.")] = 100_000,
     output: Output = None,
-    plot: Plot = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot", help="Draw a picture (png, pdf, svg), or one that moves (gif, mp4)."
+        ),
+    ] = None,
+    csv: Csv = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
@@ -140,7 +149,7 @@ def flow(
     Example: cliff flow --memory --classes 2048 --p-novel 0.1 --t-end 1000
     Example: cliff flow --landscape causal_attention --set N=16 --t-end 1e3 --until fall
     """
-    check_outputs(output, plot)
+    check_outputs(output, plot, csv=csv, moving=True)
     free, fixed = label_bias == "free", method in ("rk4", "euler")
     nested, require = is_nested_logit(landscape), partial(_require, context)
     if nested:
@@ -190,11 +199,15 @@ def flow(
         print_json(_summary(trajectory, landscape))
     else:
         _print_table(trajectory)
+    export_csv(trajectory, csv, quiet or as_json)
     if plot is not None:
         from cliff import plots
 
         _announce_drawing(trajectory, quiet)
-        plots.save(plots.draw(trajectory), plot)
+        if plot.suffix.lower() in MOVING:
+            film(trajectory, plot, "plot", quiet)
+        else:
+            plots.save(plots.draw(trajectory), plot)
         say(f"wrote {plot}", quiet or as_json)
     bar.stop.raise_if_made()
     if trajectory.status not in (Status.DONE, Status.EVENT):
@@ -304,6 +317,20 @@ def _print_table(trajectory: Trajectory) -> None:
             f"width = {transition.width:.5g}, abruptness = {transition.abruptness:.3g}"
         )
     console.print(line, highlight=False)
+
+
+def film(trajectory: Trajectory, path: Path, argument: str, quiet: bool) -> None:
+    """Write the moving picture of a flow, with a progress bar; Ctrl-C leaves no file."""
+    from cliff import plots
+
+    with Bar("frames", plots.animation.FRAMES, quiet) as bar:
+        try:
+            plots.animate(trajectory, path, progress=bar.update)
+        except ArgumentError as error:
+            if error.argument != "trajectory":
+                raise
+            raise ArgumentError(argument, str(path), error.requirement) from None
+    bar.stop.raise_if_made()
 
 
 def _announce_drawing(trajectory: Trajectory, quiet: bool) -> None:

@@ -16,6 +16,7 @@ from cliff.checks import LARGEST_INTEGER, ArgumentError, shorten
 from cliff.cli.common import (
     Bar,
     ComputationFailed,
+    Csv,
     Json,
     Labels,
     Output,
@@ -25,6 +26,7 @@ from cliff.cli.common import (
     Quiet,
     announce_compiling,
     check_outputs,
+    export_csv,
     label_bias_of,
     print_json,
     say,
@@ -124,6 +126,7 @@ def phase(
     ] = False,
     output: Output = None,
     plot: Plot = None,
+    csv: Csv = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
@@ -141,7 +144,7 @@ def phase(
     Example: cliff phase --landscape attention_and_value --x d=4:256:20:log --y T=8:512:20:log
     --metric attend --t-end 1e5 --plot times.png
     """
-    check_outputs(output, plot)
+    check_outputs(output, plot, csv=csv)
     texts = {"x": x} if y is None else {"y": y, "x": x}  # the vertical axis varies slowest
     names = {text.partition("=")[0] for text in texts.values()}
     model = chosen_landscape(
@@ -235,6 +238,7 @@ def phase(
         for path in (output, plot):
             if path is not None and not as_json:
                 say(f"wrote {path}", quiet)
+        export_csv(dataset, csv, quiet or as_json, model)
     elif not bar.stop:
         raise ComputationFailed(f"no cell could be computed: {_list(counts)}")
     if bar.stop and output is not None:

@@ -148,6 +148,9 @@ class Page:
         self.plane = Select(title="slice over", value="beta1, alpha", sizing_mode="stretch_width")
         self.of_memory = [self.classes, self.noise, self.zipf, self.burstiness, self.bursty,
                           self.start["omega"], self.mobility["omega"]]  # fmt: skip
+        # names by which a style sheet, or a test, finds them
+        for name in ("pairs", "labels", "t_end"):
+            getattr(self, name).css_classes = [f"cliff-{name}"]
         valued = [self.pairs, self.labels, self.positions, self.bias, *self.start.values(),
                   *self.mobility.values(), self.t_end, self.classes, self.noise, self.zipf,
                   self.burstiness, self.bursty, self.plane]  # fmt: skip
@@ -188,7 +191,9 @@ class Page:
         )
 
     def _make_figures(self) -> None:
-        self.said, self.mistake, self.call = (Div(sizing_mode="stretch_width") for _ in range(3))
+        self.said, self.mistake, self.call = (
+            Div(sizing_mode="stretch_width", name=name) for name in ("said", "mistake", "call")
+        )
         self.call.stylesheets = [".bk-clearfix { width: 100%; }"]
         self.text = ColumnDataSource({"command": [""], "code": [""]})
         source = ColumnDataSource
@@ -202,6 +207,7 @@ class Page:
         self.network_logits, self.network_measures = source(lines), source(lines)
 
         self.map = _figure("", "")
+        self.map.css_classes = ["cliff-map"]
         self.colours = LinearColorMapper(palette="Cividis256", low=0.0, high=1.0)
         self.map.image("image", "x", "y", "w", "h", source=self.image, color_mapper=self.colours)
         edge = self.map.line("x", "y", source=self.edge, line_color="black", line_dash="dashed",
@@ -272,7 +278,7 @@ class Page:
         )  # fmt: skip
         panels = row(self.map, self.loss, self.of_logits, self.of_measures,
                      sizing_mode="stretch_width")  # fmt: skip
-        panels.stylesheets = [_GRID.format(least=340)]
+        panels.stylesheets = [_GRID]
         shown = column(panels, self.call, row(*copies, sizing_mode="stretch_width"),
                        sizing_mode="stretch_width")  # fmt: skip
         page = row(controls, shown, sizing_mode="stretch_width")
@@ -416,11 +422,14 @@ class Page:
 
 
 _GRID = """
-:host {{ display: grid; grid-template-columns: repeat(auto-fit, minmax({least}px, 1fr)); }}
+:host {
+  display: grid;
+  grid-template-columns: repeat(auto-fit, minmax(min(340px, 100%), 1fr));
+}
 """
 _SIDE_BY_SIDE = """
-:host { display: grid; grid-template-columns: minmax(260px, 320px) 1fr; gap: 12px; }
-@media (max-width: 800px) { :host { grid-template-columns: 1fr; } }
+:host { display: grid; grid-template-columns: minmax(260px, 320px) minmax(0, 1fr); gap: 12px; }
+@media (max-width: 800px) { :host { grid-template-columns: minmax(0, 1fr); } }
 """
 
 
@@ -434,7 +443,8 @@ def _figure(x: str, y: str) -> Any:
 
 def _legend_below(figure: Any, entries: Sequence[tuple[str, list[Any]]]) -> Legend:
     legend = Legend(items=list(entries), orientation="horizontal", ncols=2, border_line_color=None,
-                    label_text_font_size="11px", margin=0, padding=2, spacing=4, location="center")  # fmt: skip
+                    label_text_font_size="11px", margin=0, padding=2, spacing=4,
+                    location="center")  # fmt: skip
     figure.add_layout(legend, "below")
     return legend
 

@@ -35,6 +35,7 @@ from cliff.plots.style import (  # first, since it guards the import of matplotl
 )
 
 from cliff.checks import ArgumentError
+from cliff.plots.animation import animate as animate
 from cliff.plots.comparison import (
     compared_logits as compared_logits,
     compared_losses as compared_losses,
@@ -56,6 +57,7 @@ from cliff.plots.flow import (
     smooth_times as smooth_times,
     starts as starts,
 )
+from cliff.plots.overlay import overlay_figure as overlay_figure
 from cliff.plots.phase import (
     METRIC_LABELS as METRIC_LABELS,
     OUTSIDE_COLOUR as OUTSIDE_COLOUR,
