@@ -89,7 +89,7 @@ def _of_ensemble(ensemble: Ensemble) -> Mapping[str, Any]:
 
 def _of_sweep(dataset: xr.Dataset, model: LandscapeLike | None) -> pd.DataFrame:
     """One row a cell, with the outcome in words and, on a basin map, the valley."""
-    frame = _named(dataset, list(dataset["outcome"].dims))
+    frame = _named(dataset, [str(name) for name in dataset["outcome"].dims])
     outcomes = np.array(json.loads(dataset.attrs["outcomes"]))
     frame["outcome"] = outcomes[dataset["outcome"].values.ravel()]
     if "basin" in dataset:

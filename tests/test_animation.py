@@ -13,7 +13,9 @@ from cliff import Landscape, NestedLogit, integrate, plots
 from cliff.analysis import slice_around
 from cliff.checks import ArgumentError
 from cliff.cli import _run
-from cliff.plots.animation import FRAMES, _scene, frame_times
+from cliff.plots.animation import FRAMES, RATE, _scene, frame_times
+
+N_FRAMES, REST = 6, 3
 
 
 @pytest.fixture(scope="module")
@@ -26,17 +28,26 @@ def part(trajectory):
     return slice_around(trajectory, resolution=31)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def few_frames():
+    """Moving pictures of few frames, which take a tenth of a second each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots.animation, "FRAMES", N_FRAMES)
+        patch.setattr(plots.animation, "REST", REST)
+        yield
+
+
 @pytest.fixture(scope="module")
-def gif(trajectory, part, tmp_path_factory):
+def gif(few_frames, trajectory, part, tmp_path_factory):
     path = tmp_path_factory.mktemp("gif") / "fall.gif"
     told = []
-    assert plots.animate(trajectory, path, part, 12, told.append) == path
-    assert told[:12] == list(range(1, 13))
+    assert plots.animate(trajectory, path, part, progress=told.append) == path
+    assert told == [*range(1, N_FRAMES + 1), *[N_FRAMES] * REST]
     return path
 
 
 def test_frames_see_the_fall(trajectory, part):
-    times, fall = frame_times(trajectory, part), trajectory.transition()
+    times, fall = frame_times(trajectory, part, FRAMES), trajectory.transition()
     assert len(times) == FRAMES
     assert (times[0], times[-1]) == (0.0, 200.0)
     assert (np.diff(times) > 0.0).all()
@@ -68,21 +79,25 @@ def test_a_scene_shows_the_moment(trajectory, part):
 
 def test_a_gif_moves_and_is_small(gif):
     with Image.open(gif) as image:
-        assert image.n_frames == 12  # the last one stays, as one long frame
+        assert image.n_frames == N_FRAMES  # the last one stays, as one long frame
         assert image.info["loop"] == 0
         pixels = []
-        for number in (0, 11):
+        for number in (0, N_FRAMES - 1):
             image.seek(number)
             pixels.append(np.asarray(image.convert("RGB"), dtype=int))
-        assert image.info["duration"] > 500
+        assert image.info["duration"] > (REST + 0.5) * 1000 / RATE
     assert (np.abs(pixels[1] - pixels[0]).sum(axis=2) > 100).sum() > 500
-    assert gif.stat().st_size * FRAMES / 12 < 2e6
+    assert gif.stat().st_size < 2e5
+
+
+@pytest.mark.slow
+def test_a_whole_gif_is_small(trajectory, tmp_path):
+    assert plots.animate(trajectory, tmp_path / "fall.gif", n_frames=FRAMES).stat().st_size < 2e6
 
 
 def test_the_command_writes_a_gif_and_plot_draws_it_again(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(plots.animation, "FRAMES", 3)
-    monkeypatch.setattr(plots.animation.animate.__wrapped__, "__defaults__", (None, 3, None))
+    monkeypatch.setattr(plots.animation, "FRAMES", 2)
     assert _run(["flow", "-N", "2", "-L", "4", "--plot", "a.gif", "-o", "a.nc", "--json"]) == 0
     assert _run(["plot", "a.nc", "b.gif"]) == 0
     assert "wrote b.gif" in capsys.readouterr().err

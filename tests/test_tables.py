@@ -45,9 +45,7 @@ def flows():
 
 def read(frame, path):
     """What another program reads of a table."""
-    return pd.read_csv(
-        io.BytesIO(write_csv(frame, path).read_bytes()), float_precision="round_trip"
-    )
+    return pd.read_csv(io.BytesIO(write_csv(frame, path).read_bytes()), engine="python")
 
 
 def test_a_flow_is_a_row_for_each_time(flows, tmp_path):
@@ -209,10 +207,10 @@ def test_flow_and_phase_export_what_they_save(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert _run(["flow", "-N", "2", "-L", "4", "-o", "a.nc", "--csv", "a.csv", "--json"]) == 0
     assert capsys.readouterr().err == ""
-    frame = pd.read_csv("a.csv", float_precision="round_trip")
+    frame = pd.read_csv("a.csv", engine="python")
     pd.testing.assert_frame_equal(frame, table(cliff.load("a.nc")))
     assert _run(["phase", "--x", "pairs=2:4:3", "-o", "b.nc", "--csv", "b.csv", "-q"]) == 0
-    frame = pd.read_csv("b.csv", float_precision="round_trip")
+    frame = pd.read_csv("b.csv", engine="python")
     expected = table(cliff.load("b.nc"))
     pd.testing.assert_frame_equal(frame, expected, check_dtype=False)
     assert f"t_transition [{TIME}]" in frame

@@ -32,7 +32,9 @@ def plot(
     Example: cliff plot training.nc training.pdf
     Example: cliff plot small.nc large.nc both.png --csv both.csv
     """
-    *files, picture = files if len(files) > 1 and not _is_result(files[-1]) else [*files, None]
+    picture = None
+    if len(files) > 1 and not _is_result(files[-1]):
+        *files, picture = files
     if picture is None and csv is None:
         raise ArgumentError("picture", None, "is missing: name one behind the files, or --csv")
     try:

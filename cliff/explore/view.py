@@ -189,9 +189,9 @@ def view(setting: Setting) -> View:
     held = trajectory.path(transition.t_transition if at_transition else trajectory.path.t[-1])
     columns = [model.parameter_names.index(name) for name in setting.plane]
     path = smooth.theta[:, columns]
-    sides = [np.linspace(*_window(values), resolution) for values in path.T]
+    x, y = (np.linspace(*_window(values), resolution) for values in path.T)
     fixed = dict(zip(model.parameter_names, held.tolist(), strict=True))
-    part = landscape_slice(model, setting.plane, *sides, fixed)
+    part = landscape_slice(model, setting.plane, x, y, fixed)
     valley, t_valley = _valley(trajectory, mobility)
     return View(
         model=model,

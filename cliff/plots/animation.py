@@ -41,7 +41,7 @@ def check_kind(path: str | os.PathLike[str], argument: str = "path") -> None:
     check_writable(path, argument)
 
 
-def frame_times(trajectory: Trajectory, part: Slice, n_frames: int = FRAMES) -> Array:
+def frame_times(trajectory: Trajectory, part: Slice, n_frames: int) -> Array:
     """Times between which the ball on the slice and the point on the loss move evenly.
 
     What is even is the length of both drawn curves together, each in units of its panel's sides:
@@ -69,7 +69,7 @@ def animate(
     trajectory: Trajectory,
     path: str | os.PathLike[str],
     part: Slice | None = None,
-    n_frames: int = FRAMES,
+    n_frames: int | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Path:
     """Write a flow as a moving picture, atomically; the ending .gif or .mp4 gives the format.
@@ -81,8 +81,8 @@ def animate(
     path : path-like
     part : Slice, optional
         The plane on which the ball rolls; that of `cliff.analysis.slice_around` by default.
-    n_frames : int
-        Frames, at least 2; see `frame_times`.
+    n_frames : int, optional
+        Frames, at least 2, `FRAMES` by default; see `frame_times`.
     progress : callable, optional
         Called with the number of frames that are drawn. If it returns something true, nothing is
         written.
@@ -102,7 +102,9 @@ def animate(
         needed = "needs a landscape with a loss and two parameters, on which a ball can roll"
         raise ArgumentError("trajectory", trajectory.model, needed)
     part = part or slice_around(trajectory)
-    times = frame_times(trajectory, part, integer("n_frames", n_frames, 2))
+    times = frame_times(
+        trajectory, part, integer("n_frames", FRAMES if n_frames is None else n_frames, 2)
+    )
     figure, move = _scene(trajectory, part, times)
     kind = Path(path).suffix.lower()
     with tempfile.TemporaryDirectory() as folder:  # the writers want the name of a file

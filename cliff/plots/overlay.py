@@ -56,7 +56,7 @@ def kind_of(result: Any) -> str:
 
 def parameters_of(result: Trajectory | xr.Dataset) -> dict[str, Any]:
     """The parameters that a result was made with; those within others as ``outer.inner``."""
-    attributes = result.provenance if hasattr(result, "to_dataset") else result.attrs
+    attributes = getattr(result, "provenance", None) or getattr(result, "attrs", {})
     flat: dict[str, Any] = {}
 
     def flatten(values: Mapping[str, Any], before: str = "") -> None:
@@ -152,7 +152,7 @@ def overlay_figure(results: Sequence[Trajectory | xr.Dataset], names: Sequence[s
     return figure
 
 
-def _flow_panels(flows: Sequence[Trajectory]) -> dict[str, str]:
+def _flow_panels(flows: Sequence[Any]) -> dict[str, str]:
     """The loss, and every component of theta that one of the landscapes has."""
     panels = {"loss": "loss (nats)"} if any(flow.model.has_loss for flow in flows) else {}
     for flow in flows:
