@@ -33,7 +33,8 @@ SETTINGS = {
     "free bias": Setting(
         8, 32, label_bias="free", start={"beta2": 0.4}, mobility={"beta2": 0.1, "beta1": 2.0}
     ),
-    "memory": Setting(8, 32, memory=Data(256, 1.0, noise=0.3), mobility={"omega": 0.01}),
+    "memory": Setting(8, 32, memory=Data(256, 1.0, noise=0.3), mobility={"omega": 4.0}),
+    "novel": Setting(8, 32, memory=Data(64, burstiness=0, p_novel=0.2), t_end=300.0),
     "bursty": Setting(8, 32, memory=Data(256, burstiness=2, p_bursty=0.8), start={"omega": 1.0}),
 }
 
@@ -46,9 +47,10 @@ def flow_of(setting, **options):
     )  # fmt: skip
     starts, rates = [], []
     for name in model.parameter_names:
-        name = "omega" if name.startswith("omega") else name
-        starts.append(setting.start.get(name, 0.01))
-        rates.append(setting.mobility.get(name, 1.0))
+        kind, _, group = name.partition("_")
+        starts.append(setting.start.get(kind, 0.0 if name == "beta2" else 0.01))
+        classes = setting.memory.group_sizes[int(group) - 1] if group else 1
+        rates.append(setting.mobility.get(kind, 1.0) / classes)
     return integrate(model, starts, setting.t_end, rates, **options)
 
 
@@ -70,7 +72,7 @@ def test_a_view_is_the_flow_of_its_setting(name):
 
 @pytest.mark.parametrize("plane", [("beta1", "alpha"), ("xi", "alpha"), ("alpha", "omega_1")])
 def test_the_slice_shows_the_path_at_the_transition(plane):
-    setting = Setting(8, 32, memory=Data(64), mobility={"omega": 1e-3}, plane=plane)
+    setting = Setting(8, 32, memory=Data(64), mobility={"omega": 0.1}, plane=plane)
     shown, run = view(setting), flow_of(setting)
     names = run.model.parameter_names
     columns = [names.index(name) for name in plane]
@@ -106,16 +108,14 @@ def test_the_slice_of_a_flow_without_a_fall_is_that_at_its_end():
 def test_the_valley_is_the_basin_of_the_start(start, labels, valley):
     setting = Setting(8, labels, start=start, t_end=200.0)
     shown = view(setting)
-    long = cliff.integrate_ensemble(
-        shown.model, [setting.components(setting.start, 0.01)], LABELLED_AT
-    )
+    long = cliff.integrate_ensemble(shown.model, [list(setting.starts().values())], LABELLED_AT)
     assert VALLEY_NAMES[basins(long)[0]] == valley == shown.valley
     assert shown.t_valley in (200.0, LABELLED_AT)
     assert valley in shown.lines()["valley"]
 
 
 def test_a_valley_that_memory_makes_has_its_name():
-    assert view(Setting(memory=Data(64))).valley == "memory"
+    assert view(Setting(memory=Data(64), mobility={"omega": 100.0})).valley == "memory"
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -127,9 +127,6 @@ def test_command_and_code_make_what_is_shown(name, tmp_path, monkeypatch, capsys
     assert made["run"].transition() == shown.transition
     assert made["run"].model == shown.model
     np.testing.assert_array_equal(made["run"].path.theta[-1], shown.theta[-1])
-    if SETTINGS[name].memory is not None:
-        assert shown.command == ""
-        return
     capsys.readouterr()
     words = shlex.split(shown.command)
     assert words[0] == "cliff"
@@ -252,7 +249,7 @@ def test_widgets_without_effect_are_away(page):
     assert visible(*page.of_memory) == [False] * 7
     page.memory.active = True
     assert visible(*page.of_memory) == [True] * 7
-    assert "memory has no options" in page.text.data["command"][0]
+    assert "--memory --classes 512" in page.text.data["command"][0]
     assert ("xi, omega_1", "ξ and ω₁") in page.plane.options
 
 
@@ -337,7 +334,7 @@ def test_the_page_in_a_browser(run_file, tmp_path):
             )  # fmt: skip
             assert tab.inner_text("#transition-time") == expected
 
-        first = Setting(2, 4, label_bias="free", start={"beta2": 0.0}, t_end=2.0)
+        first = Setting(2, 4, label_bias="free", t_end=2.0)
         tab.wait_for_selector("#transition-time")
         assert tab.inner_text("#transition") == str(view(first).transition.status)
 
@@ -348,11 +345,11 @@ def test_the_page_in_a_browser(run_file, tmp_path):
                 handle.press(key)
 
         press("t_end", "End")
-        moved = Setting(2, 4, label_bias="free", start={"beta2": 0.0}, t_end=1e6)
+        moved = Setting(2, 4, label_bias="free", t_end=1e6)
         follows(moved)
         before = number()
         press("labels", "ArrowRight", 4)
-        moved = Setting(2, 8, label_bias="free", start={"beta2": 0.0}, t_end=1e6)
+        moved = Setting(2, 8, label_bias="free", t_end=1e6)
         follows(moved)
         assert number() != before
 
@@ -363,7 +360,7 @@ def test_the_page_in_a_browser(run_file, tmp_path):
         clicked = tab.evaluate(started)
         alpha = tab.evaluate(started.replace("beta1", "alpha"))
         assert (clicked, alpha) != (0.01, 0.01)
-        start = {"beta1": clicked, "alpha": alpha, "beta2": 0.0}
+        start = {"beta1": clicked, "alpha": alpha}
         follows(Setting(2, 8, label_bias="free", start=start, t_end=1e6))
 
         tab.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.3 * box["height"])
@@ -374,7 +371,7 @@ def test_the_page_in_a_browser(run_file, tmp_path):
 
         tab.get_by_text("copy command line").click()
         copied = tab.evaluate("navigator.clipboard.readText()")
-        assert copied.startswith("cliff flow --pairs 2 --labels 8 --label-bias free --init ")
+        assert copied.startswith("cliff flow --pairs 2 --labels 8 --label-bias free --init beta1=")
         for width in (1280, 420):
             tab.set_viewport_size({"width": width, "height": 900})
             tab.wait_for_timeout(200)

@@ -383,11 +383,11 @@ class Page:
             for name, text in shown.lines().items()
         )
         self.said.text = f"<table style='font-size:14px'>{rows}</table>"
-        command = shown.command or "# memory has no options in `cliff flow`: use the Python code"
-        self.text.data = {"command": [command], "code": [shown.code]}
+        self.text.data = {"command": [shown.command], "code": [shown.code]}
         block = "white-space:pre-wrap;overflow-wrap:anywhere;background:#F2F2F2;padding:6px"
         self.call.text = "".join(
-            f"<pre style='{block}'>{html.escape(text)}</pre>" for text in (command, shown.code)
+            f"<pre style='{block}'>{html.escape(text)}</pre>"
+            for text in (shown.command, shown.code)
         )
 
     def _show_networks(self, shown: View) -> None:

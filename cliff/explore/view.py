@@ -7,7 +7,7 @@ import math
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,8 +56,9 @@ class Setting:
     n_pairs, n_labels, positions, label_bias, memory
         As in `NestedLogit`.
     start, mobility : dict of str to float
-        By component. A component without an entry starts at 0.01, and has the mobility 1. Entry
-        ``omega`` stands for all memory logits; what the landscape lacks is ignored.
+        By component. A component without an entry starts at 0.01, beta2 at 0, and has the mobility
+        1. ``omega`` stands for all memory logits, with the mobility of one class; what the
+        landscape lacks is ignored.
     t_end : float
         End of the flow (gradient-flow time).
     plane : tuple of str
@@ -91,10 +92,30 @@ class Setting:
             raise ArgumentError("n_pairs", model.n_pairs, requirement)
         return model
 
-    def components(self, values: dict[str, float], default: float) -> list[float]:
-        """A number for each component of theta."""
+    def starts(self) -> dict[str, float]:
+        """Where each component of theta starts."""
         names = self.model().parameter_names
-        return [values.get(name.partition("_")[0], default) for name in names]
+        return {name: self.start.get(_kind(name), _usual_start(name)) for name in names}
+
+    def mobilities(self) -> list[float]:
+        """The mobility of each component of theta; a group of classes has that of one of them
+        divided by their number."""
+        model = self.model()
+        values = [self.mobility.get(_kind(name), 1.0) for name in model.parameter_names]
+        if self.memory is not None:
+            of_memory = self.memory.group_mobility(values[-model.n_groups :])
+            values[-model.n_groups :] = of_memory.tolist()
+        return values
+
+
+def _kind(name: str) -> str:
+    """A component, or ``omega`` for all memory logits."""
+    return name.partition("_")[0]
+
+
+def _usual_start(name: str) -> float:
+    """Where the command line starts a component."""
+    return 0.0 if name == "beta2" else 0.01
 
 
 @dataclass(frozen=True)
@@ -129,7 +150,7 @@ class View:
     t_valley : float
         Time at which that was asked.
     command, code : str
-        The command line ("" where there is none), and the Python code, that make what is shown.
+        The command line, and the Python code, that make what is shown.
     """
 
     model: NestedLogit
@@ -179,8 +200,8 @@ def view(setting: Setting) -> View:
     model = setting.model()
     for name in setting.plane:
         choice("plane", name, model.parameter_names)
-    start = finite_array("start", setting.components(setting.start, 0.01))
-    mobility = setting.components(setting.mobility, 1.0)
+    start = finite_array("start", list(setting.starts().values()))
+    mobility = setting.mobilities()
     trajectory = integrate(model, start, setting.t_end, mobility, max_steps=STEP_LIMIT)
     resolution, n_times = _budget(model)
     smooth = trajectory.sampled(smooth_times(trajectory, n_times // 2, n_times // 2))
@@ -254,40 +275,41 @@ def _valley(trajectory: Trajectory, mobility: Sequence[float]) -> tuple[str, flo
 
 
 def command_of(setting: Setting) -> str:
-    """The command line that makes the same flow; "" with memory, for which it has no options."""
-    if setting.memory is not None:
-        return ""
-    names = setting.model().parameter_names
+    """The command line that makes the same flow."""
     parts = ["cliff", "flow", "--pairs", str(setting.n_pairs), "--labels", str(setting.n_labels)]
     if setting.positions != "exact":
         parts += ["--positions", setting.positions]
     elif setting.label_bias != 0.0:
         parts += ["--label-bias", _short(setting.label_bias)]
-    for option, values, default in (
-        ("init", setting.components(setting.start, 0.01), 0.01),
-        ("mobility", setting.components(setting.mobility, 1.0), 1.0),
+    if setting.memory is not None:
+        parts += ["--memory", "--classes", str(setting.memory.n_classes)]
+        for name, value in _unusual(setting.memory).items():
+            if name != "p_bursty" or setting.memory.burstiness:  # without effect at B = 0
+                parts += ["--" + name.replace("_", "-"), _short(value)]
+    names = setting.model().parameter_names
+    of_a_class = {name: setting.mobility.get(_kind(name), 1.0) for name in names}
+    for option, values, usual in (
+        ("--init", setting.starts(), _usual_start),
+        ("--mobility", of_a_class, lambda _: 1.0),
     ):
-        usual = [default] * 3
-        if values[:3] != usual:
-            parts += [f"--{option}", *map(_short, values[:3])]
-        if len(names) > 3:
-            parts += [f"--bias-{option}", _short(values[3])]
+        moved = [f"{k}={_short(v)}" for k, v in values.items() if v != usual(k)]
+        parts += [option, *moved] if moved else []
     return shlex.join([*parts, "--t-end", _short(setting.t_end), "--plot", "flow.png"])
 
 
 def code_of(setting: Setting) -> str:
     """The Python code that makes the same flow and its picture."""
-    start = ", ".join(map(_short, setting.components(setting.start, 0.01)))
-    mobility = ", ".join(map(_short, setting.components(setting.mobility, 1.0)))
-    memory = "" if setting.memory is None else "cliff." + repr(setting.memory)
     arguments = [f"n_pairs={setting.n_pairs}", f"n_labels={setting.n_labels}"]
     if setting.positions != "exact":
         arguments.append(f"positions={json.dumps(setting.positions)}")
     if setting.label_bias != 0.0:
-        bias = setting.label_bias
-        arguments.append(f"label_bias={json.dumps(bias)}")
-    if memory:
-        arguments.append(f"memory={memory}")
+        arguments.append(f"label_bias={json.dumps(setting.label_bias)}")
+    if setting.memory is not None:
+        data = {"n_classes": setting.memory.n_classes} | _unusual(setting.memory)
+        given = ", ".join(f"{name}={json.dumps(value)}" for name, value in data.items())
+        arguments.append(f"memory=cliff.Data({given})")
+    start = ", ".join(map(_short, setting.starts().values()))
+    mobility = ", ".join(map(_short, setting.mobilities()))
     return (
         "import cliff\n\n"
         f"model = cliff.NestedLogit({', '.join(arguments)})\n"
@@ -298,7 +320,15 @@ def code_of(setting: Setting) -> str:
     )
 
 
+def _unusual(data: Data) -> dict[str, Any]:
+    """What of the data is not the default, but for the number of classes."""
+    values = {each.name: getattr(data, each.name) for each in fields(Data)}
+    usual = {each.name: each.default for each in fields(Data)}
+    return {k: v for k, v in values.items() if v != usual[k] and k != "n_classes"}
+
+
 def _short(value: float | str) -> str:
+    """A number as people write it, to the last bit."""
     return value if isinstance(value, str) else repr(float(value)).removesuffix(".0")
 
 
