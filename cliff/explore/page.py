@@ -73,7 +73,7 @@ TEMPLATE = """
 {% block preamble %}
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
-  body { margin: 0 auto; padding: 8px; max-width: 1500px; font-family: sans-serif; }
+  body { margin: 0 auto; max-width: 1500px; font-family: sans-serif; }
 </style>
 {% endblock %}
 """
@@ -428,7 +428,13 @@ _GRID = """
 }
 """
 _SIDE_BY_SIDE = """
-:host { display: grid; grid-template-columns: minmax(260px, 320px) minmax(0, 1fr); gap: 12px; }
+:host {
+  display: grid;
+  grid-template-columns: minmax(260px, 320px) minmax(0, 1fr);
+  gap: 12px;
+  padding: 0 10px;
+  box-sizing: border-box;
+}
 @media (max-width: 800px) { :host { grid-template-columns: minmax(0, 1fr); } }
 """
 
