@@ -94,6 +94,9 @@ COMMANDS: dict[str, dict[str, str] | Elsewhere] = {
     "cliff compare training.nc --test other.nc --plot compare.png": {
         "training.nc": "training.nc --no-fit"
     },
+    "cliff plot training.nc other.nc both.png --csv both.csv": {},
+    "cliff flow --plot fall.gif": Elsewhere("tests/test_animation.py"),
+    "cliff explore training.nc": Elsewhere("tests/test_explore.py"),
     "cliff train --model minimal --seeds 0:3 --eval-every 50 --stop-accuracy 0.9 --stop-delay 500 "
     "--output head.nc": {"--seeds 0:3": SMALL_RUN.partition(" --stop")[0], " 500": " 100"},
     "cliff compare head.nc": {"head.nc": "head.nc --no-fit"},
@@ -186,6 +189,9 @@ def test_command_runs_and_writes_what_it_names(command, ran):
     for option, name in re.findall(r"--(plot|output) (\S+)", shortened(command)):
         start = (folder / name).read_bytes()[:8]
         assert start.startswith({"plot": b"\x89PNG", "output": (b"CDF", b"\x89HDF")}[option])
+    if "both.csv" in command:
+        assert (folder / "both.png").read_bytes().startswith(b"\x89PNG")
+        assert (folder / "both.csv").read_text().startswith("result,step,")
     if "again.pdf" in command:
         assert (folder / "again.pdf").read_bytes().startswith(b"%PDF")
 

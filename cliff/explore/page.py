@@ -131,7 +131,7 @@ class Page:
         }  # fmt: skip
         as_power = CustomJSTickFormatter(code=POWER)
         self.mobility = {
-            name: slider(title=f"mobility of {sign(name)}", start=-3, end=2, step=0.05, value=0.0,
+            name: slider(title=f"mobility of {sign(name)}", start=-3, end=4, step=0.05, value=0.0,
                          format=as_power, name=f"mobility_{name}")
             for name in names
         }  # fmt: skip
