@@ -33,6 +33,7 @@ SETTINGS = {
     "free bias": Setting(
         8, 32, label_bias="free", start={"beta2": 0.4}, mobility={"beta2": 0.1, "beta1": 2.0}
     ),
+    "usual bias": Setting(4, 8, label_bias="free", t_end=100.0),
     "memory": Setting(8, 32, memory=Data(256, 1.0, noise=0.3), mobility={"omega": 4.0}),
     "novel": Setting(8, 32, memory=Data(64, burstiness=0, p_novel=0.2), t_end=300.0),
     "bursty": Setting(8, 32, memory=Data(256, burstiness=2, p_bursty=0.8), start={"omega": 1.0}),

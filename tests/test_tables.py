@@ -111,6 +111,19 @@ def test_a_training_is_a_row_for_each_seed_and_record(runs, tmp_path):
     assert len(table(runs[1])) == runs[1].sizes["step"]
 
 
+def test_a_comparison_is_a_row_for_each_seed_and_record():
+    curve = (("seed", "record"), np.arange(6.0).reshape(2, 3), {"units": "nats"})
+    other = (("time",), np.arange(4.0), {"units": "nats"})
+    frame = table(
+        xr.Dataset(
+            {"t": curve[:2], "loss": curve, "loss_slope": curve, "flow_loss": other},
+            {"seed": [3, 5]}, {"cliff_kind": "comparison"},
+        )
+    )  # fmt: skip
+    assert list(frame) == ["record", "seed", f"t [{TIME}]", "loss [nat]", "loss_slope [nat]"]
+    assert frame.loc[frame["seed"] == 5, "loss [nat]"].tolist() == [3.0, 4.0, 5.0]
+
+
 def test_tables_below_each_other_say_what_differs(flows):
     frame = joined([table(flow) for flow in flows], flows, ["a.nc", "b.nc"])
     assert frame.columns[0] == "result"
