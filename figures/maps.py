@@ -20,9 +20,9 @@ Where context and where weights answer at t = {t_end:.0f}, on the landscape with
 predicted icl - iwl; lines: icl = 0.5 and iwl = 0.5; dots in the strip in which both are above) and
 in transformers (circles, one for each setting, mean of the seeds; those with both above 0.5 have a
 cross). Mobilities of the competition figure, matched at one setting. (a) Classes K and Zipf
-exponent, B = 1. (b) K and burstiness B. (c) Shares of bursty and of novel sequences, K = 1024,
-B = 1. Of {settings} settings of networks the map puts {right} on the right side of icl = iwl; wrong
-are {wrong}. N = 8, L = 32, noise 0.1, D = 63, learning rate {lr}; seeds 0, 1, 2 of the competition
+exponent, B = 1. (b) K and burstiness B. (c) Shares of bursty and of novel sequences, K = 1024, B =
+1. Of {settings} settings of networks the map puts {right} on the right side of icl = iwl; wrong are
+{wrong}. N = 8, L = 32, noise 0.1, D = 63, learning rate {lr}; seeds 0, 1, 2 of the competition
 figure, seed 0 elsewhere. Command: python -m figures maps --recompute.
 """
 

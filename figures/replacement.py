@@ -89,15 +89,19 @@ def _times(data: xr.Dataset) -> list[np.ndarray]:
     return [data.measured.values[drawn & (data.n_pairs.values == n)] for n in PAIRS]
 
 
+def means(data: xr.Dataset) -> np.ndarray:
+    """Mean measured time of the seeds for each of `PAIRS`, NaN where there is no run."""
+    return np.array([times.mean() if len(times) else np.nan for times in _times(data)])
+
+
 def numbers(data: xr.Dataset) -> dict[str, Any]:
-    means = np.array([times.mean() if len(times) else np.nan for times in _times(data)])
-    errors = 100 * (data.predicted.values / means - 1)
+    errors = 100 * (data.predicted.values / means(data) - 1)
     distinct = data.isel(run=data.labels_drawn.values == "distinct")
     return {
         "longest": float(distinct.t.max()),
         "pairs": ", ".join(str(n) for n in PAIRS),
         "predicted": ", ".join(f"{t:.0f}" for t in data.predicted.values),
-        "measured": ", ".join(f"{t:.0f}" for t in means),
+        "measured": ", ".join(f"{t:.0f}" for t in means(data)),
         "errors": ", ".join(f"{e:+.0f}" for e in errors),
         "lr": json.loads(data.attrs["parameters"])["lr"],
     }

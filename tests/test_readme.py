@@ -25,7 +25,7 @@ from cliff.cli import main
 from cliff.kernels import nested_logit as kernels
 from cliff.store import open_dataset
 from cliff.trajectory import LEVELS
-from figures import curriculum, prediction, scaling
+from figures import competition, curriculum, maps, prediction, replacement
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -34,6 +34,7 @@ PAGES = {
         "README.md",
         "docs/tour.md",
         "docs/theory_against_network.md",
+        "docs/context_against_weights.md",
         "docs/landscapes.md",
         "docs/curriculum.md",
         "docs/code.md",
@@ -101,6 +102,14 @@ COMMANDS: dict[str, dict[str, str] | Elsewhere] = {
     "--output head.nc": {"--seeds 0:3": SMALL_RUN.partition(" --stop")[0], " 500": " 100"},
     "cliff compare head.nc": {"head.nc": "head.nc --no-fit"},
     "python -m figures prediction": {"prediction": "prediction --into ."},
+    "python -m figures competition": {"competition": "competition --into ."},
+    "python -m figures maps": {"maps": "maps --into ."},
+    "python -m figures replacement": {"replacement": "replacement --into ."},
+    "cliff flow --memory": {},
+    "cliff phase --memory": {"--memory": "--memory --x classes=40:80:2 --y noise=0:1:2"},
+    "cliff train --labels-drawn replacement": {
+        "replacement": "replacement --pairs 2 --labels 2 --steps 20 --batch 8 --eval-size 16"
+    },
     "python -m figures scaling": {"scaling": "scaling --into ."},
     "python -m figures all": Elsewhere("tests/test_figures.py"),
     "pip install '.[docs]' && sphinx-build -W -b html docs site": Elsewhere(".ci/run"),
@@ -280,8 +289,9 @@ def findings() -> Iterator[str]:
     loss = float(model.loss(path.path(share * path.transition().t_transition)))
     lost = 1.0 - loss / path.loss[0]
     yield f"After {share:.0%} of the wait the loss has come down by {lost:.0%}".replace("%", " %")
-    found = scaling.numbers(open_dataset(ROOT / "figures/data/scaling.nc", "figure"))
-    yield f"it is off by {found['last']:.1f} % at N = {found['most']} pairs"
+    race = competition.numbers(open_dataset(ROOT / "figures/data/competition.nc", "figure"))
+    assert race["right"] == race["worlds"]
+    yield f"say in all {race['worlds']} others whether a network will answer from the context"
     data = open_dataset(ROOT / "figures/data/prediction.nc", "figure")
     pairs, labels = prediction.FITTED
     fitted = (data.setting_pairs.values == pairs) & (data.setting_labels.values == labels)
@@ -290,6 +300,50 @@ def findings() -> Iterator[str]:
         f"they predict when networks of {len(errors)} others fall, with a median error of "
         f"{100.0 * np.median(np.abs(errors)):.1f} %"
     )
+
+
+def race() -> Iterator[str]:
+    data = open_dataset(ROOT / "figures/data/competition.nc", "figure")
+    yield from competition.table(data)[2:]
+    told = competition.numbers(data)
+    base = competition.BASE
+    yield f"(K = {base['n_classes']} classes, B = {base['burstiness']}, noise {base['noise']},"
+    yield f"at t = {competition.T_END:.0f} from the context"
+    assert competition.SEEDS == 3
+    yield f"means of three seeds at N = {base['n_pairs']}, L = {base['n_labels']}."
+    yield f"right in {told['right']} of the {told['worlds']} settings that were not matched"
+    yield (
+        f"off by {told['icl']:.2f} (icl), {told['swapped']:.2f} (icl_swapped) and "
+        f"{told['iwl']:.2f} (iwl) in the mean, the transition times by {told['median']:.0f} % in "
+        f"the median and at most {told['largest']:.0f} %"
+    )
+    yield (
+        f"own logits is off by {told['with_crosstalk']:.2f} nats while it exceeds {told['least']}, "
+        f"without it by {told['without_crosstalk']:.2f}"
+    )
+    told = maps.numbers(open_dataset(ROOT / "figures/data/maps.nc", "figure"))
+    yield f"{told['right']} of {told['settings']} settings of networks lie on the right side"
+    drawn = open_dataset(ROOT / "figures/data/replacement.nc", "figure")
+    told = replacement.numbers(drawn)
+    yield (
+        f"predicted t = {told['predicted']}, measured {told['measured']} at N = {told['pairs']} "
+    )
+    distinct = drawn.measured.values[drawn.labels_drawn.values == "distinct"]
+    assert np.isnan(distinct).all()
+    yield f"none at N = L = {replacement.SHOWN} falls by t = {told['longest']:.0f}"
+    table = {world["zipf_exponent"]: (world, measured, predicted)
+             for world, measured, predicted, *_ in competition.compared(data)
+             if world["n_classes"] == 1024}  # fmt: skip
+    world, measured, predicted = table[1.0]
+    assert measured[2] > predicted[2]
+    yield f"at a Zipf exponent of {world['zipf_exponent']:.0f} the weights answer more often than"
+    yield "predicted at K = 1024, and less often at K = 16384"
+    yield "the seeds differ most at K = 1024 itself"
+    means = replacement.means(drawn)
+    assert drawn.predicted.values[0] > means[0]
+    assert drawn.predicted.values[-1] < means[-1]
+    yield f"networks of {replacement.PAIRS[0]} pairs fall sooner than predicted, those of "
+    yield f"{replacement.PAIRS[-1]} later"
 
 
 def installation() -> Iterator[str]:
@@ -331,7 +385,7 @@ def sizes() -> Iterator[str]:
 
 
 COMPUTED: tuple[Callable[[], Iterator[str]], ...] = (
-    findings, predictions, fall, installation, cost, curricula, sizes
+    findings, predictions, race, fall, installation, cost, curricula, sizes
 )  # fmt: skip
 """Each yields sentences of the README with numbers that it computes."""
 
@@ -364,6 +418,7 @@ NAMES = (
     "ICLR 2024",
     "arXiv:2312.03002",
     "`kill -9`",
+    "while layer 2 is cut out",
     "exits with 0 when it is done, 1 when the computation failed (and says how), 2 for a mistake "
     "in the call, 130 after Ctrl-C and 143 after SIGTERM",
     "`--scheduler tcp://HOST:PORT`",
