@@ -328,12 +328,20 @@ class NestedLogit(Presented):
             exponents = self.constants["zipf_exponent"], model.constants["zipf_exponent"]
             name = "n_classes" if all(exponents) else "zipf_exponent"
             requirement = f"must leave the number of memory logits {self.n_groups}"
+            if name == "n_classes":
+                least = 2 ** (self.n_groups - 1)
+                requirement += f": from {least} to {2 * least - 1} classes"
+            else:
+                requirement += ", which an exponent of 0 changes"
             raise ArgumentError(name, model.constants[name], requirement)
         return model
 
     @property
     def plateau(self) -> float:
-        """Loss of a guess among the labels of the context, log N (nats)."""
+        """log N (nats), by which the fall is defined.
+
+        It is the loss of a guess among the labels of the context where these are N distinct ones.
+        """
         return float(np.log(self.n_pairs))
 
     def plateaus(self, rows: Array) -> Array:
@@ -419,6 +427,8 @@ class NestedLogit(Presented):
             k: v for k, v in constants.items() if k in symbols and (k, v) not in usual.items()
         }
         values = [f"{symbols[k]} = {shown(v)}" for k, v in shown_constants.items()]
+        if self.memory is not None and self.memory.labels_drawn == "replacement":
+            values.append("labels with replacement")
         return ", ".join([*values, f"{self.positions} positions"])
 
     def saddles(self, x: str, y: str) -> list[tuple[float, float]]:
@@ -493,9 +503,21 @@ class NestedLogit(Presented):
 
     @property
     def reference_losses(self) -> dict[str, float]:
-        """log L, where a flow starts, and the plateau log N (nats)."""
+        """log L, where a flow starts, and the plateau log N (nats).
+
+        With B copies of each class a guess among the labels of the context costs log(N/B) instead,
+        and with labels drawn it depends on the draw.
+        """
         levels = {r"start $\log L$ (no knowledge)": float(np.log(self.n_labels))}
-        if self.n_pairs > 1:
+        data = self.memory
+        if data is not None and data.labels_drawn == "replacement":
+            levels[r"$\log N$"] = self.plateau
+        elif data is not None and data.copies > 1:
+            levels[r"$\log N$"] = self.plateau
+            if self.n_pairs > data.copies:
+                guess = float(np.log(self.n_pairs / data.copies))
+                levels[r"plateau $\log\,N/B$ (guess in context)"] = guess
+        elif self.n_pairs > 1:
             levels[r"plateau $\log N$ (guess in context)"] = self.plateau
         return levels
 

@@ -21,11 +21,11 @@ The wall at L = N is made by distinct labels. With as many labels as pairs, a co
 labels holds each of them once, attention to labels says nothing about the answer, and the force on
 xi vanishes at the origin; with labels drawn with replacement it is (1 - 1/L)/(2N + 1). (a)
 Transformers at N = L = 8: with distinct labels (seed 0) the loss stays at log L up to t =
-{longest:.0f}; with replacement (seeds 0, 1, 2) it falls, as the landscape says (thick; mobilities
-of the prediction figure, matched at N = 8, L = 32 with distinct labels). (b) Transition times at L
-= N, labels with replacement: predicted {predicted}, measured {measured} at N = {pairs} (means of
-three seeds; errors {errors} %). All novel, noise 0.1, D = 63, learning rate {lr}. Command: python
--m figures replacement --recompute.
+{longest:.0f}; with replacement (seeds 0, 1, 2) it falls, and so does the landscape (thick;
+mobilities of the prediction figure, matched at N = 8, L = 32 with distinct labels). (b) Transition
+times at L = N, labels with replacement: predicted {predicted}, measured {measured} at N = {pairs}
+(means of three seeds; errors {errors} %: too late for few pairs, too soon for many). All novel,
+noise 0.1, D = 63, learning rate {lr}. Command: python -m figures replacement --recompute.
 """
 
 PAIRS = (2, 4, 8, 16)

@@ -109,6 +109,7 @@ def test_jitter_follows_the_seed(capsys):
         (["--init", "inf", "0", "0"], "--init"),
         (["--mobility", "1", "-1", "1"], "--mobility"),
         (["--mobility", "1", "nan", "1"], "--mobility"),
+        (["--memory", "--mobility", "omega_1=-1"], "--mobility 1 1 1 -1: must be 4 finite numbers"),
         (["--t-end", "0"], "--t-end 0"),
         (["--t-end", "nan"], "--t-end nan"),
         (["--rtol", "0"], "--rtol 0"),

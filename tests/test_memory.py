@@ -693,3 +693,21 @@ def test_closed_forms_that_know_no_memory_refuse_it():
         with_memory(NestedLogit())
     with pytest.raises(ArgumentError, match="at most 400 tokens"):
         with_memory(NestedLogit(memory=Data(burstiness=2)))
+
+
+def test_the_levels_of_a_picture_are_what_their_names_say():
+    """A guess among the labels of the context, at a classifier that knows labels and no match."""
+    for copies in (1, 2, 4):
+        model = NestedLogit(8, 32, memory=Data(64, burstiness=copies, p_novel=1.0))
+        levels = model.reference_losses
+        (guess,) = (value for name, value in levels.items() if "guess in context" in name)
+        assert model.loss([0.0, 0.0, 400.0, 0.0]) == pytest.approx(guess, abs=1e-3)
+        assert math.log(8) in levels.values()
+    for data in (Data(64, burstiness=8), Data(64, labels_drawn="replacement")):
+        assert not any("guess" in name for name in NestedLogit(8, 32, memory=data).reference_losses)
+
+
+def test_titles_tell_labels_that_are_drawn():
+    model = NestedLogit(8, 4, memory=Data(64, labels_drawn="replacement"))
+    assert "labels with replacement" in model.describe(model.constants)
+    assert "replacement" not in NestedLogit(memory=Data(64)).describe({})

@@ -322,7 +322,9 @@ def race() -> Iterator[str]:
         f"without it by {told['without_crosstalk']:.2f}"
     )
     told = maps.numbers(open_dataset(ROOT / "figures/data/maps.nc", "figure"))
-    yield f"{told['right']} of {told['settings']} settings of networks lie on the right side"
+    yield f"{told['right']} of {told['settings']} settings of networks lie on the predicted side"
+    yield f"by heart (iwl = {told['learned']}), the landscape only in part"
+    yield f"(iwl = {told['predicted']})"
     drawn = open_dataset(ROOT / "figures/data/replacement.nc", "figure")
     told = replacement.numbers(drawn)
     yield (

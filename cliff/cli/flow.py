@@ -181,6 +181,9 @@ def flow(
     start = np.array(components("init", init, names, starts, positional))
     mobilities = np.array(components("mobility", mobility, names, rates, positional))
     if isinstance(model, NestedLogit) and model.memory is not None:
+        if not (mobilities >= 0.0).all():
+            shown = " ".join(f"{value:g}" for value in mobilities)
+            raise ArgumentError("mobility", shown, f"must be {p} finite numbers of at least 0")
         mobilities[-model.n_groups :] = model.memory.group_mobility(mobilities[-model.n_groups :])
     if real("jitter", jitter, 0.0) > 0.0:
         generator = np.random.default_rng(integer("seed", seed, 0))

@@ -442,3 +442,5 @@ def _report(dataset: xr.Dataset, metric: str, model: LandscapeLike, as_json: boo
             print(f"  {name:22s} {share:.4f}")
     elif summary["reached"]:
         print(f"  {summary['reached']} finite, {summary['least']:.4g} to {summary['greatest']:.4g}")
+    elif len(values):
+        print("  not reached in any of them")
