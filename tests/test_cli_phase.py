@@ -563,7 +563,7 @@ def test_maps_of_memory(capsys, tmp_path):
         (["--x", "burstiness=1:4:4", "--metric", "basin"], "burstiness must divide the 4 pairs"),
         (["--x", "zipf=0:2:3", "--metric", "t_memory"], "must leave the number of memory logits"),
         (["--x", "noise=0:2:3", "--metric", "iwl"], "3 of 3 cells done"),
-        (["--x", "noise=0:1:2", "--metric", "t_memory", "--t-end", "1"], "not reached in any"),
+        (["--x", "noise=0:1:2", "--metric", "t_memory"], "not reached in any"),
         (["--x", "p_bursty=0:1:3", "--metric", "icl_swapped"], "3 of 3 cells done"),
         (["--x", "omega_1=0:4:3", "--metric", "memory"], "3 of 3 cells done"),
     ],
