@@ -38,6 +38,13 @@ RESULTS = (
     ),
     ("large_n", "Large N", "transition", "theory.transition_time", "integrate_batch"),
     ("curriculum", "Curricula", "", "integrate_schedules, design_curriculum", "stage"),
+    (
+        "competition",
+        "Context against weights",
+        "with_memory",
+        "memory_law.MemoryLaw, NestedLogit.measures",
+        "evaluation_with_memory",
+    ),
 )
 
 
@@ -57,8 +64,8 @@ def index() -> str:
         "the loss. Every step is checked when its script runs: by sympy, where it can prove it, or",
         "against numbers, to the tolerance that the page states; a page is written only if all of",
         "its steps hold. `python derivations/all.py` runs them all; the expensive tables are read",
-        "from `data/`, which `valleys_data.py`, `transition_data.py` and `curriculum_data.py`",
-        "recompute.",
+        "from `data/`, which `valleys_data.py`, `transition_data.py`, `curriculum_data.py` and",
+        "`competition_data.py` recompute.",
         "",
         "| | result | in `cliff.symbolic` | as numbers | compiled kernel |",
         "| ---: | :--- | :--- | :--- | :--- |",

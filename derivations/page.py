@@ -33,7 +33,7 @@ COMMANDS = set(
     re.findall(
         r"\w+",
         """
-        alpha beta gamma delta theta kappa lambda xi pi rho Gamma ell nabla partial infty
+        alpha beta gamma delta theta kappa lambda xi omega pi rho Gamma ell nabla partial infty
         frac sqrt sum int log max det mathrm overline dot
         left right langle rangle lceil rceil
         to Rightarrow Leftrightarrow approx propto geq ll gg cdot dots quad qquad
@@ -119,6 +119,10 @@ class Page:
         for formula in formulas:
             check_latex(formula)
             self.blocks.append(f"```math\n{formula}\n```")
+
+    def code(self, *lines: str) -> None:
+        """Add lines of Python."""
+        self.blocks.append("\n".join(f"    {line}" for line in lines))
 
     def proved(self, claim: str, *differences: sp.Expr) -> None:
         """Check that sympy simplifies every difference to 0."""
