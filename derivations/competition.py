@@ -110,6 +110,10 @@ def weights(page: Page, law: MemoryLaw) -> None:
         r" \frac{1}{M_\omega} = \frac{K}{\rho\,(m_0 + m_1\omega + m_2\omega^2)}"
         r" + \frac{1}{b\,(1 + g\omega)}, \qquad \rho = \frac{1}{1+\mathrm{noise}^2}"
     )
+    page.say(
+        "where $m_0, m_1, m_2$ are the constants `memory_start`, `memory_growth` and",
+        "`memory_curvature` of the law, b is `limit` and g `limit_growth`.",
+    )
     model = landscape(*SIZE, 512, None)
     omegas = np.array([0.0, 0.5, 2.0, 6.0])
     thetas = np.stack([np.array([0.3, -0.2, 0.0, 0.4, omega]) for omega in omegas])
@@ -261,7 +265,7 @@ def capacity(page: Page, law: MemoryLaw) -> None:
         r"\frac{K_*}{K_\mathrm{rate}}\,\frac{1}{1 - K_*/K_\mathrm{cap}} = 1 \ \Rightarrow\ "
         r"\frac{1}{K_*} \approx \frac{1}{K_\mathrm{rate}} + \frac{1}{K_\mathrm{cap}}"
     )
-    page.say("The smaller of the two bounds decides.")
+    page.say("The two bounds add, and the smaller counts most.")
 
 
 def exponents(values: list[float], sizes: list[int]) -> np.ndarray:
@@ -393,8 +397,9 @@ def networks(page: Page, law: MemoryLaw, data: dict[str, Any]) -> None:
     page.say(
         f"Transformers, trained until t = {T_END:g}: $K_*$ where icl − iwl changes sign,",
         "interpolated in log K, and on the flow at the same time. The law was matched at",
-        f"K = {BASE['n_classes']}, {size_of(SIZE)}, on a landscape with crosstalk, so that the row",
-        "of that setting is no free prediction.",
+        f"K = {BASE['n_classes']}, {size_of(SIZE)}, on a landscape with crosstalk: the row of that",
+        "setting is no free prediction, and the column at infinite D shows what crosstalk does,",
+        "but is no rival fit.",
     )
     maps = open_dataset(MAPS, "figure")
     worlds = [json.loads(text) for text in maps.world.values.tolist()]
