@@ -327,6 +327,14 @@ def ties(page: Page, law: MemoryLaw, races: list[dict[str, float]]) -> None:
         rows.append([n, labels, world, *values, first, both, one["tie"], f"{one['times']:.0f}"])
     header = ["N", "L", "else", "t_head", "K_rate", "K_cap", "smaller", "both", "tie", "by times"]
     page.table(header, rows)
+    here = races[RACES.index((SIZE, {}))]
+    model = landscape(*SIZE, here["tie"])
+    answers = model.measures(law.flow(model, LENGTH * here["t"]).theta[-1])
+    close = 0.01
+    page.holds(
+        f"at the tie of {size_of(SIZE)} the two answers are equal to {close:g}",
+        bool(abs(answers["icl"] - answers["iwl"]) < close),
+    )
     found, rate, bound, times = (
         np.array([one[name] for one in races]) for name in ("tie", "rate", "cap", "times")
     )
@@ -379,11 +387,13 @@ def ties(page: Page, law: MemoryLaw, races: list[dict[str, float]]) -> None:
     )
     lengths = (2, 10, 100)
     head = column(races, (SIZE,), "t")[0]
+    during = tie(law, head, *SIZE)
     later = [tie(law, length * head, *SIZE) for length in lengths]
     page.say(
         "The race has no sharp end. Weights that won leave a loss where their capacity is short,",
         f"which feeds the context for ever: at {size_of(SIZE)}, read at",
         f"{', '.join(map(str, lengths))} times t_head, $K_*$ is {', '.join(map(str, later))}.",
+        f"Read at t_head itself, in the middle of the fall, it is {during}.",
     )
     page.holds(
         f"from {lengths[0]} to {lengths[-1]} times t_head $K_*$ falls, by less than {percent(0.3)}",
@@ -404,7 +414,7 @@ def networks(page: Page, law: MemoryLaw, data: dict[str, Any]) -> None:
     maps = open_dataset(MAPS, "figure")
     worlds = [json.loads(text) for text in maps.world.values.tolist()]
     answers = maps.measured.values
-    rows, factors = [], []
+    rows, factors, inside = [], [], []
     for size, copies in MEASURED:
         predicted, without = (
             tie(law, T_END, *size, burstiness=copies, dim=dim) for dim in (DIM, None)
@@ -436,6 +446,7 @@ def networks(page: Page, law: MemoryLaw, data: dict[str, Any]) -> None:
         else:
             value = crossing(classes, leads)
             after = int(np.argmax(leads > 0))
+            inside.append(classes[after - 1] < value < classes[after])
             measured = f"{value:.0f} ({classes[after - 1]:.0f} to {classes[after]:.0f})"
             factors.append(predicted / value)
             ratio = f"{factors[-1]:.2f}"
@@ -443,6 +454,7 @@ def networks(page: Page, law: MemoryLaw, data: dict[str, Any]) -> None:
     page.table(
         ["N", "L", "B", "networks", "tie measured", "predicted", "ratio", "at infinite D"], rows
     )
+    page.holds("each measured tie lies between the two K beside it", all(inside))
     page.holds(
         "predicted and measured ties agree up to a factor of 2: ratios "
         f"{spoken(np.array(factors))}",
