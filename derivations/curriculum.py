@@ -217,8 +217,8 @@ def growth(page: Page, rows: list[dict]) -> None:
     )
     steps = [later - before for before, later in pairwise(columns["doubling"].tolist())]
     page.holds(
-        "from N = 16 on, each doubling of the target costs the doubling curriculum less than half "
-        "a unit of time, while plain training takes more than twice as long",
+        "from sixteen pairs on, each doubling of the target costs the doubling curriculum less "
+        "than half a unit of time, while plain training takes more than twice as long",
         bool(max(steps[1:]) < 0.5 and (columns["plain"][1:] > 2 * columns["plain"][:-1]).all()),
     )
     excess = np.diff(columns["one_switch"])

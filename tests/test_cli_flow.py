@@ -305,13 +305,15 @@ def test_module_and_function_are_the_same_command():
 
 def test_flow_with_memory(capsys, tmp_path):
     """The mobility of a memory logit is that of one class, of which a group has many."""
-    data = cliff.Data(n_classes=40, zipf_exponent=1.0, p_novel=0.2, labels_drawn="replacement")
+    drawn = {"labels_drawn": "replacement", "dim": 63}
+    data = cliff.Data(n_classes=40, zipf_exponent=1.0, p_novel=0.2, **drawn)
     model = cliff.NestedLogit(4, 8, memory=data)
     result, picture = tmp_path / "run.nc", tmp_path / "run.png"
     code, out, _ = run(
         capsys, "flow", "--memory", "-N", "4", "-L", "8", "--classes", "40", "--zipf", "1",
-        "--p-novel", "0.2", "--labels-drawn", "replacement", "--t-end", "50",
-        "--mobility", "omega_2=3", "--json", "-o", str(result), "--plot", str(picture),
+        "--p-novel", "0.2", "--labels-drawn", "replacement", "--dim", "63",
+        "--t-end", "50", "--mobility", "omega_2=3", "--json", "-o", str(result), "--plot",
+        str(picture),
     )  # fmt: skip
     assert code == 0
     rates = [1.0, 1.0, 1.0, *(np.array([1, 3, 1, 1, 1, 1]) / [1, 2, 4, 8, 16, 9])]
@@ -321,7 +323,7 @@ def test_flow_with_memory(capsys, tmp_path):
     assert fields["events"]["memory"] == expected.events["memory"].tolist()
     assert fields["memory"] == {
         "n_classes": 40, "zipf_exponent": 1.0, "burstiness": 1, "noise": 0.0, "p_bursty": 1.0,
-        "p_novel": 0.2, "labels_drawn": "replacement",
+        "p_novel": 0.2, "labels_drawn": "replacement", "dim": 63,
     }  # fmt: skip
     assert cliff.load(result).model == model
     assert picture.read_bytes().startswith(b"\x89PNG")

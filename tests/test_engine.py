@@ -596,10 +596,12 @@ def test_the_kernel_keeps_to_its_scratch():
     for n in range(1, 12):
         size = kernels.workspace.py_func(n)
         work = np.full(size + 64, -7.0)
-        gradient, hessian, measures = np.empty(4), np.empty((4, 4)), np.empty(6)
+        gradient, hessian, measures = np.empty(5), np.empty((5, 5)), np.empty(6)
+        memory = kernels.NO_MEMORY, np.zeros(1)
         kernels.evaluate_direct(
-            kernels.EXACT, n, 3.0, 400.0, 1.0, 2.0, 0.0, False, work, gradient, hessian, measures
-        )
+            kernels.EXACT, n, 3.0, 400.0, 1.0, 2.0, 0.0, memory, True, work, gradient, hessian,
+            measures,
+        )  # fmt: skip
         assert (work[size:] == -7.0).all()
         assert (work[:size] != -7.0).any()
 

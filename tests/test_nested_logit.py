@@ -149,7 +149,7 @@ def test_gradient_is_the_slope_of_the_loss_at_large_n(rng):
         loss, gradient = np.empty(12), np.empty((12, 4))
         hessian, measures = np.empty((12, 4, 4)), np.empty((12, kernels.N_MEASURES))
         outputs = loss, gradient, hessian, measures
-        kernels.direct_batch(0, n, float(model.n_absent), theta, False, *outputs, kernels.NO_MEMORY)
+        kernels.direct_batch(0, n, float(model.n_absent), theta, False, *outputs)
         fast_loss, fast_gradient = model.loss_and_gradient(theta)
         np.testing.assert_allclose(fast_loss, loss, rtol=1e-12)
         for i, name in enumerate(MEASURES[:5]):
@@ -185,7 +185,7 @@ def test_a_large_xi_stays_linear_while_attention_is_spread(rng):
     others = np.empty((20, 4, 4)), np.empty((20, kernels.N_MEASURES))
     rows = model.complete(theta)
     outputs = loss, gradient, *others
-    kernels.direct_batch(0, n, float(labels - n), rows, False, *outputs, kernels.NO_MEMORY)
+    kernels.direct_batch(0, n, float(labels - n), rows, False, *outputs)
     np.testing.assert_allclose(model.loss(theta), loss, rtol=1e-12)
     scale = np.abs(gradient).max(axis=1)[:, None]
     np.testing.assert_allclose(model.gradient(theta) / scale, gradient[:, :3] / scale, atol=1e-11)

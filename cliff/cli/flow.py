@@ -44,6 +44,7 @@ from cliff.cli.landscapes import (
 from cliff.cli.memory import (
     Burstiness,
     Classes,
+    Dim,
     LabelsDrawn,
     Memory,
     Noise,
@@ -91,6 +92,7 @@ def flow(
     p_bursty: PBursty = None,
     p_novel: PNovel = None,
     labels_drawn: LabelsDrawn = None,
+    dim: Dim = None,
     jitter: Annotated[
         float, typer.Option(help="Standard deviation of normal noise added to the start.")
     ] = 0.0,

@@ -52,9 +52,17 @@ LabelsDrawn = Annotated[
     Literal["distinct", "replacement"] | None,
     typer.Option(help="How the labels of a context are drawn.", show_default="distinct"),
 ]
+Dim = Annotated[
+    int | None,
+    typer.Option(
+        help="Dimension D of the items, in which memories disturb one another.",
+        show_default="infinite",
+    ),
+]
 
 OF_DATA = (
     *("n_classes", "zipf_exponent", "burstiness", "noise", "p_bursty", "p_novel", "labels_drawn"),
+    "dim",
 )
 """Parameters of the options, which are the arguments of `cliff.Data`."""
 
@@ -89,6 +97,8 @@ def data_of(context: typer.Context, axes: Collection[str] = ()) -> Data | None:
     arguments = {"n_classes": max(512, context.params["labels"])}
     if "zipf_exponent" in by_axis:
         arguments["zipf_exponent"] = 1.0  # a landscape with a logit for each octave of classes
+    if "dim" in by_axis:
+        arguments["dim"] = 1  # a landscape that has a dimension
     data = Data(**arguments | values)
     if "p_bursty" in values:
         if data.p_novel == 1.0 and "p_novel" not in by_axis:

@@ -46,6 +46,7 @@ from cliff.cli.landscapes import (
 from cliff.cli.memory import (
     Burstiness,
     Classes,
+    Dim,
     LabelsDrawn,
     Memory,
     Noise,
@@ -104,6 +105,7 @@ def phase(
     p_bursty: PBursty = None,
     p_novel: PNovel = None,
     labels_drawn: LabelsDrawn = None,
+    dim: Dim = None,
     t_end: Annotated[
         float | None,
         typer.Option(help="End of the flow; 1000 by default, 1e5 for basins."),
