@@ -16,7 +16,7 @@ from cliff.mobility_law import MEASURED, MobilityLaw
 from cliff.network import cost as costs
 from cliff.schedule import Schedule
 from cliff.task import Task
-from cliff.trajectory import Trajectory
+from cliff.trajectory import Status, Trajectory
 
 Array = NDArray[np.float64]
 
@@ -28,6 +28,8 @@ MEMBERS = 10
 """Schedules of a generation for each of their free numbers."""
 ENOUGH = 0.01
 """A stage more has to save at least this share of the cost."""
+LATEST = 1e9
+"""Gradient-flow time after which a target is taken as never learned."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class Design:
         What was minimised.
     designed, plain : dict of str to float
         "time" (gradient-flow time), "tokens" and "flops" (floating-point operations) until the
-        target is learned along the schedule, and on the target throughout.
+        target is learned along the schedule, and on the target throughout; infinity if that does
+        not learn it by t = 1e9.
     restarts : tuple of float
         The least cost that each restart of the search found with this number of stages.
     n_evaluations : int
@@ -62,7 +65,7 @@ class Design:
 
     @property
     def gain(self) -> dict[str, float]:
-        """Plain over designed, for each cost."""
+        """Plain over designed, for each cost; infinity if plain training never learns."""
         return {name: self.plain[name] / self.designed[name] for name in COSTS}
 
     @property
@@ -71,11 +74,15 @@ class Design:
         return max(self.restarts) / min(self.restarts) - 1.0
 
     def trajectories(self) -> tuple[Trajectory, Trajectory]:
-        """The flows along the schedule and on the target throughout, past their transitions."""
+        """The flows along the schedule and on the target throughout, past their transitions.
+
+        Where plain training never learns, its flow goes on ten times as long as the other.
+        """
         alone = Schedule([(None, self.schedule.settings[-1])])
+        t, whole = self.designed["time"], self.plain["time"]
         return (
-            integrate_schedule(self.schedule, 1.5 * self.designed["time"], self.law),
-            integrate_schedule(alone, 1.5 * self.plain["time"], self.law),
+            integrate_schedule(self.schedule, 1.5 * t, self.law),
+            integrate_schedule(alone, 1.5 * whole if math.isfinite(whole) else 15 * t, self.law),
         )
 
 
@@ -106,7 +113,8 @@ class Rates:
         window = max(self.target.window, 2 * int(pairs.max()) + 1)
         table = np.full(int(pairs.max()) + 1, np.nan)
         for n in np.unique(pairs).tolist():
-            task = Task(n, max(self.target.n_labels, n), 10**6, self.target.dim, window=window)
+            labels = max(self.target.n_labels, n)
+            task = Task(n, labels, labels, self.target.dim, window=window)
             count = costs.tokens(task, self.batch)
             if cost == "flops":
                 count = costs.operations(task, self.batch, self.width)
@@ -174,14 +182,16 @@ def design_curriculum(
     Raises
     ------
     ArgumentError
-        If an argument is out of range, the target is not learned by plain training, or it
-        is a task of which the landscape knows nothing: of known classes, or of repeated ones.
+        If an argument is out of range, no schedule that was tried learns the target, or it is a
+        task of which the landscape knows nothing: of known classes, or of repeated ones.
 
     Notes
     -----
     For each number of stages, differential evolution [1]_ runs three times over the pairs and the
     durations of the stages, from 2 pairs to one less than the target, in ascending order. It
     searches all over, but proves nothing: the spread over the restarts says how far they agree.
+    The longest stage is as long as plain training; where that never learns, as at L = N, it is as
+    long as plain training on 4N labels.
 
     References
     ----------
@@ -202,13 +212,13 @@ def design_curriculum(
         raise ArgumentError("n_pairs", task.n_pairs, "must be at least 3, to have smaller contexts")
     rates = Rates(task, real("lr", lr, 0.0, exclusive=True), integer("batch", batch, 1))
     alone = Schedule([(None, {"n_pairs": size[0], "n_labels": size[1]})])
-    horizon = 1.0
-    while math.isnan(whole := float(integrate_schedules([alone], horizon, law).t_transition[0])):
-        horizon *= 10.0
-        if horizon > 1e9:
-            requirement = f"is not learned by plain training at L = {size[1]}: nothing to gain"
-            raise ArgumentError("n_pairs", size[0], requirement)
+    whole = _learned(alone, law)
     plain = cost_of(alone, whole, rates)
+    if math.isinf(whole):
+        whole = _learned(Schedule([(None, {"n_pairs": size[0], "n_labels": 4 * size[0]})]), law)
+    if math.isinf(whole):
+        requirement = f"is not learned by plain training by t = {LATEST:g}: no time to search in"
+        raise ArgumentError("n_pairs", size[0], requirement)
     counter = 0
 
     def stages(x: Array, k: int) -> tuple[Array, NDArray[Any], NDArray[Any]]:
@@ -270,10 +280,26 @@ def design_curriculum(
         ]
     )
     t = float(integrate_schedules([schedule], 2.0 * whole, law).t_transition[0])
+    if math.isnan(t):
+        requirement = f"is learned by t = {2.0 * whole:.4g} along none of {counter} schedules"
+        raise ArgumentError("n_pairs", size[0], requirement)
     return Design(
         schedule, law, cost, cost_of(schedule, t, rates), plain,
         tuple(value for value, _ in best[k]), counter, seed,
     )  # fmt: skip
+
+
+def _learned(schedule: Schedule, law: MobilityLaw) -> float:
+    """When a schedule's target is learned; infinity if not by `LATEST`."""
+    horizon = 1.0
+    while horizon <= LATEST:
+        found = integrate_schedules([schedule], horizon, law)
+        if found.status[0] is Status.EVENT:
+            return float(found.t_transition[0])
+        horizon *= 10.0
+    if found.status[0] is not Status.DONE:
+        raise ArgumentError("law", law, f"ends the flow early: {found.status[0]}")
+    return math.inf
 
 
 def _first(found: tuple[float, Array]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -118,9 +119,9 @@ def _about(design: Design, law: Path | None) -> dict[str, Any]:
     setting = design.law.setting
     return {
         "cost": design.cost,
-        "plain": design.plain,
+        "plain": _finite(design.plain),
         "curriculum": design.designed,
-        "gain": design.gain,
+        "gain": _finite(design.gain),
         "law": {
             "source": source,
             "matched_at": setting and list(setting),
@@ -133,6 +134,11 @@ def _about(design: Design, law: Path | None) -> dict[str, Any]:
             "seed": design.seed,
         },
     }
+
+
+def _finite(values: dict[str, float]) -> dict[str, float | None]:
+    """None, as JSON has no infinity, where plain training never learns."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def _print(design: Design, source: str) -> None:
@@ -151,8 +157,11 @@ def _print(design: Design, source: str) -> None:
     for name in ("plain", "curriculum", "times less"):
         costs.add_column(name, justify="right")
     for name, words in UNITS.items():
-        values = (f"{value[name]:.4g}" for value in (design.plain, design.designed))
-        costs.add_row(words, *values, f"{design.gain[name]:.1f}")
+        plain, designed = design.plain[name], design.designed[name]
+        if math.isfinite(plain):
+            costs.add_row(words, f"{plain:.4g}", f"{designed:.4g}", f"{design.gain[name]:.1f}")
+        else:
+            costs.add_row(words, "never", f"{designed:.4g}", "–")
     console = Console()
     console.width = max(console.width, 80)
     console.print(table, costs)

@@ -34,8 +34,11 @@ def draw_curriculum(designed: Trajectory, plain: Trajectory, schedule: Schedule)
     """
     figure, axes = new_figure(WIDTH, 3.4, 1, 2)
     ax = axes[0, 0]
-    words = [f"curriculum, $t$ = {designed.transition().t_transition:.0f}"]
-    words.append(f"plain, $t$ = {plain.transition().t_transition:.0f}")
+    learned = [run.transition().t_transition for run in (designed, plain)]
+    words = [
+        f"{name}, " + ("never" if np.isnan(t) else f"$t$ = {t:.0f}")
+        for name, t in zip(("curriculum", "plain"), learned, strict=True)
+    ]
     lines = []
     for run, colour, label in zip((designed, plain), (RED, "black"), words, strict=True):
         t = np.geomspace(1.0, run.t[-1], 600)
