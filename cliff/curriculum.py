@@ -148,6 +148,8 @@ def integrate_schedule(
     t, theta = joined([part.t for part in parts]), joined([part.theta for part in parts])
     coefficients = np.concatenate([part.path.coefficients for part in parts])
     about = {"schedule": schedule.data(), "law": law.constants(), "network": law.network}
+    # each stage had arguments of its own, which follow from the law
+    common = {name: each for name, each in parts[0].settings.items() if name != "mobility_args"}
     return replace(
         parts[-1],
         model=target,
@@ -161,7 +163,7 @@ def integrate_schedule(
         n_steps=sum(part.n_steps for part in parts),
         n_rejected=sum(part.n_rejected for part in parts),
         n_evaluations=sum(part.n_evaluations for part in parts),
-        settings={**parts[0].settings, "t_end": t_end, **about},
+        settings={**common, "t_end": t_end, **about},
     )
 
 

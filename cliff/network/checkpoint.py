@@ -6,13 +6,14 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cliff.checks import ArgumentError
+from cliff.checks import ArgumentError, shorten
 from cliff.network.layers import Network
 from cliff.store import write_atomic
 from cliff.task import DATA, Task, stream
@@ -107,10 +108,16 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def _difference(name: str, saved: Any, value: Any) -> str:
-    """Say how two settings differ, down to the entry where they are mappings."""
+    """Say how two settings differ, down to the entry where they are mappings or lists."""
     if isinstance(saved, dict) and isinstance(value, dict):
+        within = f"{name}." if "[" in name else ""  # which entry of a list it is
         pairs = {
-            key: (saved.get(key, "nothing"), value.get(key, "nothing")) for key in saved | value
+            within + key: (saved.get(key, "nothing"), value.get(key, "nothing"))
+            for key in saved | value
         }
-        return next(_difference(key, *pair) for key, pair in pairs.items() if pair[0] != pair[1])
-    return f"{name}={saved}, and this run has {value}"
+    elif isinstance(saved, list) and isinstance(value, list):
+        entries = zip_longest(saved, value, fillvalue="nothing")
+        pairs = {f"{name}[{number}]": pair for number, pair in enumerate(entries)}
+    else:
+        return f"{name}={shorten(saved)}, and this run has {shorten(value)}"
+    return next(_difference(key, *pair) for key, pair in pairs.items() if pair[0] != pair[1])
