@@ -112,9 +112,16 @@ class Schedule:
         Raises
         ------
         ArgumentError
-            If the schedule leads to another task, or a stage does not fit into the window.
+            If the schedule leads to another task, changes nothing, or a stage does not fit into the
+            window.
         """
         return _tasks(self.settings, target)
+
+    def check_reached(self, lr: float, n_steps: int) -> None:
+        """Raise ArgumentError unless the last of `n_steps` updates is on the target."""
+        if len(self.stages) > 1 and self.stage_at(lr * (n_steps - 1)) < len(self.stages) - 1:
+            begin = f"before an update of the target, which begins at t = {self.times[-2]:g}"
+            raise ArgumentError("n_steps", n_steps, f"ends at t = {lr * n_steps:g}, {begin}")
 
     def data(self) -> list[dict[str, Any]]:
         """The stages as JSON can hold them: the last time is None."""
@@ -140,12 +147,14 @@ class Schedule:
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
-            version = int(content["cliff_schedule"])
+            version = content["cliff_schedule"]
             stages = [(stage["until"], stage["setting"]) for stage in content["stages"]]
         except OSError as error:
             raise ArgumentError("path", str(path), f"cannot be read: {error.strerror}") from None
-        except (ValueError, KeyError, TypeError):  # no text, no JSON, or another's
-            raise ArgumentError("path", str(path), "is no schedule: see cliff curriculum") from None
+        except (ValueError, KeyError, TypeError, RecursionError):  # no text, no JSON, or another's
+            version = None
+        if type(version) is not int or version < 1:  # True is no version either
+            raise ArgumentError("path", str(path), "is no schedule: see cliff curriculum")
         if version > FORMAT:
             raise ArgumentError(
                 "path", str(path), "was written by a newer version of cliff: upgrade to read it"
@@ -186,7 +195,11 @@ class Adaptive:
         measure: str = "tila2",
         threshold: float | None = None,
     ) -> None:
-        settings = [dict(stage) for stage in stages]
+        try:
+            settings = [dict(stage) for stage in stages]
+        except (TypeError, ValueError):
+            requirement = "must be settings, {'n_pairs': 2}"
+            raise ArgumentError("stages", stages, requirement) from None
         if not settings:
             raise ArgumentError("stages", [], "must have at least the target")
         object.__setattr__(self, "stages", tuple(_checked(settings)))
@@ -293,6 +306,8 @@ def _tasks(settings: Sequence[Setting], target: Task) -> list[Task]:
             requirement = f"must be {target.n_labels} where known classes are drawn: p_novel < 1"
             raise ArgumentError("curriculum", value, requirement)
         tasks.append(task)
+    if all(task == target for task in tasks):
+        raise ArgumentError("curriculum", settings, "must have a stage that is not the target")
     return tasks
 
 

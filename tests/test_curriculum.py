@@ -137,7 +137,25 @@ def test_a_schedule_has_to_fit_the_task(schedule, task, message):
     assert re.match("--curriculum (stage|the last stage)", describe(caught.value))
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"cliff_schedule": "x"}', "\0", '{"a": NaN}'])
+VERSIONS = ("Infinity", "NaN", "1e999", "-3", "0", "1.0", "1.9", '"1"', "true", "null", "[1]")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"cliff_schedule": "x"}',
+        "\0",
+        '{"a": NaN}',
+        pytest.param(100_000 * "[", id="deep"),
+        *(
+            f'{{"cliff_schedule": {version}, "stages": [{{"until": null, "setting": {{}}}}]}}'
+            for version in VERSIONS
+        ),
+    ],
+)
 def test_files_that_are_no_schedules(content, tmp_path):
     path = tmp_path / "s.json"
     path.write_text(content)
@@ -236,6 +254,7 @@ def test_a_trajectory_along_a_schedule(tmp_path):
     loaded = load(run.save(tmp_path / "run.nc"))
     assert loaded == run
     assert loaded.settings["schedule"] == schedule.data()
+    assert "mobility_args" not in loaded.settings  # which were those of one stage
     plots.save(plots.draw(loaded), tmp_path / "run.png")
 
 
@@ -331,6 +350,26 @@ def test_fewer_labels_are_searched_too():
     assert free.schedule.settings[0]["n_labels"] < 24
 
 
+def test_a_target_that_plain_training_never_learns_has_a_design(command, tmp_path):
+    """At L = N the labels of a context are all labels, and to guess among them gains nothing."""
+    file, picture = tmp_path / "s.json", tmp_path / "s.png"
+    arguments = ["curriculum", "-N4", "-L4", "--stages=2", "--quiet", "--output", file]
+    code, out, _ = command(*arguments, "--json", "--plot", picture)
+    assert code == 0
+    told = json.loads(out)
+    assert told["gain"] == told["plain"] == dict.fromkeys(COSTS)
+    assert json.loads(file.read_text())["designed"]["plain"]["time"] is None
+    assert told["curriculum"]["time"] < by_scipy([(100, 2, 4)], (4, 4), 1000.0)[0]
+    assert math.isnan(by_scipy([], (4, 4), 1000.0)[0])
+    assert picture.exists()
+    assert command(*arguments)[1].count("never") == 3
+
+
+def test_a_design_needs_no_known_classes():
+    """Only the dimension of the target's world counts, and its memory is not taken."""
+    assert len(design_curriculum(Task(6, 24, 512, dim=4000), n_stages=2).schedule.stages) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -339,7 +378,7 @@ def test_fewer_labels_are_searched_too():
         ({"cost": "money"}, "cost=money: must be one of time, tokens, flops"),
         ({"n_stages": 1}, "n_stages=1: must be an integer of at least 2"),
         ({"n_stages": 5}, "n_stages=5: must be at most 4"),
-        ({"law": MEASURED.faster(1e-10)}, "n_pairs=8: is not learned by plain training at L = 32"),
+        ({"law": MEASURED.faster(1e-10)}, "n_pairs=8: is not learned by plain training by t = "),
         ({"seed": -1}, "seed=-1"),
         ({"target": Task(8, 32, burstiness=2)}, "must have novel classes alone, each once"),
         ({"target": Task(8, 32, p_novel=0.5)}, "must have novel classes alone, each once"),
@@ -501,19 +540,28 @@ def test_training_goes_along_the_schedule():
     assert parameters["task"] == SMALL.settings()
 
 
-def test_a_schedule_of_the_target_alone_is_plain_training():
-    nets = network(), network()
-    alone = Schedule([(None, {"n_pairs": 4, "n_labels": 8})])
-    run = train(nets[0], SMALL, 20, **OPTIONS, curriculum=alone)
-    plain = train(nets[1], SMALL, 20, **OPTIONS)
-    assert run.drop_vars("stage").identical(plain.assign_attrs(run.attrs))
-    assert "stage" not in plain
-    assert nets[0] == nets[1]
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"curriculum": Schedule([(None, {})])}, "must have a stage that is not the target"),
+        ({"curriculum": along((1, 4), target=(4, 8))}, "must have a stage that is not the target"),
+        ({"curriculum": Adaptive([{}, {"n_pairs": 4}])}, "must have a stage that is not the"),
+        ({"lr": 0.0}, "lr=0.0: must be above 0 to leave"),
+        ({"lr": 0.0, "curriculum": WAITING}, "lr=0.0: must be above 0 to leave"),
+        ({"n_steps": 10}, "n_steps=10: ends at t = 1, before an update of the target, which "
+         "begins at t = 3.05"),
+        ({"n_steps": 31}, "n_steps=31: ends at t = 3.1"),
+        ({"n_steps": 0}, "n_steps=0: ends at t = 0"),
+    ],
+)  # fmt: skip
+def test_a_curriculum_that_changes_nothing_or_never_ends_is_refused(changes, message):
+    with pytest.raises(ArgumentError, match=message):
+        train(network(), SMALL, **{"n_steps": 32, "curriculum": STAGES, **OPTIONS, **changes})
 
 
 def test_evaluations_are_on_the_target():
     net = network()
-    run = train(net, SMALL, 10, **OPTIONS, curriculum=along((5, 2), target=(4, 8)))
+    run = train(net, SMALL, 10, **OPTIONS, curriculum=along((0.5, 2), target=(4, 8)))
     rng = stream(0, EVALUATION)
     batch = SMALL.sample(rng, 32)
     assert run.loss.values[-1] == measures(net.forward(batch), batch)["loss"]
@@ -535,8 +583,25 @@ def test_a_run_resumed_within_its_stages_is_the_same_run(curriculum, tmp_path):
         )  # fmt: skip
     assert_same_run(whole, pieces)
     for other in (None, along((0.7, 2), target=(4, 8)), Adaptive.doubling(SMALL)):
-        with pytest.raises(ArgumentError, match=r"was made with (curriculum|stages)="):
+        with pytest.raises(ArgumentError, match=r"was made with (curriculum|stages|measure)"):
             train(network(), SMALL, 200, **OPTIONS, curriculum=other, checkpoint=path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ([(0.8, STAGES.settings[0]), *STAGES.stages[1:]], r"[0].until=0.7, and this run has 0.8"),
+        ([(0.7, {"n_pairs": 2, "n_labels": 4}), *STAGES.stages[1:]],
+         r"[0].setting.n_pairs=1, and this run has 2"),
+        ([*STAGES.stages[:2], STAGES.stages[3]], r"[2].until=3.05, and this run has None"),
+    ],
+)  # fmt: skip
+def test_what_differs_is_told_on_resuming(stages, message, tmp_path):
+    path = tmp_path / "run.npz"
+    train(network(), SMALL, 40, **OPTIONS, curriculum=STAGES, checkpoint=path)
+    with pytest.raises(ArgumentError, match=re.escape(f"was made with curriculum{message}") + "$"):
+        train(network(), SMALL, 50, **OPTIONS, curriculum=Schedule(stages), checkpoint=path,
+              resume=True)  # fmt: skip
 
 
 def killable(path):
@@ -594,6 +659,9 @@ def test_an_adaptive_run_goes_on_when_it_has_learned():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: Adaptive([3]), r"stages=\[3\]: must be settings, {'n_pairs': 2}"),
+        (lambda: Adaptive(None), "stages=None: must be settings"),
+        (lambda: Adaptive(["ab"]), r"stages=\['ab'\]: must be settings"),
         (lambda: Adaptive([]), "must have at least the target"),
         (lambda: Adaptive([{}], "loss"), "measure=loss: must be one of tila2, accuracy"),
         (lambda: Adaptive([{}], "accuracy"), "threshold=None: must be given for accuracy"),
@@ -623,13 +691,13 @@ def test_doubling_fits_bursts():
 
 def test_runs_side_by_side_along_a_schedule():
     runs = [
-        Run("transformer", dataclasses.replace(SMALL, seed=seed), seed, 20, {"width": 6},
+        Run("transformer", dataclasses.replace(SMALL, seed=seed), seed, 32, {"width": 6},
             {**OPTIONS, "curriculum": STAGES})
         for seed in (1, 2)
     ]  # fmt: skip
     for one, two in zip(run_all(runs, 2), run_all(runs, 1), strict=True):
         assert_same_run(one, two)
-        assert one.stage.values.tolist() == [0, 1, 2]
+        assert one.stage.values.tolist() == [0, 1, 2, 2, 3]
 
 
 def test_a_run_along_a_schedule_is_not_compared_with_one_landscape():
@@ -668,10 +736,21 @@ def test_the_command_s_schedule_trains(command, tmp_path):
     assert Schedule.load(file) == design.schedule
     assert json.loads(file.read_text())["designed"]["gain"] == design.gain
     assert picture.read_bytes().startswith(b"\x89PNG")
-    small = ["--steps=20", "--batch=8", "--eval-every=10", "--eval-size=16", "--width=4", "--quiet"]
+    small = [
+        "--steps=20",
+        "--lr=10",
+        "--batch=8",
+        "--eval-every=10",
+        "--eval-size=16",
+        "--width=4",
+        "--quiet",
+    ]
     code, out, _ = command("train", *small, "--curriculum", file, "--json", "--seeds=0:2")
     assert code == 0
-    assert [run["stage"] for run in json.loads(out)["runs"]] == [0, 0]
+    assert [run["stage"] for run in json.loads(out)["runs"]] == [1, 1]
+    code, _, err = command("train", *small, "--curriculum", file, "--steps=2", "--output=r.nc")
+    assert code == 2
+    assert err.startswith("cliff: --steps 2: ends at t = 20, before an update of the target")
     code, _, err = command("train", *small, "--curriculum", file, "--pairs=8")
     assert code == 2
     assert err == (
@@ -699,6 +778,7 @@ def test_the_command_says_what_it_found(command):
         (["curriculum", "--law=none.nc"], "--law none.nc: "),
         (["curriculum", "--cost=money"], "--cost money: must be one of time, tokens, flops"),
         (["train", "--curriculum=none.json"], "--curriculum none.json: cannot be read"),
+        (["train", "--curriculum="], "--curriculum '': cannot be read"),
         (["train", "--curriculum=adaptive", "--pairs=2"], "--pairs 2: leaves no smaller context"),
     ],
 )
@@ -719,9 +799,9 @@ def test_a_task_that_a_callback_replaced_is_kept_on_resuming(tmp_path):
         if state.step == 8:
             state.task = dataclasses.replace(state.task, noise=0.7)
 
-    whole = train(network(), SMALL, 30, **OPTIONS, curriculum=STAGES, callbacks=[intervene])
-    assert noises == [0.1] * 7 + [0.3] * 2 + [0.7] * 10 + [0.1] * 11
-    for n_steps in (15, 30):
+    whole = train(network(), SMALL, 32, **OPTIONS, curriculum=STAGES, callbacks=[intervene])
+    assert noises == [0.1] * 7 + [0.3] * 2 + [0.7] * 10 + [0.1] * 13
+    for n_steps in (15, 32):
         pieces = train(
             network(), SMALL, n_steps, **OPTIONS, curriculum=STAGES, callbacks=[intervene],
             checkpoint=path, resume=path.exists(),

@@ -89,7 +89,7 @@ COMMANDS: dict[str, dict[str, str] | Elsewhere] = {
     },
     "cliff curriculum --pairs 16 --labels 64 --output schedule.json": {"16": "4", "64": "8"},
     "cliff train --curriculum schedule.json --steps 2600 --output curriculum.nc": {
-        "--steps 2600": "--steps 20 --batch 8 --eval-size 16 --width 8"
+        "--steps 2600": "--steps 20 --lr 10 --batch 8 --eval-size 16 --width 8"
     },
     "python -m figures curriculum": {"curriculum": "curriculum --into ."},
     "cliff compare training.nc --test other.nc --plot compare.png": {

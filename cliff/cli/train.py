@@ -211,7 +211,9 @@ def train(
     options = {name: context.params[name] for name in [*of_training.split(), "checkpoint_every"]}
     options["curriculum"] = Adaptive.doubling(task) if curriculum == "adaptive" else schedule
     if schedule is not None:
-        schedule.tasks(task)  # refuses one that leads elsewhere
+        schedule.tasks(task)  # refuses one that leads elsewhere, or nowhere
+        if 0 < lr < float("inf") and steps >= 0:  # else refused with the other options
+            schedule.check_reached(lr, steps)
     runs = [
         Run(
             model.value,
@@ -250,7 +252,7 @@ def _schedule(path: str) -> Schedule:
         return Schedule.load(path)
     except ArgumentError as error:
         told = "" if error.argument == "path" else f"{error.value}: "
-        raise ArgumentError("curriculum", path, told + error.requirement) from None
+        raise ArgumentError("curriculum", path or "''", told + error.requirement) from None
 
 
 def _take_target(context: typer.Context, target: Mapping[str, Any]) -> None:

@@ -24,6 +24,9 @@ class Course:
     def __init__(self, task: Task, options: TrainingOptions) -> None:
         self.curriculum, self._options = options.curriculum, options
         self.tasks = [task] if self.curriculum is None else self.curriculum.tasks(task)
+        if isinstance(self.curriculum, Schedule) and options.file is None:
+            # with a checkpoint a run may be trained in pieces
+            self.curriculum.check_reached(options.lr, options.n_steps)
         self._held_out: dict[int, Batch] = {}
 
     def stage(self, step: int, rows: Sequence[dict[str, Any]]) -> int:

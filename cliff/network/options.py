@@ -53,6 +53,8 @@ class TrainingOptions:
                 object.__setattr__(self, name, number)
         if not isinstance(self.curriculum, Schedule | Adaptive | None):
             raise ArgumentError("curriculum", self.curriculum, "must be a Schedule or an Adaptive")
+        if self.curriculum is not None and not self.lr:
+            raise ArgumentError("lr", self.lr, "must be above 0 to leave the curriculum's stages")
         if self.stop_delay and self.stop_accuracy is None:
             raise ArgumentError("stop_delay", self.stop_delay, "needs an accuracy to stop at")
         if self.file is None:
