@@ -91,7 +91,10 @@ def real(
     if type(value) is float:  # the usual case, without the cost of an abstract base class
         number = value
     elif isinstance(value, Real) and not isinstance(value, bool):
-        number = float(value)
+        try:
+            number = float(value)
+        except OverflowError:  # an integer beyond the largest float
+            number = math.inf
     else:
         number = math.nan
     inside = minimum < number < maximum if exclusive else minimum <= number <= maximum

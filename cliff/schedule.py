@@ -13,7 +13,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-from cliff.checks import ArgumentError, choice, real
+from cliff.checks import ArgumentError, choice, real, shorten
 from cliff.store import write_atomic
 from cliff.task import Task
 
@@ -253,12 +253,12 @@ def _time(until: object, is_last: bool) -> float:
     if is_last:
         if until is not None and until != math.inf:
             requirement = "must be None: the last stage is the target, which goes on to the end"
-            raise ArgumentError("stages", f"until {until}", requirement)
+            raise ArgumentError("stages", f"until {shorten(until)}", requirement)
         return math.inf
     try:
         return real("until", until, 0.0, exclusive=True)
     except ArgumentError as error:
-        raise ArgumentError("stages", f"until {until}", error.requirement) from None
+        raise ArgumentError("stages", f"until {shorten(until)}", error.requirement) from None
 
 
 def _checked(settings: Sequence[dict[str, Any]]) -> list[tuple[tuple[str, Any], ...]]:

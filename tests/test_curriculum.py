@@ -88,6 +88,7 @@ def test_a_schedule_is_data(tmp_path):
         ([(1, {"n_pairs": 2}), (2, {})], "until 2: must be None: the last stage is the target"),
         ([(None, {}), (None, {})], "until None: must be a finite number above 0"),
         ([(0, {}), (None, {})], "until 0: must be a finite number above 0"),
+        ([(10**400, {}), (None, {})], r"until 10+\.\.\.: must be a finite number above 0"),
         ([(math.nan, {}), (None, {})], "until nan: must be a finite number above 0"),
         ([(True, {}), (None, {})], "until True: must be a finite number above 0"),
         ([(1, {"pairs": 2}), (None, {})], r"stage 1 \(pairs\): must be one of n_pairs, n_labels"),
