@@ -197,7 +197,8 @@ def test_command_runs_and_writes_what_it_names(command, ran):
     assert codes[command] == 0
     for option, name in re.findall(r"--(plot|output) (\S+)", shortened(command)):
         start = (folder / name).read_bytes()[:8]
-        assert start.startswith({"plot": b"\x89PNG", "output": (b"CDF", b"\x89HDF")}[option])
+        result = b"{" if name.endswith(".json") else (b"CDF", b"\x89HDF")
+        assert start.startswith({"plot": b"\x89PNG", "output": result}[option])
     if "both.csv" in command:
         assert (folder / "both.png").read_bytes().startswith(b"\x89PNG")
         assert (folder / "both.csv").read_text().startswith("result,step,")
