@@ -262,7 +262,7 @@ def _own_loss(data: xr.Dataset, ax: plots.Axes) -> None:
     ax.set(xlim=(0, 450), xlabel=plots.TIME, ylabel="loss (nats)")
     handles, labels = ax.get_legend_handles_labels()
     kept = dict(zip(labels, handles, strict=True))
-    ax.legend(kept.values(), kept.keys(), loc="upper right", fontsize=6, handlelength=1.2)
+    ax.legend(kept.values(), kept.keys(), loc="upper right", fontsize=7, handlelength=1.2)
 
 
 def _race(data: xr.Dataset, ax: plots.Axes) -> None:
@@ -273,7 +273,7 @@ def _race(data: xr.Dataset, ax: plots.Axes) -> None:
         flow = law.flow(landscape_of(Task(**{**BASE, "n_classes": count})), T_END)
         ax.plot(flow.theta[:, 2], flow.theta[:, 4], color=colour, lw=2.2, label=f"$K$ = {count}")
     ax.set(xlabel=r"$\xi$ (classifier)", ylabel=r"$\omega$ (memory)", ylim=(None, 20))
-    ax.legend(loc="upper left", fontsize=6, handlelength=1.2)
+    ax.legend(loc="upper left", fontsize=7, handlelength=1.2)
 
 
 def table(data: xr.Dataset) -> list[str]:

@@ -118,6 +118,20 @@ def test_captions_follow_their_data():
             icl=data.icl.where(data.kind == "plain", 0.0),
             **{f"measured_{name}": 2 * data[f"measured_{name}"] for name in data.cost.values},
         ),
+        "competition": lambda data: data.assign(
+            icl=1 - data.icl,
+            icl_swapped=0.5 * data.icl_swapped,
+            iwl=0.5 * data.iwl,
+            measured=data.measured * (1 + data.noise),
+            own_loss=2 * data.own_loss,
+        ),
+        "maps": lambda data: data.assign(
+            measured=0.5 * data.measured[:, ::-1].values + 0 * data.measured,
+            predicted=0.9 * data.predicted,
+        ),
+        "replacement": lambda data: data.assign(
+            measured=2 * data.measured, predicted=3 * data.predicted, t=2 * data.t
+        ),
     }
     kept = {
         # the numbers that come from settings, and do not change with the data above
@@ -131,6 +145,9 @@ def test_captions_follow_their_data():
         "measured_mobilities": {"alpha", "beta1", "at_least", "at_most"},
         "wall": {"spread", "lr", "seeds"},
         "curriculum": {"schedules", "runs", "best", "plain_times", "delay", "noise", "lr", "bad"},
+        "competition": {"t_end", "worlds", "least", "lr"},
+        "maps": {"t_end", "settings", "lr"},
+        "replacement": {"pairs", "lr"},
     }
     for name, change in changed.items():
         data, numbers = data_of(name), module_of(name).numbers
@@ -350,7 +367,7 @@ def test_the_figure_of_curricula_draws_its_data():
     points = [line for line in gains.lines if line.get_xydata().shape == (1, 2)]
     at_16 = [line.get_ydata()[0] for line in points if line.get_xdata()[0] == 16]
     np.testing.assert_allclose(at_16, list(module.measured_gains(data, (16, 64)).values()))
-    plain = data.isel(run=np.flatnonzero((data.kind == "plain").values))
+    plain = module.of_target(data, "plain", (8, 32))
     np.testing.assert_array_equal(lost.lines[0].get_ydata(), plain.icl)
 
 
