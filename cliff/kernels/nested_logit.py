@@ -114,7 +114,8 @@ def workspace(n, groups=0):
 # ---- memories -----------------------------------------------------------------------------------
 
 
-@njit
+# inlined down to the loop over slots: as calls, the arrays in their arguments take twice its time
+@njit(forceinline=True)
 def _unpack(row):
     """The data of a row of constants; see `evaluation_with_memory`."""
     groups = int(row[5])
@@ -127,7 +128,7 @@ def _unpack(row):
     )  # fmt: skip
 
 
-@njit
+@njit(forceinline=True)
 def _effective(omega, crosstalk, logits, slopes):
     """Make the logits e_0 = −A and e_c = omega_c − A of memories that disturb one another.
 
@@ -172,7 +173,7 @@ def _effective(omega, crosstalk, logits, slopes):
     return straight, bend
 
 
-@njit
+@njit(forceinline=True)
 def _by_omega(slopes, derivatives, at):
     """Replace derivatives by e_0 … e_C, the last ones, from `at` on, by those by omega_1 … omega_C.
 
@@ -189,7 +190,7 @@ def _by_omega(slopes, derivatives, at):
 # ---- moderate parameters ------------------------------------------------------------------------
 
 
-@njit
+@njit(forceinline=True)
 def evaluate(
     positions, n, n_absent, beta1, alpha, xi, beta2, with_loss, work, out, measures, memory
 ):
@@ -248,7 +249,7 @@ def evaluate(
         out[:] = math.nan
 
 
-@njit
+@njit(forceinline=True)
 def _evaluate_exact(n, n_absent, beta1, alpha, xi, beta2, with_loss, work, out, measures, memory):
     """Exact positions, for LANES matching slots at a time.
 
@@ -645,7 +646,7 @@ def evaluation_with_memory(theta, constants, want, work, out):
         out[1 + core + groups] = _memory_alone(logits, data[6], row[1])
 
 
-@njit
+@njit(forceinline=True)
 def _memory_alone(logits, shares, n_labels):
     """Loss of an answer from the weights alone, less half of that of a guess (nats)."""
     value = -0.5 * math.log(n_labels)
