@@ -25,13 +25,13 @@ and nothing is fitted elsewhere. (a-e) Accuracy from the context (icl) and from 
 the end: dots are seeds 0, 1 and 2, lines the landscape's mean probability of the correct label.
 Over the {worlds} settings that were not matched the mean error of icl, icl_swapped and iwl is
 {icl:.2f}, {swapped:.2f} and {iwl:.2f}, and whether context or weights answer is right in {right}.
-(f) Transition times: median error {median:.0f} %, largest {largest:.0f} % ({worst}); the matched
-setting is hollow. (g) Loss at the networks' own logits, K = 1024: with the derived crosstalk of the
-memories (nothing fitted) it follows the networks down to the fall, off by {with_crosstalk:.2f} nats
-in the root mean square while the loss exceeds {least}; without it by {without_crosstalk:.2f}. (h)
-The race at K = 512, where memory wins, and K = 2048, where the context does. N = 8, L = 32, D = 63,
-all sequences bursty and of known classes; learning rate {lr}. Command: python -m figures
-competition --recompute.
+What fits worst is {answer} at {at} (off by {off:.2f}). (f) Transition times: median error
+{median:.0f} %, largest {largest:.0f} % ({worst}); the matched setting is hollow. (g) Loss at the
+networks' own logits, K = 1024: with the derived crosstalk of the memories (nothing fitted) it
+follows the networks down to the fall, off by {with_crosstalk:.2f} nats in the root mean square
+while the loss exceeds {least}; without it by {without_crosstalk:.2f}. (h) The race at K = 512,
+where memory wins, and K = 2048, where the context does. N = 8, L = 32, D = 63, all sequences bursty
+and of known classes; learning rate {lr}. Command: python -m figures competition --recompute.
 """
 
 BASE: dict[str, Any] = {
@@ -176,7 +176,8 @@ def numbers(data: xr.Dataset) -> dict[str, Any]:
     rows = [one for one in compared(data) if short(one[0]) != "matched"]
     worlds = [short(one[0]) for one in rows]
     measured, predicted = (np.array([one[k] for one in rows]) for k in (1, 2))
-    errors = np.abs(predicted - measured).mean(axis=0)
+    each = np.abs(predicted - measured)
+    errors, (row, column) = each.mean(axis=0), np.unravel_index(each.argmax(), each.shape)
     right = (measured[:, 0] > measured[:, 2]) == (predicted[:, 0] > predicted[:, 2])
     times = np.array([100 * abs(one[4] / one[3] - 1) for one in rows])
     own = data.isel(run=_at(data, BASE))
@@ -187,6 +188,7 @@ def numbers(data: xr.Dataset) -> dict[str, Any]:
         "t_end": T_END, "worlds": len(rows), "right": right.sum(),
         "icl": errors[0], "swapped": errors[1], "iwl": errors[2],
         "median": np.median(times), "largest": times.max(), "worst": worlds[times.argmax()],
+        "answer": ANSWERS[column], "at": worlds[row], "off": each.max(),
         "with_crosstalk": off[0], "without_crosstalk": off[1], "least": LEAST,
         "lr": json.loads(data.attrs["parameters"])["lr"],
     }  # fmt: skip

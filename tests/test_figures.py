@@ -145,7 +145,7 @@ def test_captions_follow_their_data():
         "measured_mobilities": {"alpha", "beta1", "at_least", "at_most"},
         "wall": {"spread", "lr", "seeds"},
         "curriculum": {"schedules", "runs", "best", "plain_times", "delay", "noise", "lr", "bad"},
-        "competition": {"t_end", "worlds", "least", "lr"},
+        "competition": {"t_end", "worlds", "least", "lr", "answer", "at"},
         "maps": {"t_end", "settings", "lr"},
         "replacement": {"pairs", "lr"},
     }
