@@ -749,7 +749,9 @@ def test_the_command_s_schedule_trains(command, tmp_path):
     code, out, _ = command("train", *small, "--curriculum", file, "--json", "--seeds=0:2")
     assert code == 0
     assert [run["stage"] for run in json.loads(out)["runs"]] == [1, 1]
-    code, _, err = command("train", *small, "--curriculum", file, "--steps=2", "--output=r.nc")
+    code, _, err = command(
+        "train", *small, "--curriculum", file, "--steps=2", f"--output={tmp_path}/r.nc"
+    )
     assert code == 2
     assert err.startswith("cliff: --steps 2: ends at t = 20, before an update of the target")
     code, _, err = command("train", *small, "--curriculum", file, "--pairs=8")
