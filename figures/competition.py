@@ -70,7 +70,7 @@ def worlds() -> list[dict[str, Any]]:
 def cases(fast: bool = False) -> list[Case]:
     """Every setting for every seed."""
     steps = 60 if fast else N_STEPS
-    options = {"eval_every": max(steps // 80, 1), **({"eval_size": 32} if fast else {})}
+    options = {"eval_every": 5, "eval_size": 32} if fast else {"eval_every": steps // 80}
     return [
         case(seed=seed, n_steps=steps, options=options, **world)
         for seed in range(1 if fast else SEEDS)
