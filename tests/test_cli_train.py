@@ -567,7 +567,7 @@ def test_ctrl_c_while_the_processes_start(tmp_path, start, delay):
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130
     assert "Traceback" not in err
-    kept = any(tmp_path.iterdir())
+    kept = any(tmp_path.glob("*.npz"))  # a child that was ended may leave its lock behind
     assert err.endswith(
         "cliff: interrupted" + kept * ", and kept: --resume goes on from here" + "\n"
     )
