@@ -421,6 +421,7 @@ class Counting(np.ndarray):
         return result.view(Counting) if isinstance(result, np.ndarray) else result
 
 
+@pytest.mark.slow
 def test_operations_in_full_are_the_products_of_the_reference_model(monkeypatch):
     def einsum(subscripts, a, b):
         assert subscripts == "btv,btw->vw"
