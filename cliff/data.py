@@ -20,6 +20,12 @@ MOST_CLASSES = 10**7
 """Most classes of unequal frequency, whose sum takes a tenth of a second then."""
 
 
+def octaves(n_classes: int, zipf_exponent: float) -> NDArray[np.int64]:
+    """First rank of each group of classes of like frequency, from 1, shape (C,); see `Data`."""
+    count = 1 if zipf_exponent == 0.0 else n_classes.bit_length()
+    return 2 ** np.arange(count, dtype=np.int64)
+
+
 @dataclass(frozen=True)
 class Data:
     """The statistics of the training sequences, as far as a landscape with memory knows them.
@@ -104,12 +110,12 @@ class Data:
     @property
     def n_groups(self) -> int:
         """Groups C of classes, each with a memory logit."""
-        return 1 if self.zipf_exponent == 0.0 else self.n_classes.bit_length()
+        return len(self.first_ranks)
 
     @property
     def first_ranks(self) -> NDArray[np.int64]:
         """Rank of the most frequent class of each group, from 1, shape (C,)."""
-        return 2 ** np.arange(self.n_groups, dtype=np.int64)
+        return octaves(self.n_classes, self.zipf_exponent)
 
     @property
     def group_sizes(self) -> NDArray[np.int64]:

@@ -23,6 +23,7 @@ from numpy.random import SFC64, Generator, SeedSequence
 from numpy.typing import NDArray
 
 from cliff.checks import ArgumentError, check_memory, choice, integer, real
+from cliff.data import octaves
 from cliff.kernels import normals as kernels
 
 Float32 = NDArray[np.float32]
@@ -449,9 +450,8 @@ class Task:
         A group is an octave of ranks, 1, 2 to 3, 4 to 7 and so on; where all classes are equally
         frequent there is one.
         """
-        octaves = 0 if self.zipf_exponent == 0 else (self.n_classes - 1).bit_length()
-        first = [0, *(2**i - 1 for i in range(1, octaves + 1))]
-        return np.array([*(k for k in first if k < self.n_classes), self.n_classes])
+        first = octaves(self.n_classes, self.zipf_exponent) - 1
+        return np.append(first, self.n_classes)
 
     @property
     def group_shares(self) -> NDArray[np.float64]:
