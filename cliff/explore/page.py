@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,16 +19,15 @@ from bokeh.events import Pan, PanStart, Tap
 from bokeh.layouts import column, row
 from bokeh.models import (
     Button,
-    Checkbox,
+    CheckboxGroup,
     ColorBar,
     ColumnDataSource,
     CustomJS,
     CustomJSTickFormatter,
     Div,
     Label,
-    Legend,
-    LegendItem,
     LinearColorMapper,
+    Model,
     Range1d,
     Select,
     Slider,
@@ -50,7 +49,9 @@ HOST = "127.0.0.1"
 START = (-8.0, 12.0)
 """Range of the sliders of the start."""
 
-DASHES = {"-": "solid", "--": "dashed", ":": "dotted", "-.": "dashdot"}
+DASHES = {"-": "solid", "--": "6 4", ":": "2 3", "-.": "6 4 2 4"}
+"""Dashes of a line, as Bokeh and SVG both read them."""
+
 MEASURES = {
     name: (colour, DASHES[dashes], f"{name}: {words}")
     for name, (colour, dashes, words) in {
@@ -66,6 +67,9 @@ MEASURES = {
 }
 """Colour, dashes and label of the measures."""
 
+Change = tuple[Model, dict[str, Any]]
+"""A model of the page and its new attributes."""
+
 SIGNS = {"beta_": "β", "beta1": "β₁", "beta2": "β₂", "alpha": "α", "xi": "ξ", "omega": "ω"}
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
@@ -76,6 +80,20 @@ TEMPLATE = """
   body { margin: 0 auto; max-width: 1500px; font-family: sans-serif; }
 </style>
 {% endblock %}
+"""
+
+FOLLOW = """
+for (const [model, attributes] of shown.data.changes[0])
+  model.setv(attributes, {sync: false})
+for (const div of divs)
+  for (const element of cb_context.index.find_one(div)?.shadow_el.querySelectorAll("[id]") ?? [])
+    element.textContent = shown.data.texts[0][element.id]
+"""
+"""What the page does with an update.
+
+Bokeh sends a message for each attribute that Python sets, and the page draws in between. One
+message with all of them is drawn once; the page keeps them to itself, since Python knows them.
+A new text of a Div lays out the whole page, a new text of an element within it does not.
 """
 
 POWER = "return Number(Math.pow(10, tick).toPrecision(3)).toString()"
@@ -107,8 +125,12 @@ class Page:
         first = runs[0].setting() if runs else Setting()
         self._make_widgets(first)
         self._make_figures()
+        self._networks_drawn: tuple[str, ...] = ()  # what of them is on the page
         self._held = False  # while a click moves two sliders, the page follows once
         self.update()
+        follow = CustomJS(args={"shown": self.shown, "divs": [self.said, self.call]}, code=FOLLOW)
+        self.shown.js_on_change("data", follow)
+        document.js_on_event("document_ready", follow)
         document.title = "cliff explore"
         document.template = TEMPLATE
         document.add_root(self._layout())
@@ -121,7 +143,8 @@ class Page:
                              value=first.n_labels)  # fmt: skip
         self.positions = Select(title="positions", options=["exact", "mean"], value="exact",
                                 sizing_mode="stretch_width")  # fmt: skip
-        self.free = Checkbox(label="free label bias β₂", active=first.label_bias == "free")
+        free = [0] if first.label_bias == "free" else []
+        self.free = CheckboxGroup(labels=["free label bias β₂"], active=free)
         self.bias = slider(title="label bias β₂", start=-4, end=6, step=0.1, value=0.0)
         names = ("beta1", "alpha", "xi", "beta2", "omega")
         self.start = {
@@ -138,7 +161,7 @@ class Page:
         end = min(max(math.log10(first.t_end), 0.0), 6.0)
         self.t_end = slider(title="end of the flow, t", start=0, end=6, step=0.05, value=end,
                             format=as_power)  # fmt: skip
-        self.memory = Checkbox(label="memory: the weights can answer", active=False)
+        self.memory = CheckboxGroup(labels=["memory: the weights can answer"])
         self.classes = slider(title="classes K", start=1, end=12, step=1, value=9,
                               format=CustomJSTickFormatter(code="return 2 ** tick"))  # fmt: skip
         self.noise = slider(title="noise ε", start=0, end=1.5, step=0.05, value=0.0)
@@ -194,15 +217,19 @@ class Page:
         self.said, self.mistake, self.call = (
             Div(sizing_mode="stretch_width", name=name) for name in ("said", "mistake", "call")
         )
+        block = "white-space:pre-wrap;overflow-wrap:anywhere;background:#F2F2F2;padding:6px"
+        self.call.text = "".join(
+            f"<pre id='{key}' style='{block}'></pre>" for key in ("command", "code")
+        )
         self.call.stylesheets = [".bk-clearfix { width: 100%; }"]
-        self.text = ColumnDataSource({"command": [""], "code": [""]})
         source = ColumnDataSource
+        self.shown = source({"changes": [[]], "texts": [{}]})
         self.image = source({"image": [], "x": [], "y": [], "w": [], "h": []})
         self.path, self.ends = source({"x": [], "y": []}), source({"x": [], "y": []})
         self.begins, self.edge = source({"x": [], "y": []}), source({"x": [], "y": []})
         self.network_path = source({"xs": [], "ys": []})
         self.curve, self.network_curve = source({"t": [], "loss": []}), source({"xs": [], "ys": []})
-        lines: dict[str, list[Any]] = {"xs": [], "ys": [], "colour": [], "dash": [], "label": []}
+        lines: dict[str, list[Any]] = {"xs": [], "ys": [], "colour": [], "dash": []}
         self.logits, self.measures = source(lines), source(lines)
         self.network_logits, self.network_measures = source(lines), source(lines)
 
@@ -210,29 +237,23 @@ class Page:
         self.map.css_classes = ["cliff-map"]
         self.colours = LinearColorMapper(palette="Cividis256", low=0.0, high=1.0)
         self.map.image("image", "x", "y", "w", "h", source=self.image, color_mapper=self.colours)
-        edge = self.map.line("x", "y", source=self.edge, line_color="black", line_dash="dashed",
+        self.map.line("x", "y", source=self.edge, line_color="black", line_dash="dashed",
                              line_width=2)  # fmt: skip
-        path = self.map.line("x", "y", source=self.path, line_color=RED, line_width=2.5)
-        network = self.map.multi_line("xs", "ys", source=self.network_path, line_color=PURPLE,
+        self.map.line("x", "y", source=self.path, line_color=RED, line_width=2.5)
+        self.map.multi_line("xs", "ys", source=self.network_path, line_color=PURPLE,
                                       line_width=1.5)  # fmt: skip
-        start = self.map.scatter("x", "y", source=self.begins, size=12, fill_color="white",
+        self.map.scatter("x", "y", source=self.begins, size=12, fill_color="white",
                                  line_color="black", line_width=1.5)  # fmt: skip
-        end = self.map.scatter("x", "y", source=self.ends, size=11, marker="square",
+        self.map.scatter("x", "y", source=self.ends, size=11, marker="square",
                                fill_color=RED, line_color="black")  # fmt: skip
-        entries = [("start (click or drag)", [start]), ("flow", [path]), ("end", [end]),
-                   ("edge of the cliff, 0.9 log N", [edge])]  # fmt: skip
-        entries += [("networks", [network])] if self.runs else []
-        _legend_below(self.map, entries)
         self.map.add_layout(ColorBar(color_mapper=self.colours, width=10), "right")
         for event in (Tap, PanStart, Pan):
             self.map.on_event(event, self._start_at)
 
         self.loss = _figure("time t (gradient flow)", "loss (nats)")
-        flow = self.loss.line("t", "loss", source=self.curve, line_color="black", line_width=2.5)
-        network = self.loss.multi_line("xs", "ys", source=self.network_curve, line_color=PURPLE,
+        self.loss.line("t", "loss", source=self.curve, line_color="black", line_width=2.5)
+        self.loss.multi_line("xs", "ys", source=self.network_curve, line_color=PURPLE,
                                        line_width=1.5)  # fmt: skip
-        if self.runs:
-            _legend_below(self.loss, [("flow", [flow]), ("networks", [network])])
         style = {"dimension": "width", "line_dash": "dashed", "line_color": GREY}
         self.levels = {name: Span(location=0, **style) for name in ("log L", "log N")}
         self.level_names = {
@@ -253,10 +274,14 @@ class Page:
         ):
             figure.multi_line("xs", "ys", source=networks, line_color="colour", line_width=1,
                               line_alpha=0.6)  # fmt: skip
-            drawn = figure.multi_line("xs", "ys", source=curves, line_color="colour",
-                                      line_width=2, line_dash="dash")  # fmt: skip
-            legend = _legend_below(figure, [])
-            legend.items = [LegendItem(label={"field": "label"}, renderers=[drawn])]
+            figure.multi_line("xs", "ys", source=curves, line_color="colour", line_width=2,
+                              line_dash="dash")  # fmt: skip
+        figures = (self.map, self.loss, self.of_logits, self.of_measures)
+        # Bokeh's own legends are made anew, and the page laid out, with each new curve
+        self.legends = {
+            figure: Div(styles={"padding": "0 8px 8px 45px"}, sizing_mode="stretch_width")
+            for figure in figures
+        }
 
     def _layout(self) -> UIElement:
         copies = [
@@ -264,8 +289,8 @@ class Page:
             for key, what in (("command", "command line"), ("code", "Python code"))
         ]
         for button, key in zip(copies, ("command", "code"), strict=True):
-            code = "navigator.clipboard.writeText(source.data[key][0])"
-            button.js_on_click(CustomJS(args={"source": self.text, "key": key}, code=code))
+            code = "navigator.clipboard.writeText(shown.data.texts[0][key])"
+            button.js_on_click(CustomJS(args={"shown": self.shown, "key": key}, code=code))
         self.copy_command = copies[0]
         some = ("beta1", "alpha", "xi")
         controls = column(
@@ -276,8 +301,10 @@ class Page:
             self.free, self.start["beta2"], self.mobility["beta2"], self.memory, *self.of_memory,
             sizing_mode="stretch_width",
         )  # fmt: skip
-        panels = row(self.map, self.loss, self.of_logits, self.of_measures,
-                     sizing_mode="stretch_width")  # fmt: skip
+        panels = row(
+            *(column(*both, sizing_mode="stretch_width") for both in self.legends.items()),
+            sizing_mode="stretch_width",
+        )
         panels.stylesheets = [_GRID]
         shown = column(panels, self.call, row(*copies, sizing_mode="stretch_width"),
                        sizing_mode="stretch_width")  # fmt: skip
@@ -317,8 +344,8 @@ class Page:
 
     def _offer_what_applies(self) -> None:
         """Show the widgets that have an effect, and offer the planes that there are."""
-        exact, memory = self.positions.value == "exact", self.memory.active
-        free = self.free.active and exact
+        exact, memory = self.positions.value == "exact", bool(self.memory.active)
+        free = exact and bool(self.free.active)
         self.free.visible, self.bias.visible = exact, exact and not free
         for widget in (self.start["beta2"], self.mobility["beta2"]):
             widget.visible = free
@@ -333,79 +360,116 @@ class Page:
             self.plane.value = planes[0]
 
     def _show(self, shown: View, setting: Setting) -> None:
-        part, names = shown.part, shown.model.parameter_names
+        lines = {name.replace(" ", "-"): (name, text) for name, text in shown.lines().items()}
+        # the same at each update, so that Bokeh sends these once
+        rows = "".join(
+            f"<tr><td style='color:{GREY};padding-right:8px'>{name}</td><td id='{key}'></td></tr>"
+            for key, (name, _) in lines.items()
+        )
+        self.said.text = f"<table style='font-size:14px'>{rows}</table>"
+        self._explain(shown)
+        texts = {key: text for key, (_, text) in lines.items()}
+        changes = [
+            *self._on_map(shown), *self._on_loss(shown, setting), *self._on_curves(shown, setting)
+        ]  # fmt: skip
+        drawn = (shown.part.names, *shown.measures)
+        if drawn != self._networks_drawn:
+            changes += self._of_networks(shown)
+            self._networks_drawn = drawn
+        self.shown.data = {
+            "changes": [changes],
+            "texts": [texts | {"command": shown.command, "code": shown.code}],
+        }
+
+    def _explain(self, shown: View) -> None:
+        """The legends below the figures, the same until the landscape or the networks change."""
+        network = _entry("networks", PURPLE) if self.runs else ""
+        circle = "<circle cx='12' cy='6' r='5' fill='white' stroke='black' stroke-width='1.5'/>"
+        square = f"<path d='M7 1h10v10h-10z' fill='{RED}' stroke='black'/>"
+        names = shown.model.parameter_names
+        for figure, entries in (
+            (self.map, (_entry("start (click or drag)", "", mark=circle), _entry("flow", RED),
+                        _entry("end", "", mark=square),
+                        _entry("edge of the cliff, 0.9 log N", "black", "6 4"), network)),
+            (self.loss, (_entry("flow", "black"), network) if self.runs else ()),
+            (self.of_logits, (_entry(self._label(shown, name), self._colour(name))
+                              for name in names)),
+            (self.of_measures, (_entry(label, colour, dash)
+                                for colour, dash, label in map(MEASURES.get, shown.measures))),
+        ):  # fmt: skip
+            self.legends[figure].text = "".join(entries)
+
+    def _on_map(self, shown: View) -> Iterator[Change]:
+        part, path = shown.part, shown.path
         (x0, x1), (y0, y1) = ((side[0], side[-1]) for side in (part.x, part.y))
-        self.image.data = {
-            "image": [part.loss.astype(np.float32)],
-            "x": [x0], "y": [y0], "w": [x1 - x0], "h": [y1 - y0],
-        }  # fmt: skip
-        self.colours.update(low=float(part.loss.min()), high=float(part.loss.max()))
-        _span(self.map, x0, x1, y0, y1)
-        self.edge.data = {"x": part.x, "y": shown.edge}
-        self.path.data = dict(zip("xy", shown.path.T, strict=True))
-        self.begins.data = dict(zip("xy", shown.path[:1].T, strict=True))
-        self.ends.data = dict(zip("xy", shown.path[-1:].T, strict=True))
-        labels = [self._label(shown, name) for name in part.names]
-        self.map.xaxis.axis_label, self.map.yaxis.axis_label = labels
+        yield (
+            self.image,
+            _data(image=[part.loss.astype(np.float32)], x=[x0], y=[y0], w=[x1 - x0], h=[y1 - y0]),
+        )
+        # in steps, so that the colours stay while a slider moves
+        low, high = math.floor(2 * part.loss.min()) / 2, math.ceil(2 * part.loss.max()) / 2
+        yield self.colours, {"low": low, "high": high}
+        yield from _span(self.map, x0, x1, y0, y1)
+        yield self.edge, _data(x=part.x, y=shown.edge)
+        for source, points in ((self.path, path), (self.begins, path[:1]), (self.ends, path[-1:])):
+            yield source, _data(**dict(zip("xy", points.T, strict=True)))
+        for axis, name in zip((self.map.xaxis, self.map.yaxis), part.names, strict=True):
+            yield axis[0], {"axis_label": self._label(shown, name)}
         when = "at the transition" if shown.at_transition else "at the end"
         held = [f"{sign(name)} = {value:.2f}" for name, value in list(part.fixed.items())[:3]]
         more = " …" if len(part.fixed) > 3 else ""
-        self.map.title.text = f"loss (nats) at {', '.join(held)}{more} ({when})"
+        yield self.map.title, {"text": f"loss (nats) at {', '.join(held)}{more} ({when})"}
 
-        t_end, model = setting.t_end, shown.model
-        self.curve.data = {"t": shown.t, "loss": shown.loss}
-        levels = {"log L": math.log(model.n_labels), "log N": model.plateau}
+    def _on_loss(self, shown: View, setting: Setting) -> Iterator[Change]:
+        yield self.curve, _data(t=shown.t, loss=shown.loss)
+        levels = {"log L": math.log(shown.model.n_labels), "log N": shown.model.plateau}
         for name, level in levels.items():
-            self.levels[name].location = self.level_names[name].y = level
+            yield self.levels[name], {"location": level}
+            yield self.level_names[name], {"y": level}
         highest = 1.08 * max(float(shown.loss.max()), *levels.values())
-        _span(self.loss, 0.0, t_end, 0.0, highest)
-        self.falls.location = shown.transition.t_transition
-        self.loss.title.text = f"t = {shown.transition.t_transition:.4g}" * shown.at_transition
+        yield from _span(self.loss, 0.0, setting.t_end, 0.0, highest)
+        time = shown.transition.t_transition
+        yield self.falls, {"location": time}
+        yield self.loss.title, {"text": f"t = {time:.4g}" if shown.at_transition else " "}
 
-        self.logits.data = _table(
-            (shown.t, values, self._colour(name), "solid", self._label(shown, name))
-            for name, values in zip(names, shown.theta.T, strict=True)
+    def _on_curves(self, shown: View, setting: Setting) -> Iterator[Change]:
+        names = shown.model.parameter_names
+        yield (
+            self.logits,
+            _table(
+                (shown.t, values, self._colour(name), "solid")
+                for name, values in zip(names, shown.theta.T, strict=True)
+            ),
         )
         low, high = float(shown.theta.min()), float(shown.theta.max())
         for values in (values for run in self.runs for values in run.logits.values()):
             low, high = min(low, float(np.nanmin(values))), max(high, float(np.nanmax(values)))
         margin = 0.05 * (high - low) + 1e-3
-        _span(self.of_logits, 0.0, t_end, low - margin, high + margin)
-        self.measures.data = _table(
-            (shown.t, values, *MEASURES[name]) for name, values in shown.measures.items()
+        yield from _span(self.of_logits, 0.0, setting.t_end, low - margin, high + margin)
+        yield (
+            self.measures,
+            _table(
+                (shown.t, values, *MEASURES[name][:2]) for name, values in shown.measures.items()
+            ),
         )
-        self.of_measures.x_range.end = t_end
-        self._show_networks(shown)
+        yield self.of_measures.x_range, {"end": setting.t_end}
 
-        rows = "".join(
-            f"<tr><td style='color:{GREY};padding-right:8px'>{name}</td>"
-            f"<td id='{name.replace(' ', '-')}'>{html.escape(text)}</td></tr>"
-            for name, text in shown.lines().items()
-        )
-        self.said.text = f"<table style='font-size:14px'>{rows}</table>"
-        self.text.data = {"command": [shown.command], "code": [shown.code]}
-        block = "white-space:pre-wrap;overflow-wrap:anywhere;background:#F2F2F2;padding:6px"
-        self.call.text = "".join(
-            f"<pre style='{block}'>{html.escape(text)}</pre>"
-            for text in (shown.command, shown.code)
-        )
-
-    def _show_networks(self, shown: View) -> None:
+    def _of_networks(self, shown: View) -> Iterator[Change]:
         """Lay the networks' curves over the flow, those of measures that the flow has too."""
         curves = [(run.t, loss) for run in self.runs for loss in run.loss]
-        self.network_curve.data = {"xs": [t for t, _ in curves], "ys": [y for _, y in curves]}
+        yield self.network_curve, _data(xs=[t for t, _ in curves], ys=[y for _, y in curves])
         x, y = ("omega" if name.startswith("omega") else name for name in shown.part.names)
         seeds = [
             pair for run in self.runs if {x, y} <= run.logits.keys()
             for pair in zip(run.logits[x], run.logits[y], strict=True)
         ]  # fmt: skip
-        self.network_path.data = {"xs": [a for a, _ in seeds], "ys": [b for _, b in seeds]}
-        self.network_logits.data = _table(
-            (run.t, values, self._colour(name), "solid", name)
+        yield self.network_path, _data(xs=[a for a, _ in seeds], ys=[b for _, b in seeds])
+        yield self.network_logits, _table(
+            (run.t, values, self._colour(name), "solid")
             for run in self.runs for name, rows in run.logits.items() for values in rows
         )  # fmt: skip
-        self.network_measures.data = _table(
-            (run.t, values, *MEASURES[name])
+        yield self.network_measures, _table(
+            (run.t, values, *MEASURES[name][:2])
             for run in self.runs for name, rows in run.measures.items()
             if name in shown.measures for values in rows
         )  # fmt: skip
@@ -441,30 +505,37 @@ _SIDE_BY_SIDE = """
 
 def _figure(x: str, y: str) -> Any:
     return new_bokeh_figure(
-        height=340, min_width=300, sizing_mode="stretch_width", tools="", toolbar_location=None,
+        height=280, min_width=300, sizing_mode="stretch_width", tools="", toolbar_location=None,
         x_axis_label=x, y_axis_label=y, x_range=Range1d(0, 1), y_range=Range1d(0, 1), title=" ",
         output_backend="canvas",
     )  # fmt: skip
 
 
-def _legend_below(figure: Any, entries: Sequence[tuple[str, list[Any]]]) -> Legend:
-    legend = Legend(items=list(entries), orientation="horizontal", ncols=2, border_line_color=None,
-                    label_text_font_size="11px", margin=0, padding=2, spacing=4,
-                    location="center")  # fmt: skip
-    figure.add_layout(legend, "below")
-    return legend
+def _entry(label: str, colour: str, dash: str = "solid", mark: str = "") -> str:
+    """An entry of a legend as HTML: a line, or another mark, and its label."""
+    line = f"<path d='M0 6H24' stroke='{colour}' stroke-width='2' stroke-dasharray='{dash}'/>"
+    return (
+        "<span style='display:inline-block;margin-right:14px'>"
+        f"<svg width='24' height='12' style='vertical-align:-2px'>{mark or line}</svg> "
+        f"{html.escape(label)}</span>"
+    )
 
 
-def _span(figure: Any, x0: float, x1: float, y0: float, y1: float) -> None:
-    figure.x_range.update(start=float(x0), end=float(x1))
-    figure.y_range.update(start=float(y0), end=float(y1))
+def _span(figure: Any, x0: float, x1: float, y0: float, y1: float) -> Iterator[Change]:
+    yield figure.x_range, {"start": float(x0), "end": float(x1)}
+    yield figure.y_range, {"start": float(y0), "end": float(y1)}
 
 
-def _table(rows: Any) -> dict[str, list[Any]]:
-    """Columns of a source of lines."""
-    columns = list(zip(*rows, strict=True)) or [()] * 5
-    names = ("xs", "ys", "colour", "dash", "label")
-    return dict(zip(names, map(list, columns), strict=True))
+def _data(**columns: Any) -> dict[str, Any]:
+    """The change of a source's data."""
+    return {"data": columns}
+
+
+def _table(rows: Any) -> dict[str, Any]:
+    """The change of a source of lines."""
+    columns = list(zip(*rows, strict=True)) or [()] * 4
+    names = ("xs", "ys", "colour", "dash")
+    return _data(**dict(zip(names, map(list, columns), strict=True)))
 
 
 def serve(port: int, runs: Sequence[NetworkRun], ready: Callable[[str], object]) -> None:
