@@ -3,18 +3,17 @@
 import json
 import re
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from browser import WATCH, opened, served
 
 import cliff
 from cliff import NestedLogit, Task, Transformer, integrate, train
@@ -23,6 +22,7 @@ from cliff.cli import _run
 from cliff.data import Data
 from cliff.explore.view import LABELLED_AT, NetworkRun, Setting, view
 from cliff.network.runs import side_by_side
+from cliff.plots.style import RED
 from cliff.valleys import VALLEY_NAMES, basins
 
 SETTINGS = {
@@ -191,6 +191,15 @@ def page():
     return Page(Document())
 
 
+def sent(page, model):
+    """What the last update makes of a model of the page."""
+    return dict(page.shown.data["changes"][0])[model]
+
+
+def said(page):
+    return page.shown.data["texts"][0]
+
+
 def test_widgets_say_a_setting_and_figures_show_it(page):
     page.start["alpha"].value = 0.75
     page.mobility["xi"].value = -1.0
@@ -198,20 +207,44 @@ def test_widgets_say_a_setting_and_figures_show_it(page):
     assert page.setting().start["alpha"] == 0.75
     assert (page.setting().mobility["xi"], page.setting().t_end) == (0.1, 316.0)
     shown = view(page.setting())
-    np.testing.assert_array_equal(page.curve.data["loss"], shown.loss)
-    np.testing.assert_array_equal(page.path.data["y"], shown.path[:, 1])
-    np.testing.assert_array_equal(page.logits.data["ys"][2], shown.theta[:, 2])
-    np.testing.assert_array_equal(page.measures.data["ys"][0], shown.measures["ila1"])
-    assert page.falls.location == shown.transition.t_transition
-    assert f">{shown.transition.t_transition:.5g}<" in page.said.text
-    assert page.text.data["command"] == [shown.command]
+    np.testing.assert_array_equal(sent(page, page.curve)["data"]["loss"], shown.loss)
+    np.testing.assert_array_equal(sent(page, page.path)["data"]["y"], shown.path[:, 1])
+    np.testing.assert_array_equal(sent(page, page.logits)["data"]["ys"][2], shown.theta[:, 2])
+    measured = sent(page, page.measures)["data"]["ys"][0]
+    np.testing.assert_array_equal(measured, shown.measures["ila1"])
+    assert sent(page, page.falls) == {"location": shown.transition.t_transition}
+    assert sent(page, page.of_measures.x_range) == {"end": 316.0}
+    assert said(page)["transition-time"] == f"{shown.transition.t_transition:.5g}"
+    assert said(page)["command"] == shown.command
+    assert said(page)["code"] == shown.code
+    lines = shown.lines()
+    assert re.findall(r"id='(.*?)'", page.said.text) == [name.replace(" ", "-") for name in lines]
+    assert {said(page)[name.replace(" ", "-")] for name in lines} == set(lines.values())
+
+
+def test_legends_name_what_is_drawn(page):
+    def legend(figure):
+        return re.findall(r"stroke='(.*?)'[^>]*></svg> (.*?)<", page.legends[figure].text)
+
+    drawn = sent(page, page.measures)["data"]
+    assert [colour for colour, _ in legend(page.of_measures)] == drawn["colour"]
+    assert [label.partition(":")[0] for _, label in legend(page.of_measures)] == [
+        *view(page.setting()).measures
+    ]
+    drawn = sent(page, page.logits)["data"]
+    assert [colour for colour, _ in legend(page.of_logits)] == drawn["colour"]
+    assert "networks" not in page.legends[page.map].text
+    page.memory.active = [0]
+    page.zipf.value = 1.0
+    assert len(sent(page, page.logits)["data"]["ys"]) > 4
+    assert legend(page.of_logits)[3:] == [(RED, "ω (memory of the groups)")]
 
 
 def test_a_click_starts_the_flow_there(page):
     page.plane.value = "alpha, xi"
     page._start_at(SimpleNamespace(x=-1.2345, y=99.0))
     assert (page.start["alpha"].value, page.start["xi"].value) == (-1.23, 12.0)
-    assert page.begins.data["x"] == [-1.23]
+    assert sent(page, page.begins)["data"]["x"] == [-1.23]
     page._start_at(SimpleNamespace(x=None, y=1.0))  # outside of the axes
     assert page.start["alpha"].value == -1.23
 
@@ -226,13 +259,13 @@ def test_a_click_moves_the_page_once(page, monkeypatch):
 
 
 def test_a_mistake_is_told_and_what_was_shown_stays(page):
-    before = page.said.text
+    before = said(page)
     page.labels.value = 4
     assert "n_labels 4: must be at least the number of pairs, 8" in page.mistake.text
-    assert page.said.text == before
+    assert said(page) == before
     page.labels.value = 16
     assert page.mistake.text == ""
-    assert page.said.text != before
+    assert said(page) != before
 
 
 def test_widgets_without_effect_are_away(page):
@@ -241,16 +274,16 @@ def test_widgets_without_effect_are_away(page):
 
     bias = page.bias, page.free, page.start["beta2"], page.mobility["beta2"]
     assert visible(*bias) == [True, True, False, False]
-    page.free.active = True
+    page.free.active = [0]
     assert visible(*bias) == [False, True, True, True]
     page.plane.value = "xi, beta2"
     page.positions.value = "mean"
     assert visible(*bias) == [False, False, False, False]
     assert page.plane.value == "beta1, alpha"
     assert visible(*page.of_memory) == [False] * 7
-    page.memory.active = True
+    page.memory.active = [0]
     assert visible(*page.of_memory) == [True] * 7
-    assert "--memory --classes 512" in page.text.data["command"][0]
+    assert "--memory --classes 512" in said(page)["command"]
     assert ("xi, omega_1", "ξ and ω₁") in page.plane.options
 
 
@@ -264,12 +297,108 @@ def test_networks_lie_over_the_flow(run_file):
     page = Page(Document(), [run])
     assert page.setting().label_bias == "free"
     assert (page.pairs.value, page.labels.value, page.setting().t_end) == (2, 4, 2.0)
-    np.testing.assert_array_equal(page.network_curve.data["ys"], run.loss)
-    np.testing.assert_array_equal(page.network_path.data["ys"], run.logits["alpha"])
-    assert page.network_logits.data["label"] == [n for n in run.logits for _ in range(2)]
-    drawn = page.network_measures.data["label"]
-    assert drawn[0].startswith("ila1")
-    assert not any(label.startswith("iwl") for label in drawn)  # the flow knows none
+    np.testing.assert_array_equal(sent(page, page.network_curve)["data"]["ys"], run.loss)
+    np.testing.assert_array_equal(sent(page, page.network_path)["data"]["ys"], run.logits["alpha"])
+    drawn = sent(page, page.network_logits)["data"]
+    np.testing.assert_array_equal(drawn["ys"], np.concatenate([*run.logits.values()]))
+    drawn = sent(page, page.network_measures)["data"]
+    measures = [name for name in run.measures if name in view(page.setting()).measures]
+    assert "iwl" in run.measures  # the flow knows none
+    np.testing.assert_array_equal(
+        drawn["ys"], np.concatenate([run.measures[name] for name in measures])
+    )
+    span = sent(page, page.of_logits.y_range)
+    assert span["start"] < min(np.nanmin(values) for values in run.logits.values())
+    assert span["end"] > max(np.nanmax(values) for values in run.logits.values())
+    assert page.legends[page.loss].text.count("networks") == 1
+
+    # they are sent again only where they differ
+    page.start["xi"].value = 0.5
+    assert page.network_curve not in dict(page.shown.data["changes"][0])
+    page.plane.value = "alpha, xi"
+    np.testing.assert_array_equal(sent(page, page.network_path)["data"]["ys"], run.logits["xi"])
+
+
+def test_a_network_is_laid_over_and_removed(page, run_file):
+    page.positions.value = "mean"
+    page.lay_over("mine.nc", run_file.read_bytes())
+    assert page.mistake.text == ""
+    assert page.setting() == Setting(
+        2, 4, label_bias="free", t_end=2.0, start=page.setting().start,
+        mobility=page.setting().mobility,
+    )  # fmt: skip
+    assert len(sent(page, page.network_curve)["data"]["ys"]) == 2
+    assert page.remove.visible
+    page.lay_over("again.nc", run_file.read_bytes())
+    assert len(sent(page, page.network_curve)["data"]["ys"]) == 4
+    page._remove()
+    assert sent(page, page.network_curve)["data"] == {"xs": [], "ys": []}
+    assert sent(page, page.network_measures)["data"]["ys"] == []
+    assert not page.remove.visible
+    assert "networks" not in page.legends[page.map].text
+
+
+def test_one_page_keeps_its_networks_from_the_others(run_file):
+    pytest.importorskip("bokeh")
+    from bokeh.document import Document
+
+    from cliff.explore.page import Page
+
+    runs = [NetworkRun.read(run_file)]
+    Page(Document(), runs)._remove()
+    assert len(runs) == 1
+
+
+def spoiled(run_file, path, **changes):
+    """The bytes of a run file with some variables or attributes changed, or taken away by None."""
+    dataset = cliff.load(run_file)
+    for name, value in changes.items():
+        holder = dataset if name in dataset else dataset.attrs
+        if value is None:
+            del holder[name]
+        else:
+            holder[name] = value
+    dataset.to_netcdf(path, engine="h5netcdf")
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"loss": None},
+        {"t": ("step", np.full(5, np.nan))},
+        {"t": ("other", np.arange(3.0))},
+        {"loss": (("seed", "other", "step"), np.zeros((2, 2, 5)))},
+        {"xi": (("seed", "step"), np.full((2, 5), "a"))},
+        {"parameters": None},
+        {"parameters": "[1]"},
+        {"parameters": '{"task": 3}'},
+        {"parameters": '{"task": {"n_pairs": Infinity, "n_labels": 4}}'},
+        {"parameters": '{"task": {"n_pairs": -2, "n_labels": 4}}'},
+        {"parameters": '{"task": {"n_pairs": 4, "n_labels": 2}}'},
+        {"parameters": '{"task": {"n_pairs": 4000, "n_labels": 5000000}}'},
+        {"parameters": 5},
+        {"cliff_kind": "trajectory"},
+        {"cliff_kind": None},
+        {"cliff_format": 10**6},
+    ],
+    ids=lambda changes: f"{changes}"[:50],
+)
+def test_a_spoiled_network_is_told_and_nothing_changes(page, run_file, tmp_path, changes):
+    before = page.shown.data
+    content = spoiled(run_file, tmp_path / "spoiled.nc", **changes)
+    page.lay_over("spoiled <i>.nc", content)
+    assert "spoiled &lt;i&gt;.nc: " in page.mistake.text
+    assert page.runs == []
+    assert page.shown.data is before
+
+
+@pytest.mark.parametrize("keep", [0, 3, 100, 4000])
+def test_a_truncated_network_is_told(page, run_file, keep):
+    page.lay_over("cut.nc", run_file.read_bytes()[:keep])
+    assert "cut.nc: is not a NetCDF file of this package, or is truncated" in page.mistake.text
+    page.start["xi"].value = 0.3
+    assert page.mistake.text == ""
 
 
 def test_a_slider_is_followed_within_50_ms(page):
@@ -282,61 +411,17 @@ def test_a_slider_is_followed_within_50_ms(page):
     assert min(took) < 0.05, took
 
 
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
-
-
-@contextmanager
-def served(*arguments):
-    """The process of ``cliff explore`` and the address that it told."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cliff", "explore", "--no-browser", "--port", "0", *arguments],
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        line = process.stderr.readline()
-        while "serving" not in line and line:  # "compiling"
-            line = process.stderr.readline()
-        yield process, re.search(r"http://localhost:\d+/", line).group()
-    finally:
-        process.kill()
-        process.wait()
-        process.stderr.close()
-
-
 def test_the_page_in_a_browser(run_file, tmp_path):
-    playwright = pytest.importorskip("playwright.sync_api")
-    pytest.importorskip("bokeh")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("there is no chromium")
-    with served(str(run_file)) as (process, address), playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch_persistent_context(
-            tmp_path, executable_path=chromium, args=FLAGS, viewport={"width": 1280, "height": 900}
-        )
-        browser.grant_permissions(["clipboard-read", "clipboard-write"])
-        wrong, tab = [], browser.pages[0]
-        tab.on(
-            "console", lambda said: said.type in ("error", "warning") and wrong.append(said.text)
-        )
-        tab.on("pageerror", lambda error: wrong.append(error))
-        tab.goto(address)
+    with opened(tmp_path, str(run_file)) as (process, tab):
 
         def number():
             return float(tab.inner_text("#transition-time"))
 
         def follows(setting):
             expected = f"{view(setting).transition.t_transition:.5g}"
-            tab.wait_for_function(
-                "text => Bokeh.documents[0].roots()[0].document.get_model_by_name('said')"
-                ".text.includes('>' + text + '<')", arg=expected, timeout=5000,
-            )  # fmt: skip
-            assert tab.inner_text("#transition-time") == expected
+            tab.wait_for_selector(f"#transition-time:text-is('{expected}')", timeout=5000)
 
         first = Setting(2, 4, label_bias="free", t_end=2.0)
-        tab.wait_for_selector("#transition-time")
         assert tab.inner_text("#transition") == str(view(first).transition.status)
 
         def press(slider, key, times=1):
@@ -373,15 +458,68 @@ def test_the_page_in_a_browser(run_file, tmp_path):
         tab.get_by_text("copy command line").click()
         copied = tab.evaluate("navigator.clipboard.readText()")
         assert copied.startswith("cliff flow --pairs 2 --labels 8 --label-bias free --init beta1=")
+
+        bias = tab.get_by_text("label bias β₂: 0")  # the slider's title
+        for state in ("visible", "hidden"):
+            tab.get_by_text("free label bias β₂").click()  # the label, not the box
+            bias.wait_for(state=state)
+
         for width in (1280, 420):
             tab.set_viewport_size({"width": width, "height": 900})
             tab.wait_for_timeout(200)
             assert tab.evaluate("document.documentElement.scrollWidth") == width
-        assert wrong == []
-        browser.close()
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130
         assert process.stderr.read() == "cliff: interrupted\n"
+
+
+def test_a_network_is_loaded_from_the_page(run_file, tmp_path):
+    spoiled = tmp_path / "spoiled.nc"
+    spoiled.write_bytes(run_file.read_bytes()[:4000])
+    with opened(tmp_path / "browser") as (_, tab):
+        file, legends = tab.locator("input[type=file]"), tab.get_by_text("networks", exact=True)
+        remove = tab.get_by_text("remove networks")
+
+        def told(words):
+            tab.locator("b", has_text=words).wait_for()
+            assert legends.count() == 0
+
+        file.set_input_files(spoiled)
+        told("spoiled.nc: is not a NetCDF file of this package, or is truncated")
+        from cliff.explore.page import LARGEST_FILE
+
+        large = tmp_path / "large.nc"
+        large.write_bytes(bytes(LARGEST_FILE + 1))
+        file.set_input_files(large)
+        told("a file has at most 15 MB")
+        for _ in range(2):  # the same file again, once the networks are away
+            file.set_input_files(run_file)
+            remove.wait_for()
+            assert legends.count() == 2
+            first = Setting(2, 4, label_bias="free", t_end=2.0)
+            loss = f"{view(first).loss[-1]:.4g} nats"
+            tab.wait_for_selector(f"#loss-at-the-end:text-is('{loss}')")
+            remove.click()
+            remove.wait_for(state="hidden")
+            assert legends.count() == 0
+
+
+def test_an_update_is_one_message_and_is_painted_once(tmp_path):
+    """What takes the time: a message a change, and a layout of the page, would be twice as slow."""
+    with opened(tmp_path) as (_, tab):
+        tab.wait_for_timeout(500)
+        tab.evaluate(WATCH)
+        moves = 5
+        for i in range(moves):
+            tab.evaluate("value => move(value)", 0.1 * i + 0.1)
+        done = tab.evaluate("done")
+        assert done["messages"] == moves
+        assert done["renders"] == 0
+        assert done["layouts"] == 0
+        assert done["paints"] <= 4 * moves + 2
+        assert tab.inner_text("#command").startswith(
+            "cliff flow --pairs 8 --labels 32 --init xi=0.5"
+        )
 
 
 def test_only_this_machine_is_served():

@@ -7,10 +7,13 @@ needs no network. Panel would put a second layer, with five dependencies more, o
 
 from __future__ import annotations
 
+import base64
 import html
 import math
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +28,7 @@ from bokeh.models import (
     CustomJS,
     CustomJSTickFormatter,
     Div,
+    FileInput,
     Label,
     LinearColorMapper,
     Model,
@@ -37,9 +41,9 @@ from bokeh.models import (
 from bokeh.plotting import figure as new_bokeh_figure
 from bokeh.server.server import Server
 
-from cliff.checks import ArgumentError
+from cliff.checks import ArgumentError, shorten
 from cliff.data import Data
-from cliff.explore.view import NetworkRun, Setting, View, view
+from cliff.explore.view import Array, NetworkRun, Setting, View, view
 from cliff.plots.style import BLUE, COLOURS, GREY, MEASURE_STYLES, PURPLE, RED
 from cliff.presentation import plain
 
@@ -79,8 +83,16 @@ TEMPLATE = """
 <style>
   body { margin: 0 auto; max-width: 1500px; font-family: sans-serif; }
 </style>
+<script>
+  const {get, set} = Object.getOwnPropertyDescriptor(Node.prototype, "textContent")
+  Object.defineProperty(HTMLStyleElement.prototype, "textContent", {
+    get, set(css) { if (get.call(this) !== css) set.call(this, css) },
+  })
+</script>
 {% endblock %}
 """
+"""Bokeh sets the style sheet of whatever it draws, nearly always to the text that it has, and the
+browser would work out all styles anew each time, in a third of the time of a drawing."""
 
 FOLLOW = """
 for (const [model, attributes] of shown.data.changes[0])
@@ -95,6 +107,21 @@ Bokeh sends a message for each attribute that Python sets, and the page draws in
 message with all of them is drawn once; the page keeps them to itself, since Python knows them.
 A new text of a Div lays out the whole page, a new text of an element within it does not.
 """
+
+LARGEST_FILE = 15_000_000
+"""Largest file (bytes) that the page takes: a message of 20 MiB of text ends the connection."""
+
+REFUSE = f"""
+const take = cb_context.index.find_one(upload).shadow_el
+take.addEventListener("change", (event) => {{
+  if (event.target.files[0]?.size > {LARGEST_FILE}) {{
+    event.stopImmediatePropagation()
+    event.target.value = ""
+    mistake.text = "<b style='color:{RED}'>a file has at most {LARGEST_FILE // 10**6} MB</b>"
+  }}
+}}, true)
+"""
+"""What the page does with a larger file, before it reads it."""
 
 POWER = "return Number(Math.pow(10, tick).toPrecision(3)).toString()"
 
@@ -121,30 +148,28 @@ class Page:
     """
 
     def __init__(self, document: Document, runs: Sequence[NetworkRun] = ()) -> None:
-        self.runs = runs
-        first = runs[0].setting() if runs else Setting()
-        self._make_widgets(first)
+        self.runs = list(runs)
+        self._make_widgets()
         self._make_figures()
-        self._networks_drawn: tuple[str, ...] = ()  # what of them is on the page
-        self._held = False  # while a click moves two sliders, the page follows once
-        self.update()
+        self._networks_drawn: tuple[object, ...] = ()  # what of them is on the page
+        self._held = False  # while several sliders move at once, the page follows once
+        self._start_as(runs[0].setting() if runs else Setting())
         follow = CustomJS(args={"shown": self.shown, "divs": [self.said, self.call]}, code=FOLLOW)
         self.shown.js_on_change("data", follow)
-        document.js_on_event("document_ready", follow)
+        refuse = CustomJS(args={"upload": self.upload, "mistake": self.mistake}, code=REFUSE)
+        document.js_on_event("document_ready", follow, refuse)
         document.title = "cliff explore"
         document.template = TEMPLATE
         document.add_root(self._layout())
 
-    def _make_widgets(self, first: Setting) -> None:
+    def _make_widgets(self) -> None:
         slider = partial(Slider, sizing_mode="stretch_width")
-        self.pairs = slider(title="pairs N", start=1, end=max(64, first.n_pairs), step=1,
-                            value=first.n_pairs)  # fmt: skip
-        self.labels = slider(title="labels L", start=1, end=max(256, first.n_labels), step=1,
-                             value=first.n_labels)  # fmt: skip
+        self.pairs = slider(title="pairs N", start=1, end=64, step=1, value=8)
+        self.labels = slider(title="labels L", start=1, end=256, step=1, value=32)
         self.positions = Select(title="positions", options=["exact", "mean"], value="exact",
                                 sizing_mode="stretch_width")  # fmt: skip
-        free = [0] if first.label_bias == "free" else []
-        self.free = CheckboxGroup(labels=["free label bias β₂"], active=free)
+        # in a group, even of one, a click on the label counts as one on the box
+        self.free = CheckboxGroup(labels=["free label bias β₂"])
         self.bias = slider(title="label bias β₂", start=-4, end=6, step=0.1, value=0.0)
         names = ("beta1", "alpha", "xi", "beta2", "omega")
         self.start = {
@@ -158,8 +183,7 @@ class Page:
                          format=as_power, name=f"mobility_{name}")
             for name in names
         }  # fmt: skip
-        end = min(max(math.log10(first.t_end), 0.0), 6.0)
-        self.t_end = slider(title="end of the flow, t", start=0, end=6, step=0.05, value=end,
+        self.t_end = slider(title="end of the flow, t", start=0, end=6, step=0.05, value=2.0,
                             format=as_power)  # fmt: skip
         self.memory = CheckboxGroup(labels=["memory: the weights can answer"])
         self.classes = slider(title="classes K", start=1, end=12, step=1, value=9,
@@ -171,6 +195,11 @@ class Page:
         self.plane = Select(title="slice over", value="beta1, alpha", sizing_mode="stretch_width")
         self.of_memory = [self.classes, self.noise, self.zipf, self.burstiness, self.bursty,
                           self.start["omega"], self.mobility["omega"]]  # fmt: skip
+        self.upload = FileInput(title="lay a training run over the flow (.nc)", accept=".nc",
+                                sizing_mode="stretch_width")  # fmt: skip
+        self.upload.on_change("filename", self._uploaded)
+        self.remove = Button(label="remove networks", sizing_mode="stretch_width")
+        self.remove.on_click(self._remove)
         # names by which a style sheet, or a test, finds them
         for name in ("pairs", "labels", "t_end"):
             getattr(self, name).css_classes = [f"cliff-{name}"]
@@ -237,15 +266,15 @@ class Page:
         self.map.css_classes = ["cliff-map"]
         self.colours = LinearColorMapper(palette="Cividis256", low=0.0, high=1.0)
         self.map.image("image", "x", "y", "w", "h", source=self.image, color_mapper=self.colours)
-        self.map.line("x", "y", source=self.edge, line_color="black", line_dash="dashed",
-                             line_width=2)  # fmt: skip
+        self.map.line("x", "y", source=self.edge, line_color="black", line_dash=DASHES["--"],
+                      line_width=2)  # fmt: skip
         self.map.line("x", "y", source=self.path, line_color=RED, line_width=2.5)
         self.map.multi_line("xs", "ys", source=self.network_path, line_color=PURPLE,
-                                      line_width=1.5)  # fmt: skip
+                            line_width=1.5)  # fmt: skip
         self.map.scatter("x", "y", source=self.begins, size=12, fill_color="white",
-                                 line_color="black", line_width=1.5)  # fmt: skip
-        self.map.scatter("x", "y", source=self.ends, size=11, marker="square",
-                               fill_color=RED, line_color="black")  # fmt: skip
+                         line_color="black", line_width=1.5)  # fmt: skip
+        self.map.scatter("x", "y", source=self.ends, size=11, marker="square", fill_color=RED,
+                         line_color="black")  # fmt: skip
         self.map.add_layout(ColorBar(color_mapper=self.colours, width=10), "right")
         for event in (Tap, PanStart, Pan):
             self.map.on_event(event, self._start_at)
@@ -253,7 +282,7 @@ class Page:
         self.loss = _figure("time t (gradient flow)", "loss (nats)")
         self.loss.line("t", "loss", source=self.curve, line_color="black", line_width=2.5)
         self.loss.multi_line("xs", "ys", source=self.network_curve, line_color=PURPLE,
-                                       line_width=1.5)  # fmt: skip
+                             line_width=1.5)  # fmt: skip
         style = {"dimension": "width", "line_dash": "dashed", "line_color": GREY}
         self.levels = {name: Span(location=0, **style) for name in ("log L", "log N")}
         self.level_names = {
@@ -299,6 +328,7 @@ class Page:
             *(self.start[name] for name in some), self.t_end,
             *(self.mobility[name] for name in some), self.plane, self.positions, self.bias,
             self.free, self.start["beta2"], self.mobility["beta2"], self.memory, *self.of_memory,
+            self.upload, self.remove,
             sizing_mode="stretch_width",
         )  # fmt: skip
         panels = row(
@@ -311,6 +341,49 @@ class Page:
         page = row(controls, shown, sizing_mode="stretch_width")
         page.stylesheets = [_SIDE_BY_SIDE]
         return page
+
+    def _start_as(self, setting: Setting) -> None:
+        """Show the landscape and the time of a setting, in which runs differ."""
+        self._held = True
+        for slider, value in ((self.pairs, setting.n_pairs), (self.labels, setting.n_labels)):
+            slider.end = max(slider.end, value)
+            slider.value = value
+        self.free.active = [0] if setting.label_bias == "free" else []
+        self.positions.value = setting.positions
+        self.t_end.value = min(max(math.log10(setting.t_end), 0.0), 6.0)
+        self._held = False
+        self.update()
+
+    def _uploaded(self, attr: str, old: object, name: str) -> None:
+        if name:  # empty once the widget is cleared
+            self.lay_over(name, base64.b64decode(self.upload.value))
+            self.upload.clear()
+
+    def lay_over(self, name: str, content: bytes) -> None:
+        """Lay the runs in a file over the flow, and show the landscape that they were trained on.
+
+        A file that holds none is told, and nothing changes.
+        """
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "run.nc"
+                path.write_bytes(content)
+                run = NetworkRun.read(path)
+            view(run.setting())
+        except ArgumentError as error:
+            self._tell(f"{shorten(name)}: {error.requirement}")
+            return
+        self.runs.append(run)
+        self._networks_drawn = ()
+        self._start_as(run.setting())
+
+    def _remove(self) -> None:
+        self.runs.clear()
+        self._networks_drawn = ()
+        self.update()
+
+    def _tell(self, mistake: str) -> None:
+        self.mistake.text = f"<b style='color:{RED}'>{html.escape(mistake)}</b>"
 
     def _start_at(self, event: Any) -> None:
         """Start the flow at a point of the slice."""
@@ -337,8 +410,7 @@ class Page:
             self._show(view(setting), setting)
             self.mistake.text = ""
         except ArgumentError as error:
-            words = f"{error.argument} {error.value}: {error.requirement}"
-            self.mistake.text = f"<b style='color:{RED}'>{html.escape(words)}</b>"
+            self._tell(f"{error.argument} {error.value}: {error.requirement}")
         finally:
             self._held = False
 
@@ -351,6 +423,7 @@ class Page:
             widget.visible = free
         for widget in self.of_memory:
             widget.visible = memory
+        self.remove.visible = bool(self.runs)
         names = ["beta1", "alpha", "xi", *["beta2"] * free, *["omega_1"] * memory]
         planes = [f"{a}, {b}" for i, a in enumerate(names) for b in names[i + 1 :]]
         options = [(plane, " and ".join(map(sign, plane.split(", ")))) for plane in planes]
@@ -390,29 +463,27 @@ class Page:
         for figure, entries in (
             (self.map, (_entry("start (click or drag)", "", mark=circle), _entry("flow", RED),
                         _entry("end", "", mark=square),
-                        _entry("edge of the cliff, 0.9 log N", "black", "6 4"), network)),
+                        _entry("edge of the cliff, 0.9 log N", "black", DASHES["--"]), network)),
             (self.loss, (_entry("flow", "black"), network) if self.runs else ()),
             (self.of_logits, (_entry(self._label(shown, name), self._colour(name))
                               for name in names)),
-            (self.of_measures, (_entry(label, colour, dash)
-                                for colour, dash, label in map(MEASURES.get, shown.measures))),
+            (self.of_measures, (_entry(label, colour, dash) for colour, dash, label
+                                in (MEASURES[name] for name in shown.measures))),
         ):  # fmt: skip
-            self.legends[figure].text = "".join(entries)
+            self.legends[figure].text = "".join(dict.fromkeys(entries))  # groups share a name
 
     def _on_map(self, shown: View) -> Iterator[Change]:
         part, path = shown.part, shown.path
         (x0, x1), (y0, y1) = ((side[0], side[-1]) for side in (part.x, part.y))
-        yield (
-            self.image,
-            _data(image=[part.loss.astype(np.float32)], x=[x0], y=[y0], w=[x1 - x0], h=[y1 - y0]),
-        )
+        image = [part.loss.astype(np.float32)]
+        yield _fill(self.image, image=image, x=[x0], y=[y0], w=[x1 - x0], h=[y1 - y0])
         # in steps, so that the colours stay while a slider moves
-        low, high = math.floor(2 * part.loss.min()) / 2, math.ceil(2 * part.loss.max()) / 2
+        low, high = math.floor(4 * part.loss.min()) / 4, math.ceil(4 * part.loss.max()) / 4
         yield self.colours, {"low": low, "high": high}
         yield from _span(self.map, x0, x1, y0, y1)
-        yield self.edge, _data(x=part.x, y=shown.edge)
+        yield _fill(self.edge, x=part.x, y=shown.edge)
         for source, points in ((self.path, path), (self.begins, path[:1]), (self.ends, path[-1:])):
-            yield source, _data(**dict(zip("xy", points.T, strict=True)))
+            yield _fill(source, x=points[:, 0], y=points[:, 1])
         for axis, name in zip((self.map.xaxis, self.map.yaxis), part.names, strict=True):
             yield axis[0], {"axis_label": self._label(shown, name)}
         when = "at the transition" if shown.at_transition else "at the end"
@@ -421,7 +492,7 @@ class Page:
         yield self.map.title, {"text": f"loss (nats) at {', '.join(held)}{more} ({when})"}
 
     def _on_loss(self, shown: View, setting: Setting) -> Iterator[Change]:
-        yield self.curve, _data(t=shown.t, loss=shown.loss)
+        yield _fill(self.curve, t=shown.t, loss=shown.loss)
         levels = {"log L": math.log(shown.model.n_labels), "log N": shown.model.plateau}
         for name, level in levels.items():
             yield self.levels[name], {"location": level}
@@ -433,46 +504,36 @@ class Page:
         yield self.loss.title, {"text": f"t = {time:.4g}" if shown.at_transition else " "}
 
     def _on_curves(self, shown: View, setting: Setting) -> Iterator[Change]:
-        names = shown.model.parameter_names
-        yield (
-            self.logits,
-            _table(
-                (shown.t, values, self._colour(name), "solid")
-                for name, values in zip(names, shown.theta.T, strict=True)
-            ),
-        )
-        low, high = float(shown.theta.min()), float(shown.theta.max())
-        for values in (values for run in self.runs for values in run.logits.values()):
-            low, high = min(low, float(np.nanmin(values))), max(high, float(np.nanmax(values)))
+        curves = zip(shown.model.parameter_names, shown.theta.T, strict=True)
+        yield _draw(self.logits, ((shown.t, y, self._colour(name), "solid") for name, y in curves))
+        drawn = [shown.theta, *(values for run in self.runs for values in run.logits.values())]
+        low = min(np.fmin.reduce(values, None, initial=np.inf) for values in drawn)
+        high = max(np.fmax.reduce(values, None, initial=-np.inf) for values in drawn)
         margin = 0.05 * (high - low) + 1e-3
         yield from _span(self.of_logits, 0.0, setting.t_end, low - margin, high + margin)
-        yield (
-            self.measures,
-            _table(
-                (shown.t, values, *MEASURES[name][:2]) for name, values in shown.measures.items()
-            ),
-        )
+        measures = shown.measures.items()
+        yield _draw(self.measures, ((shown.t, y, *MEASURES[name][:2]) for name, y in measures))
         yield self.of_measures.x_range, {"end": setting.t_end}
 
     def _of_networks(self, shown: View) -> Iterator[Change]:
         """Lay the networks' curves over the flow, those of measures that the flow has too."""
         curves = [(run.t, loss) for run in self.runs for loss in run.loss]
-        yield self.network_curve, _data(xs=[t for t, _ in curves], ys=[y for _, y in curves])
+        yield _fill(self.network_curve, xs=[t for t, _ in curves], ys=[y for _, y in curves])
         x, y = ("omega" if name.startswith("omega") else name for name in shown.part.names)
         seeds = [
             pair for run in self.runs if {x, y} <= run.logits.keys()
             for pair in zip(run.logits[x], run.logits[y], strict=True)
         ]  # fmt: skip
-        yield self.network_path, _data(xs=[a for a, _ in seeds], ys=[b for _, b in seeds])
-        yield self.network_logits, _table(
+        yield _fill(self.network_path, xs=[a for a, _ in seeds], ys=[b for _, b in seeds])
+        yield _draw(self.network_logits, (
             (run.t, values, self._colour(name), "solid")
             for run in self.runs for name, rows in run.logits.items() for values in rows
-        )  # fmt: skip
-        yield self.network_measures, _table(
+        ))  # fmt: skip
+        yield _draw(self.network_measures, (
             (run.t, values, *MEASURES[name][:2])
             for run in self.runs for name, rows in run.measures.items()
             if name in shown.measures for values in rows
-        )  # fmt: skip
+        ))  # fmt: skip
 
     @staticmethod
     def _colour(name: str) -> str:
@@ -526,16 +587,15 @@ def _span(figure: Any, x0: float, x1: float, y0: float, y1: float) -> Iterator[C
     yield figure.y_range, {"start": float(y0), "end": float(y1)}
 
 
-def _data(**columns: Any) -> dict[str, Any]:
-    """The change of a source's data."""
-    return {"data": columns}
+def _fill(source: ColumnDataSource, **columns: Any) -> Change:
+    return source, {"data": columns}
 
 
-def _table(rows: Any) -> dict[str, Any]:
-    """The change of a source of lines."""
-    columns = list(zip(*rows, strict=True)) or [()] * 4
+def _draw(source: ColumnDataSource, lines: Iterable[tuple[Array, Array, str, str]]) -> Change:
+    """Lines as a source has them: from x, y, colour and dashes of each."""
+    columns = list(zip(*lines, strict=True)) or [()] * 4
     names = ("xs", "ys", "colour", "dash")
-    return _data(**dict(zip(names, map(list, columns), strict=True)))
+    return _fill(source, **dict(zip(names, map(list, columns), strict=True)))
 
 
 def serve(port: int, runs: Sequence[NetworkRun], ready: Callable[[str], object]) -> None:

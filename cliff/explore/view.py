@@ -368,13 +368,18 @@ class NetworkRun:
         ArgumentError
             If it is none.
         """
-        dataset = open_dataset(path, "run")
-
-        def curves(name: str) -> Array:
-            values = dataset[name].transpose(..., "step").values.astype(np.float64)
-            return np.atleast_2d(values)
-
         try:
+            dataset = open_dataset(path, "run")
+
+            def curves(name: str) -> Array:
+                values = np.atleast_2d(dataset[name].transpose(..., "step").values)
+                if values.ndim > 2:
+                    raise ValueError(f"{name} has {values.ndim} axes")
+                return np.where(np.isfinite(values), values, np.nan).astype(np.float64)
+
+            t = dataset["t"]
+            if t.dims != ("step",) or not np.isfinite(t).any():
+                raise ValueError("t has no times")
             task = json.loads(dataset.attrs["parameters"])["task"]
             logits = {name: curves(name) for name in ("beta1", "alpha", "xi", "beta2", "omega")
                       if name in dataset}  # fmt: skip
@@ -384,12 +389,14 @@ class NetworkRun:
                 Path(path).name,
                 int(task["n_pairs"]),
                 int(task["n_labels"]),
-                dataset["t"].values.astype(np.float64),
+                t.values.astype(np.float64),
                 curves("loss"),
                 logits,
                 measures,
             )
-        except KeyError as error:
+        except ArgumentError:
+            raise
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise damaged("path", path, error) from error
 
     def setting(self) -> Setting:
