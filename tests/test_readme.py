@@ -115,6 +115,7 @@ COMMANDS: dict[str, dict[str, str] | Elsewhere] = {
     "pip install '.[docs]' && sphinx-build -W -b html docs site": Elsewhere(".ci/run"),
     "pip install -e '.[test,bench]' && pytest tests/benchmarks -s": Elsewhere("tests/benchmarks"),
     "pytest tests/benchmarks/test_network_speed.py -s": Elsewhere("tests/benchmarks"),
+    "pytest tests/benchmarks/test_explorer_speed.py -s": Elsewhere("tests/benchmarks"),
     "cliff phase --x alpha=-4:4:1000 --y xi=-4:4:1000 --metric basin --labels 8 --output "
     "basins.nc": {":1000": ":8"},
 }  # fmt: skip
@@ -414,6 +415,8 @@ SPEED = (
     "A gradient at N = 8 needs 69 exponentials; it takes 3.3 times as long",
     "4.1 times as long within an ensemble",
     "took 4 minutes",
+    "has the answer to a slider's move after 19 ms",
+    "has drawn its four figures after 50 ms",
 )
 
 NAMES = (
