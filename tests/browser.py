@@ -58,7 +58,7 @@ def opened(folder, *arguments):
 
 
 WATCH = """() => {
-  window.done = {messages: 0, paints: 0, layouts: 0, renders: 0, answered: 0, painted: 0}
+  window.done = {messages: 0, sent: 0, paints: 0, layouts: 0, renders: 0, answered: 0, painted: 0}
   const framed = new MessageChannel()  // its messages arrive when the frame is finished
   framed.port1.onmessage = () => { done.painted = performance.now() }
   const count = (thing, method, counted) => {
@@ -81,6 +81,7 @@ WATCH = """() => {
     done.messages += 1
     done.answered = performance.now()
   })
+  count(WebSocket.prototype, "send", () => { done.sent += 1 })
   window.move = async (value) => {
     const [before, began] = [done.paints, performance.now()]
     document.get_model_by_name("start_xi").value = value

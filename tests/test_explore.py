@@ -214,6 +214,13 @@ def test_widgets_say_a_setting_and_figures_show_it(page):
     np.testing.assert_array_equal(measured, shown.measures["ila1"])
     assert sent(page, page.falls) == {"location": shown.transition.t_transition}
     assert sent(page, page.of_measures.x_range) == {"end": 316.0}
+    np.testing.assert_allclose(sent(page, page.image)["data"]["image"][0], shown.part.loss, 1e-6)
+    colours = sent(page, page.colours)
+    assert 0.0 <= shown.part.loss.min() - colours["low"] < 0.25
+    assert 0.0 <= colours["high"] - shown.part.loss.max() < 0.25
+    page.start["alpha"].value = 0.751
+    assert sent(page, page.colours) == colours
+    page.start["alpha"].value = 0.75
     assert said(page)["transition-time"] == f"{shown.transition.t_transition:.5g}"
     assert said(page)["command"] == shown.command
     assert said(page)["code"] == shown.code
@@ -317,6 +324,16 @@ def test_networks_lie_over_the_flow(run_file):
     assert page.network_curve not in dict(page.shown.data["changes"][0])
     page.plane.value = "alpha, xi"
     np.testing.assert_array_equal(sent(page, page.network_path)["data"]["ys"], run.logits["xi"])
+
+
+def test_values_that_are_not_finite_are_gaps(run_file, tmp_path):
+    loss = cliff.load(run_file).loss.copy()
+    loss[{"step": slice(2)}] = np.inf
+    (tmp_path / "run.nc").write_bytes(spoiled(run_file, tmp_path / "spoiled.nc", loss=loss))
+    np.testing.assert_array_equal(
+        NetworkRun.read(tmp_path / "run.nc").loss,
+        loss.where(np.isfinite(loss)).transpose("seed", "step"),
+    )
 
 
 def test_a_network_is_laid_over_and_removed(page, run_file):
@@ -514,12 +531,22 @@ def test_an_update_is_one_message_and_is_painted_once(tmp_path):
             tab.evaluate("value => move(value)", 0.1 * i + 0.1)
         done = tab.evaluate("done")
         assert done["messages"] == moves
+        assert done["sent"] == 3 * moves  # Bokeh sends a message in three parts
         assert done["renders"] == 0
         assert done["layouts"] == 0
         assert done["paints"] <= 4 * moves + 2
-        assert tab.inner_text("#command").startswith(
-            "cliff flow --pairs 8 --labels 32 --init xi=0.5"
-        )
+        assert "--init xi=0.5 " in tab.inner_text("#command")
+        # a style sheet is left alone where its text stays, and else follows
+        assert tab.evaluate(
+            """() => {
+              const sheet = document.createElement("style")
+              const nodes = ["a {}", "a {}", "b {}"].map((css) => {
+                sheet.textContent = css
+                return sheet.firstChild
+              })
+              return [nodes[0] === nodes[1], nodes[1] === nodes[2], sheet.textContent]
+            }"""
+        ) == [True, False, "b {}"]
 
 
 def test_only_this_machine_is_served():
