@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cliff.checks import ArgumentError
+from cliff.checks import ArgumentError, real
 from cliff.flow import integrate
 from cliff.nested_logit import NestedLogit
 from cliff.network.logits import LOGITS
@@ -75,6 +75,7 @@ class MobilityLaw:
     xi_start: float
     xi_growth: float
     xi_limit: float
+    xi_noise: float = 0.0
     network: str = "transformer"
     setting: tuple[int, int] | None = None
 
@@ -83,8 +84,43 @@ class MobilityLaw:
         dilution = 2 * n_pairs + 1 if self.network == "transformer" else 1
         return (
             self.beta1, self.alpha, self.beta2 / dilution,
-            self.xi_start / n_labels, self.xi_growth / n_labels, self.xi_limit,
+            self.xi_start / n_labels, self.xi_growth * self.gain(n_pairs, n_labels) / n_labels,
+            self.xi_limit,
         )  # fmt: skip
+
+    def gain(self, n_pairs: int, n_labels: int) -> float:
+        """h at one (N, L), from 0 to 1: what is left of xi_growth under the noise."""
+        if self.xi_noise == 0.0:
+            return 1.0
+        force = _signal_force(n_pairs, n_labels)
+        if force == 0.0:
+            return 0.0
+        r = self.xi_noise / force
+        return 2.0 / (r + math.hypot(r, 2.0))
+
+    def with_noise(self, share: float) -> MobilityLaw:
+        """The law whose noise takes back a share of the force at the law's own setting.
+
+        At its own setting the flow stays the same; elsewhere h differs.
+
+        Parameters
+        ----------
+        share : float
+            1 - h² at `setting`, at least 0 and less than 1; see `match_noise`.
+
+        Raises
+        ------
+        ArgumentError
+            If the share is out of range, or the law has no setting.
+        """
+        real("share", share, 0.0)
+        if not share < 1.0:
+            raise ArgumentError("share", share, "must be less than 1")
+        if self.setting is None:
+            raise ArgumentError("share", share, "needs a law with a setting; see set_clock")
+        left, gain = self.xi_growth * self.gain(*self.setting), math.sqrt(1.0 - share)
+        noise = share / gain * _signal_force(*self.setting)  # r = 1/h - h
+        return replace(self, xi_growth=left / gain, xi_noise=noise)
 
     def flow(
         self, n_pairs: int, n_labels: int, t_end: float, theta0: ArrayLike = (0, 0, 0, 0)
@@ -148,6 +184,8 @@ class Curves(NamedTuple):
         Effective logits.
     loss : ndarray, shape (n,)
         Loss (nats).
+    noise : ndarray, shape (n,), optional
+        Share of the signal's force that the rest of the logits takes back, if it was recorded.
     """
 
     n_pairs: int
@@ -157,6 +195,7 @@ class Curves(NamedTuple):
     t: Array
     theta: Array
     loss: Array
+    noise: Array | None = None
 
     def transition(self) -> Transition:
         """The fall of the loss off the plateau."""
@@ -208,7 +247,8 @@ def curves_of(run: xr.Dataset) -> list[Curves]:
             raise ArgumentError("run", name, "has effective logits or losses that are not finite")
         if not (np.diff(t) > 0).all():
             raise ArgumentError("run", name, "has a time that does not grow: learning rate 0")
-        found.append(Curves(*counts, settings["model"], one.seed.item(), t, theta, loss))
+        noise = one.xi_noise.values.astype(np.float64) if "xi_noise" in one else None
+        found.append(Curves(*counts, settings["model"], one.seed.item(), t, theta, loss, noise))
     return found
 
 
@@ -308,6 +348,31 @@ def match_gradients(runs: Sequence[Curves]) -> Matched:
     )
 
 
+def match_noise(runs: Sequence[Curves]) -> float:
+    """Measure the share of the signal's force that noise takes back while xi grows fastest.
+
+    Under the noise of a `MobilityLaw` the share falls to 1 - h² while xi grows exponentially. It
+    is larger before, by what is left of the initial logits, and after, as the growth ends. The
+    least of the medians over eight stretches of the slow phase is therefore taken for 1 - h²,
+    without the first stretch, in which the signal may have no force yet.
+
+    Parameters
+    ----------
+    runs : sequence of Curves
+        Of one network and one (N, L).
+
+    Returns
+    -------
+    float
+        NaN where a run has not recorded it.
+    """
+    if not all(one.noise is not None and np.isfinite(one.noise).all() for one in runs):
+        return math.nan
+    stretches = [np.array_split(one.noise[one.slow()], N_BLOCKS) for one in runs]
+    medians = [np.median(np.concatenate(part)) for part in zip(*stretches, strict=True)]
+    return float(min(medians[1:]))
+
+
 def set_clock(law: MobilityLaw, runs: Sequence[Curves]) -> tuple[MobilityLaw, float]:
     """Scale a law so that its flow falls at the mean transition time of networks of one setting.
 
@@ -332,6 +397,11 @@ def set_clock(law: MobilityLaw, runs: Sequence[Curves]) -> tuple[MobilityLaw, fl
     if not math.isfinite(factor):
         return law, math.nan
     return replace(law.faster(factor), setting=setting), factor
+
+
+def _signal_force(n_pairs: int, n_labels: int) -> float:
+    """Force on xi near the start, minus the landscape's gradient at the origin."""
+    return (1.0 - n_pairs / n_labels) / (2 * n_pairs + 1)
 
 
 def _xi_mobility(constants: Sequence[float] | Array, xi: Array, n_labels: NDArray[Any]) -> Array:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from scipy.linalg import expm
 
 from cliff import MinimalHead, NestedLogit, Task, Transformer, comparison, mobility_law, train
 from cliff.checks import ArgumentError
@@ -22,6 +23,7 @@ from cliff.mobility_law import (
     fit_trajectories,
     initial_mobilities,
     match_gradients,
+    match_noise,
     mobilities,
     set_clock,
 )
@@ -107,6 +109,67 @@ def test_fitting_trajectories_recovers_what_moves_them():
     assert abs(start / right - 1) > 0.05
     assert there == pytest.approx(right, rel=2e-3)
     assert misfit < 0.02
+
+
+def two_factors(force, noise):
+    """What the gain of features tends to under gradient flow, relative to the features."""
+    growth = np.linalg.matrix_power(expm(np.array([[0.0, force], [force, -noise]])), 4000)
+    features, gain = growth / np.abs(growth).max() @ [0.1, 1.0]
+    return gain / features
+
+
+@pytest.mark.parametrize("pair", [(2, 32), (8, 32), (8, 10), (16, 17)])
+def test_the_gain_under_noise_is_what_two_factors_tend_to(pair):
+    noisy = replace(LAW, xi_noise=0.04)
+    n, count = pair
+    force = -NestedLogit(n, count).gradient([0.0, 0.0, 0.0])[2]
+    h = noisy.gain(*pair)
+    assert h == pytest.approx(two_factors(force, 0.04), rel=1e-6)
+    # the gain's noise pulls with b² g, the signal with a f
+    assert 0.04 * h / force == pytest.approx(1 - h**2, rel=1e-9)
+    plain, held = (law.arguments(*pair) for law in (LAW, noisy))
+    assert held[4] == pytest.approx(h * plain[4])
+    assert (*held[:4], held[5]) == (*plain[:4], plain[5])
+
+
+def test_noise_leaves_the_flow_at_its_own_setting_and_slows_that_close_to_the_wall():
+    law = replace(LAW, setting=(8, 32))
+    noisy = law.with_noise(0.6)
+    assert 1 - noisy.gain(8, 32) ** 2 == pytest.approx(0.6)
+    assert noisy.arguments(8, 32) == pytest.approx(law.arguments(8, 32))
+    assert noisy.with_noise(0.0).arguments(8, 32) == pytest.approx(law.arguments(8, 32))
+    assert (law.gain(8, 10), noisy.gain(8, 8)) == (1.0, 0.0)
+    slow, fast = (each.flow(8, 10, 9000.0).transition().t_transition for each in (noisy, law))
+    assert slow > 1.1 * fast
+    for value, words in ((1.0, "less than 1"), (-0.1, "at least 0"), (np.nan, "finite")):
+        with pytest.raises(ArgumentError, match=words):
+            law.with_noise(value)
+    with pytest.raises(ArgumentError, match="needs a law with a setting"):
+        LAW.with_noise(0.5)
+
+
+def test_the_least_share_of_noise_is_matched():
+    curves = synthetic()
+    rows = np.flatnonzero(curves.slow())
+    stretches = np.array_split(rows, 8)
+    noise = np.full(len(curves.t), -1.0)  # what is read after the slow phase would be less
+    for rows, share in zip(stretches, (0.1, 0.8, 0.5, 0.25, 0.4, 0.8, 0.9, 1.0), strict=True):
+        noise[rows] = share
+    noise[stretches[1][0]] = -9.0  # a single record, of a signal without force
+    one = curves._replace(noise=noise)
+    assert match_noise([one]) == 0.25
+    later = noise.copy()
+    later[stretches[3]] = 0.75
+    assert match_noise([one, curves._replace(noise=later)]) == 0.4
+    assert np.isnan(match_noise([one, curves]))
+    later[5] = np.nan
+    assert np.isnan(match_noise([curves._replace(noise=later)]))
+
+
+def test_the_recorded_noise_is_read(training):
+    (one,) = curves_of(training)
+    np.testing.assert_array_equal(one.noise, training.xi_noise)
+    assert curves_of(training.drop_vars("xi_noise"))[0].noise is None
 
 
 def test_the_clock_is_set_by_one_factor():

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize_scalar
 
 from cliff import MinimalHead, Task, Transformer, train
 from cliff.kernels.classifier import classify
@@ -12,6 +13,7 @@ from cliff.network.logits import (
     LOGITS,
     RESIDUALS,
     _chord,
+    _noise,
     effective_logits,
     effective_memory,
 )
@@ -128,6 +130,56 @@ def test_the_chord_of_linear_logits_is_their_slope():
     assert residual < 1e-12
     noise = linear._replace(logits=rng.normal(size=(200, 8)))
     assert _chord(noise, batch)[1] > 0.95
+
+
+def split(batch, logits):
+    """The signal in some logits and the rest, by least squares with a constant for each row."""
+    size, labels = logits.shape
+    present = np.array([[np.sum(row == k) for k in range(labels)] for row in batch.labels])
+    design = np.column_stack([present.ravel(), np.repeat(np.eye(size), labels, axis=0)])
+    found = np.linalg.lstsq(design, logits.ravel(), rcond=None)[0]
+    signal = found[0] * (present - present.mean(axis=1, keepdims=True))
+    return signal, logits - logits.mean(axis=1, keepdims=True) - signal
+
+
+def loss_of(logits, batch):
+    right = logits[np.arange(len(logits)), batch.answer]
+    return (np.log(np.exp(logits).sum(axis=1)) - right).mean()
+
+
+@pytest.mark.parametrize("burstiness", [1, 2])
+def test_the_noise_takes_back_the_derivative_by_the_size_of_the_rest(burstiness):
+    task, rng, h = (
+        Task(n_pairs=4, n_labels=8, burstiness=burstiness),
+        np.random.default_rng(2),
+        1e-5,
+    )
+    batch = batch_of(60, task)
+    logits = rng.normal(0, 0.7, (60, 8)) + rng.normal(size=(60, 1))
+    signal, rest = split(batch, logits + 0.8 * split(batch, np.eye(8)[batch.answer])[0])
+    found = _noise(SimpleNamespace(logits=signal + rest + 3.0), batch)
+
+    def force(part):
+        return loss_of(signal + rest - h * part, batch) - loss_of(signal + rest + h * part, batch)
+
+    assert found == pytest.approx(-force(rest) / force(signal), rel=1e-6)
+
+
+def test_logits_of_the_best_size_have_noise_that_takes_all_back():
+    batch, rng = batch_of(300), np.random.default_rng(3)
+    present = np.zeros((300, 8))
+    np.put_along_axis(present, batch.labels, 1.0, axis=1)
+    noisy = present + 0.6 * rng.normal(size=present.shape)
+    best = minimize_scalar(lambda size: loss_of(size * noisy, batch), bounds=(0, 9)).x
+    assert _noise(SimpleNamespace(logits=best * noisy), batch) == pytest.approx(1.0, abs=1e-4)
+    assert _noise(SimpleNamespace(logits=best * present), batch) == pytest.approx(0.0, abs=1e-12)
+    assert _noise(SimpleNamespace(logits=0.2 * best * noisy), batch) < 0.5
+    assert _noise(SimpleNamespace(logits=3.0 * best * noisy), batch) > 1.5
+
+
+def test_where_all_labels_are_in_the_context_there_is_no_signal():
+    task = Task(n_pairs=4, n_labels=4)
+    assert np.isnan(effective_logits(Transformer(task), batch_of(20, task))["xi_noise"])
 
 
 KNOWN = Task(n_pairs=2, n_labels=4, n_classes=8, p_novel=0.0)

@@ -49,6 +49,11 @@ def effective_logits(net: Network, batch: Batch) -> dict[str, float]:
         the attention of layer 2 to that label; mean over the labels and the batch.
         ``xi_chord``: the same as a difference quotient, between no attention to the labels and the
         actual one; least squares over the batch.
+        ``xi_noise``: how much of the force of the signal the rest of the logits takes back. The
+        signal is what follows from which labels the context has, least squares over the batch; a
+        force is the derivative of minus the loss with respect to the size of a part of the logits.
+        1 where no common gain of signal and rest lowers the loss any more, near 0 where there is
+        no rest.
         ``beta1_residual``, ``match_residual``, ``xi_residual``: share of the variance, within the
         rows, that beta1 leaves unexplained in the scores of layer 1, alpha and beta2 in the scores
         of the target in layer 2, and xi_chord in the logits. Near 0 where the landscape describes
@@ -71,6 +76,7 @@ def effective_logits(net: Network, batch: Batch) -> dict[str, float]:
         "xi": _slope(net, batch),
         "beta2": beta2,
         "xi_chord": xi_chord,
+        "xi_noise": _noise(output, batch),
         "beta1_residual": _previous_residual(output, beta1),
         "match_residual": match_residual,
         "xi_residual": xi_residual,
@@ -126,6 +132,10 @@ def _share(rest: float, whole: float) -> float:
     return rest / whole if whole > 0 and np.isfinite(whole) else np.nan
 
 
+def _ratio(rest: float, whole: float) -> float:
+    return rest / whole if whole != 0 and np.isfinite(whole) else np.nan
+
+
 def _previous_residual(output: Output, beta1: float) -> float:
     attention = output.attention1
     rest = whole = 0.0
@@ -163,6 +173,19 @@ def _chord(output: Output, batch: Batch) -> tuple[float, float]:
     if np.isnan(chord):
         return chord, np.nan
     return chord, _share(float(((logits - chord * attended) ** 2).sum()), float((logits**2).sum()))
+
+
+def _noise(output: Output, batch: Batch) -> float:
+    logits = _centred(output.logits.astype(np.float64))
+    row = np.arange(len(logits))
+    present = np.zeros(logits.shape)
+    np.add.at(present, (row[:, None], batch.labels), 1.0)
+    present = _centred(present)
+    signal = _share(float((present * logits).sum()), float((present**2).sum())) * present
+    error = np.exp(logits - logits.max(axis=1, keepdims=True))
+    error /= -error.sum(axis=1, keepdims=True)
+    error[row, batch.answer] += 1.0  # minus the gradient of the loss with respect to the logits
+    return -_ratio(float((error * (logits - signal)).sum()), float((error * signal).sum()))
 
 
 def _slope(net: Network, batch: Batch) -> float:

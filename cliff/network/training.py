@@ -59,6 +59,7 @@ LONG_NAMES = {
     "xi_chord": "effective logit of the classifier, as a chord",
     "beta1_residual": "variance of layer-1 scores that beta1 leaves unexplained",
     "match_residual": "variance of layer-2 scores that alpha and beta2 leave unexplained",
+    "xi_noise": "share of the force on the signal that the rest of the logits takes back",
     "xi_residual": "variance of the logits that xi_chord leaves unexplained",
     "omega_residual": "variance of the logits without layer 2 that the memory leaves unexplained",
     "stage": "stage of the curriculum, from 0, of the next update",
