@@ -88,15 +88,13 @@ class MobilityLaw:
             self.xi_limit,
         )  # fmt: skip
 
-    def gain(self, n_pairs: int, n_labels: int) -> float:
-        """h at one (N, L), from 0 to 1: what is left of xi_growth under the noise."""
+    def gain(self, n_pairs: ArrayLike, n_labels: ArrayLike) -> Any:
+        """h at one (N, L) or many, from 0 to 1: what is left of xi_growth under the noise."""
         if self.xi_noise == 0.0:
             return 1.0
-        force = _signal_force(n_pairs, n_labels)
-        if force == 0.0:
-            return 0.0
-        r = self.xi_noise / force
-        return 2.0 / (r + math.hypot(r, 2.0))
+        with np.errstate(divide="ignore"):  # without force, at L = N, nothing is left
+            r = self.xi_noise / _signal_force(n_pairs, n_labels)
+        return 2.0 / (r + np.hypot(r, 2.0))
 
     def with_noise(self, share: float) -> MobilityLaw:
         """The law whose noise takes back a share of the force at the law's own setting.
@@ -118,8 +116,8 @@ class MobilityLaw:
             raise ArgumentError("share", share, "must be less than 1")
         if self.setting is None:
             raise ArgumentError("share", share, "needs a law with a setting; see set_clock")
-        left, gain = self.xi_growth * self.gain(*self.setting), math.sqrt(1.0 - share)
-        noise = share / gain * _signal_force(*self.setting)  # r = 1/h - h
+        left, gain = self.xi_growth * float(self.gain(*self.setting)), math.sqrt(1.0 - share)
+        noise = share / gain * float(_signal_force(*self.setting))  # r = 1/h - h
         return replace(self, xi_growth=left / gain, xi_noise=noise)
 
     def flow(
@@ -366,9 +364,10 @@ def match_noise(runs: Sequence[Curves]) -> float:
     float
         NaN where a run has not recorded it.
     """
-    if not all(one.noise is not None and np.isfinite(one.noise).all() for one in runs):
+    recorded = [(one.noise, one.slow()) for one in runs if one.noise is not None]
+    if len(recorded) < len(runs) or not all(np.isfinite(noise).all() for noise, _ in recorded):
         return math.nan
-    stretches = [np.array_split(one.noise[one.slow()], N_BLOCKS) for one in runs]
+    stretches = [np.array_split(noise[slow], N_BLOCKS) for noise, slow in recorded]
     medians = [np.median(np.concatenate(part)) for part in zip(*stretches, strict=True)]
     return float(min(medians[1:]))
 
@@ -399,9 +398,10 @@ def set_clock(law: MobilityLaw, runs: Sequence[Curves]) -> tuple[MobilityLaw, fl
     return replace(law.faster(factor), setting=setting), factor
 
 
-def _signal_force(n_pairs: int, n_labels: int) -> float:
+def _signal_force(n_pairs: ArrayLike, n_labels: ArrayLike) -> Array:
     """Force on xi near the start, minus the landscape's gradient at the origin."""
-    return (1.0 - n_pairs / n_labels) / (2 * n_pairs + 1)
+    pairs, labels = np.asarray(n_pairs, np.float64), np.asarray(n_labels, np.float64)
+    return (1.0 - pairs / labels) / (2.0 * pairs + 1.0)
 
 
 def _xi_mobility(constants: Sequence[float] | Array, xi: Array, n_labels: NDArray[Any]) -> Array:

@@ -28,6 +28,7 @@ NAMES = (
     "causal",
     "prediction",
     "measured_mobilities",
+    "noise",
     "wall",
     "curriculum",
     "competition",

@@ -139,6 +139,9 @@ def test_noise_leaves_the_flow_at_its_own_setting_and_slows_that_close_to_the_wa
     assert noisy.arguments(8, 32) == pytest.approx(law.arguments(8, 32))
     assert noisy.with_noise(0.0).arguments(8, 32) == pytest.approx(law.arguments(8, 32))
     assert (law.gain(8, 10), noisy.gain(8, 8)) == (1.0, 0.0)
+    np.testing.assert_array_equal(
+        noisy.gain([8, 2], [10, 8]), [noisy.gain(8, 10), noisy.gain(2, 8)]
+    )
     slow, fast = (each.flow(8, 10, 9000.0).transition().t_transition for each in (noisy, law))
     assert slow > 1.1 * fast
     for value, words in ((1.0, "less than 1"), (-0.1, "at least 0"), (np.nan, "finite")):

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import import_module
 
 import numpy as np
@@ -15,7 +16,7 @@ from cliff import plots
 from cliff.metrics import FlowMetric
 from cliff.store import open_dataset
 from cliff.trajectory import transition_of
-from figures import HERE, NAMES, WORDS, caption, captions
+from figures import HERE, NAMES, WORDS, caption, captions, noise, prediction
 from figures.ensembles import case, until_the_fall
 
 
@@ -110,6 +111,12 @@ def test_captions_follow_their_data():
             measured=data.measured * data.n_pairs, width=2 * data.width, law=2 * data.law
         ),
         "measured_mobilities": lambda data: data.assign(mobility=data.mobility * data.n_pairs),
+        "noise": lambda data: data.assign(
+            least=0.9 * data.least[::-1].values + 0 * data.least,
+            predicted=1.2 * data.predicted,
+            along_schedules=1.5 * data.along_schedules,
+            transition=0.8 * data.transition,
+        ),
         "wall": lambda data: data.assign(t_transition=data.t_transition.where(data.seed > 4)),
         "curriculum": lambda data: data.assign(
             measured=data.measured * (1 + 0.1 * data.n_pairs),
@@ -143,6 +150,7 @@ def test_captions_follow_their_data():
         "causal": {"lr", "frozen", "n_frozen"},
         "prediction": {"lr", "settings", "others"},
         "measured_mobilities": {"alpha", "beta1", "at_least", "at_most"},
+        "noise": {"stretches", "settings", "plain", "schedules", "along", "lr"},
         "wall": {"spread", "lr", "seeds"},
         "curriculum": {"schedules", "runs", "best", "plain_times", "delay", "noise", "lr", "bad"},
         "competition": {"t_end", "worlds", "least", "lr", "answer", "at"},
@@ -319,7 +327,10 @@ def test_the_predictions_hold_what_is_said_of_them():
     module = module_of("prediction")
     data = data_of("prediction")
     page = (HERE.parent / "docs/theory_against_network.md").read_text(encoding="utf-8")
-    assert "\n".join(module.table(data)) in page
+    beside = "\n".join(noise.table(data_of("noise")))  # the same rows, and two columns more
+    assert beside in page
+    for row, longer in zip(module.table(data), beside.splitlines(), strict=True):
+        assert longer.startswith(row)
     fitted = (data.setting_pairs.values == 8) & (data.setting_labels.values == 32)
     measured = module.measured_times(data)[~fitted]
     predicted = data.predicted.values[~fitted]
@@ -390,3 +401,40 @@ def test_an_unknown_figure_is_named():
     )
     assert done.returncode == 2
     assert "moon is no figure" in done.stderr
+
+
+def test_the_noise_figure_predicts_from_one_share_and_draws_what_it_says():
+    data = data_of("noise")
+    settings = noise.settings_of(data)
+    at = settings.index(prediction.FITTED)
+    law = replace(prediction.fitted_law(), setting=prediction.FITTED)
+    noisy = law.with_noise(float(data.least[at]))
+    for row in (at, settings.index((16, 20)), settings.index((4, 64))):
+        n, count = settings[row]
+        time = noisy.flow(n, count, 2e4).transition().t_transition
+        assert time == pytest.approx(float(data.predicted[row]), rel=1e-6)
+        assert 1 - noisy.gain(n, count) ** 2 == pytest.approx(float(data.predicted_least[row]))
+    few = data.setting_pairs.values < 8  # "more noise than predicted"
+    assert (data.least.values > data.predicted_least.values)[few].all()
+    told = noise.numbers(data)
+    assert told["noisy"]["median"] < told["plain"]["median"]
+    assert told["along_noisy"] > told["along"]
+
+    shares, least, times, heat = noise.draw(data).axes
+    drawn = {line.get_label(): line.get_xydata() for line in shares.lines[:-1]}
+    for n, count in noise.SHOWN:
+        row = settings.index((n, count))
+        np.testing.assert_allclose(drawn[f"({n}, {count})"][:, 1], data.share.values[row])
+    np.testing.assert_allclose(
+        least.collections[0].get_offsets(), np.c_[data.predicted_least, data.least]
+    )
+    for line, predicted in zip(times.lines[:2], noise._predictions(data)[1:], strict=True):
+        ratio = predicted / noise._predictions(data)[0]
+        np.testing.assert_allclose(line.get_ydata(), ratio)
+    assert len(times.patches) == 1  # within 20 %
+    near = next(line for line in heat.lines if line.get_label() == "(8, 10)").get_xydata()
+    assert near[:, 0] == pytest.approx(
+        1e3 * np.array([0.1 / 1024, 0.02 / 128, 0.1 / 128, 0.1 / 32])
+    )
+    assert near[2, 1] == 1.0
+    assert (np.diff(near[:, 1]) > 0).all()

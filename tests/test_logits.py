@@ -147,13 +147,10 @@ def loss_of(logits, batch):
     return (np.log(np.exp(logits).sum(axis=1)) - right).mean()
 
 
-@pytest.mark.parametrize("burstiness", [1, 2])
-def test_the_noise_takes_back_the_derivative_by_the_size_of_the_rest(burstiness):
-    task, rng, h = (
-        Task(n_pairs=4, n_labels=8, burstiness=burstiness),
-        np.random.default_rng(2),
-        1e-5,
-    )
+@pytest.mark.parametrize("drawn", ["distinct", "replacement"])
+def test_the_noise_takes_back_the_derivative_by_the_size_of_the_rest(drawn):
+    task = Task(n_pairs=4, n_labels=8, labels_drawn=drawn)
+    rng, h = np.random.default_rng(2), 1e-5
     batch = batch_of(60, task)
     logits = rng.normal(0, 0.7, (60, 8)) + rng.normal(size=(60, 1))
     signal, rest = split(batch, logits + 0.8 * split(batch, np.eye(8)[batch.answer])[0])

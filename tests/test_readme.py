@@ -25,7 +25,7 @@ from cliff.cli import main
 from cliff.kernels import nested_logit as kernels
 from cliff.store import open_dataset
 from cliff.trajectory import LEVELS
-from figures import competition, curriculum, maps, prediction, replacement
+from figures import competition, curriculum, maps, noise, prediction, replacement
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -102,6 +102,7 @@ COMMANDS: dict[str, dict[str, str] | Elsewhere] = {
     "--output head.nc": {"--seeds 0:3": SMALL_RUN.partition(" --stop")[0], " 500": " 100"},
     "cliff compare head.nc": {"head.nc": "head.nc --no-fit"},
     "python -m figures prediction": {"prediction": "prediction --into ."},
+    "python -m figures noise": {"noise": "noise --into ."},
     "python -m figures competition": Elsewhere("tests/test_figures.py"),
     "python -m figures maps": Elsewhere("tests/test_figures.py"),
     "python -m figures replacement": Elsewhere("tests/test_figures.py"),
@@ -256,7 +257,20 @@ def prose() -> str:
 
 def predictions() -> Iterator[str]:
     data = open_dataset(ROOT / "figures/data/prediction.nc", "figure")
-    yield from prediction.table(data)[2:]
+    held = open_dataset(ROOT / "figures/data/noise.nc", "figure")
+    yield from noise.table(held)[2:]
+    told = noise.numbers(held)
+    yield f"At {prediction.FITTED} that is {told['share']:.2f} while"
+    yield f"Then {told['share']:.2f}, the one number, says"
+    yield (
+        f"the median error comes down to {told['noisy']['median']:.1f} %, the worst one to "
+        f"{told['noisy']['worst']:.0f} %"
+    )
+    assert noise.TEMPERATURES[16, 20] == ({"lr": 0.1 / 5},)
+    yield f"at a fifth of the learning rate (16, 20) falls {told['gain_large']:.0f} % sooner"
+    assert {"batch": 8 * noise.BATCH} in noise.TEMPERATURES[8, 10]
+    yield f"(8, 10) falls {told['gain_near']:.0f} % sooner and (8, 32) {told['gain_far']:.0f} %"
+    yield f"(a median error of {told['along']:.1f} % against {told['along_noisy']:.1f} %)"
     pairs, labels = prediction.FITTED
     fitted = (data.setting_pairs.values == pairs) & (data.setting_labels.values == labels)
     measured = prediction.measured_times(data)[~fitted]
@@ -298,9 +312,11 @@ def findings() -> Iterator[str]:
     pairs, labels = prediction.FITTED
     fitted = (data.setting_pairs.values == pairs) & (data.setting_labels.values == labels)
     errors = data.predicted.values[~fitted] / prediction.measured_times(data)[~fitted] - 1.0
+    held = noise.numbers(open_dataset(ROOT / "figures/data/noise.nc", "figure"))["noisy"]
     yield (
         f"they predict when networks of {len(errors)} others fall, with a median error of "
-        f"{100.0 * np.median(np.abs(errors)):.1f} %"
+        f"{100.0 * np.median(np.abs(errors)):.1f} %, or {held['median']:.1f} % with "
+        f"the noise of the classifier measured there too"
     )
 
 
