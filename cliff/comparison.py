@@ -146,8 +146,8 @@ def compare(
     tests : sequence of xarray.Dataset
         Runs of the same network at other settings, whose transition times are predicted.
     law : MobilityLaw, optional
-        Mobilities to use. By default those matched to `run`, times the one factor that makes the
-        flow fall at the networks' mean transition time.
+        Mobilities to use, without noise. By default those matched to `run`, times the one factor
+        that makes the flow fall at the networks' mean transition time.
     fit : bool
         Whether to fit trajectories too, as a check on the matching.
     progress : callable, optional
@@ -168,11 +168,13 @@ def compare(
     Raises
     ------
     ArgumentError
-        If the runs are not comparable with a flow (see `comparable`), or `law` is not given and the
-        matched mobilities are negative.
+        If the runs are not comparable with a flow (see `comparable`), `law` has noise, or is not
+        given and the matched mobilities are negative.
     """
     import xarray as xr
 
+    if law is not None and law.noise:
+        raise ArgumentError("law", law, "must be without noise: a comparison is of one setting")
     curves = comparable(run, None if law is None else law.network)
     setting = curves[0].n_pairs, curves[0].n_labels
     matched = match_gradients(curves)

@@ -61,12 +61,28 @@ class MobilityLaw:
     ----------
     beta1, alpha, beta2, xi_start, xi_growth, xi_limit : float
         Constants; logit squared per nat and gradient-flow time.
+    noise : float
+        Variance b² of the features' noise (nats); 0 by default. See the notes and `with_noise`.
     network : str
         "transformer", or "minimal" for the minimal head, in which beta2 is a parameter, so that its
         mobility does not fall with N.
     setting : tuple of int, optional
         (N, L) of the networks whose transition time the constants reproduce by construction; see
         `set_clock`.
+
+    Notes
+    -----
+    The layers above a feature amplify its noise too. Let xi = a g, where a is what the features
+    know of a label and g what the layers above make of it, and let g amplify noise of variance b².
+    Near the start the loss is then, up to constants, -f a g + b² g² / 2, with the landscape's force
+    f = (1 - N/L) / (2N + 1) on xi. Gradient flow, a' = f g and g' = f a - b² g up to a factor,
+    makes g / a tend to h, and xi_growth becomes xi_growth h::
+
+        h = √(1 + r²/4) - r/2        r = b² / f
+
+    The noise takes back the share b² g / (f a) = 1 - h² of the signal's force on the gain. Close to
+    L = N f is small, h is close to f / b², and xi grows many times more slowly. One b² for all
+    (N, L) is an assumption: the noise that networks have is not the same everywhere.
     """
 
     beta1: float
@@ -75,7 +91,7 @@ class MobilityLaw:
     xi_start: float
     xi_growth: float
     xi_limit: float
-    xi_noise: float = 0.0
+    noise: float = 0.0
     network: str = "transformer"
     setting: tuple[int, int] | None = None
 
@@ -90,10 +106,10 @@ class MobilityLaw:
 
     def gain(self, n_pairs: ArrayLike, n_labels: ArrayLike) -> Any:
         """h at one (N, L) or many, from 0 to 1: what is left of xi_growth under the noise."""
-        if self.xi_noise == 0.0:
+        if self.noise == 0.0:
             return 1.0
         with np.errstate(divide="ignore"):  # without force, at L = N, nothing is left
-            r = self.xi_noise / _signal_force(n_pairs, n_labels)
+            r = self.noise / _signal_force(n_pairs, n_labels)
         return 2.0 / (r + np.hypot(r, 2.0))
 
     def with_noise(self, share: float) -> MobilityLaw:
@@ -114,11 +130,12 @@ class MobilityLaw:
         real("share", share, 0.0)
         if not share < 1.0:
             raise ArgumentError("share", share, "must be less than 1")
-        if self.setting is None:
-            raise ArgumentError("share", share, "needs a law with a setting; see set_clock")
+        if self.setting is None or self.setting[0] == self.setting[1]:
+            requirement = "needs a law with a setting of more labels than pairs; see set_clock"
+            raise ArgumentError("share", share, requirement)
         left, gain = self.xi_growth * float(self.gain(*self.setting)), math.sqrt(1.0 - share)
         noise = share / gain * float(_signal_force(*self.setting))  # r = 1/h - h
-        return replace(self, xi_growth=left / gain, xi_noise=noise)
+        return replace(self, xi_growth=left / gain, noise=noise)
 
     def flow(
         self, n_pairs: int, n_labels: int, t_end: float, theta0: ArrayLike = (0, 0, 0, 0)
@@ -129,12 +146,13 @@ class MobilityLaw:
         return integrate(model, theta0, t_end, mobility=mobility, mobility_args=arguments)
 
     def constants(self) -> dict[str, float]:
-        """The constants by name."""
-        return {name: getattr(self, name) for name in CONSTANTS}
+        """The mobilities' constants by name, and `noise` where there is any."""
+        names = (*CONSTANTS, "noise") if self.noise else CONSTANTS
+        return {name: getattr(self, name) for name in names}
 
     def faster(self, factor: float) -> MobilityLaw:
         """All mobilities times a factor: the same path, faster by this factor."""
-        scaled: dict[str, Any] = {name: factor * value for name, value in self.constants().items()}
+        scaled: dict[str, Any] = {name: factor * getattr(self, name) for name in CONSTANTS}
         return replace(self, **scaled)
 
     def check(self, argument: str, value: object, error: Mapping[str, float] | None = None) -> None:
@@ -351,25 +369,29 @@ def match_noise(runs: Sequence[Curves]) -> float:
 
     Under the noise of a `MobilityLaw` the share falls to 1 - h² while xi grows exponentially. It
     is larger before, by what is left of the initial logits, and after, as the growth ends. The
-    least of the medians over eight stretches of the slow phase is therefore taken for 1 - h²,
-    without the first stretch, in which the signal may have no force yet.
+    least of eight medians is taken for 1 - h²: those of the records of all runs in each eighth of
+    the first half of the way to the transition, without the first eighth, in which the signal may
+    have no force yet.
 
     Parameters
     ----------
     runs : sequence of Curves
-        Of one network and one (N, L).
+        Of one network and one (N, L). A run without a transition counts as the first half.
 
     Returns
     -------
     float
-        NaN where a run has not recorded it.
+        NaN where a run has not recorded it, or has fewer than sixteen records there.
     """
-    recorded = [(one.noise, one.slow()) for one in runs if one.noise is not None]
-    if len(recorded) < len(runs) or not all(np.isfinite(noise).all() for noise, _ in recorded):
-        return math.nan
-    stretches = [np.array_split(noise[slow], N_BLOCKS) for noise, slow in recorded]
-    medians = [np.median(np.concatenate(part)) for part in zip(*stretches, strict=True)]
-    return float(min(medians[1:]))
+    parts: list[list[Array]] = []
+    for one in runs:
+        end = 0.5 * one.transition().t_transition
+        rows = one.t <= (end if math.isfinite(end) else math.inf)
+        if one.noise is None or rows.sum() < 2 * N_BLOCKS or not np.isfinite(one.noise[rows]).all():
+            return math.nan
+        parts.append(np.array_split(one.noise[rows], N_BLOCKS))
+    medians = [float(np.median(np.concatenate(part))) for part in zip(*parts, strict=True)]
+    return min(medians[1:])
 
 
 def set_clock(law: MobilityLaw, runs: Sequence[Curves]) -> tuple[MobilityLaw, float]:
@@ -474,8 +496,8 @@ def fit_trajectories(
         raise ArgumentError("runs", times, "must all fall, to be fitted")
     free = [
         name
-        for name, value in law.constants().items()
-        if value > 0 and (law.network == "transformer" or name.startswith("xi"))
+        for name in CONSTANTS
+        if getattr(law, name) > 0 and (law.network == "transformer" or name.startswith("xi"))
     ]
     t_end = 2.0 * max(times)
     grid = np.linspace(0.05, 1.0, 20)

@@ -15,6 +15,7 @@ from cliff import MinimalHead, NestedLogit, Task, Transformer, comparison, mobil
 from cliff.checks import ArgumentError
 from cliff.cli import _run
 from cliff.comparison import compare, law_of, losses_at
+from cliff.curriculum import Schedule, integrate_schedule
 from cliff.mobility_law import (
     CONSTANTS,
     Curves,
@@ -120,7 +121,7 @@ def two_factors(force, noise):
 
 @pytest.mark.parametrize("pair", [(2, 32), (8, 32), (8, 10), (16, 17)])
 def test_the_gain_under_noise_is_what_two_factors_tend_to(pair):
-    noisy = replace(LAW, xi_noise=0.04)
+    noisy = replace(LAW, noise=0.04)
     n, count = pair
     force = -NestedLogit(n, count).gradient([0.0, 0.0, 0.0])[2]
     h = noisy.gain(*pair)
@@ -153,9 +154,9 @@ def test_noise_leaves_the_flow_at_its_own_setting_and_slows_that_close_to_the_wa
 
 def test_the_least_share_of_noise_is_matched():
     curves = synthetic()
-    rows = np.flatnonzero(curves.slow())
+    rows = np.flatnonzero(curves.t <= 0.5 * curves.transition().t_transition)
     stretches = np.array_split(rows, 8)
-    noise = np.full(len(curves.t), -1.0)  # what is read after the slow phase would be less
+    noise = np.full(len(curves.t), -1.0)  # what is read later would be less
     for rows, share in zip(stretches, (0.1, 0.8, 0.5, 0.25, 0.4, 0.8, 0.9, 1.0), strict=True):
         noise[rows] = share
     noise[stretches[1][0]] = -9.0  # a single record, of a signal without force
@@ -164,9 +165,33 @@ def test_the_least_share_of_noise_is_matched():
     later = noise.copy()
     later[stretches[3]] = 0.75
     assert match_noise([one, curves._replace(noise=later)]) == 0.4
-    assert np.isnan(match_noise([one, curves]))
-    later[5] = np.nan
+    later[-1] = np.nan
+    assert match_noise([curves._replace(noise=later)]) == 0.4
+    later[stretches[2][0]] = np.nan
     assert np.isnan(match_noise([curves._replace(noise=later)]))
+    assert np.isnan(match_noise([one, curves]))
+    early = len(curves.t) // 4  # ends before the transition: the whole of it counts
+    cut = {name: getattr(one, name)[:early] for name in ("t", "theta", "loss", "noise")}
+    expected = min(np.median(part) for part in np.array_split(noise[:early], 8)[1:])
+    assert match_noise([one._replace(**cut)]) == expected
+    few = {name: values[:15] for name, values in cut.items()}
+    assert np.isnan(match_noise([one._replace(**few)]))
+
+
+def test_a_law_tells_its_noise_and_keeps_it():
+    law = replace(LAW, setting=(8, 32))
+    noisy = law.with_noise(0.5)
+    assert "noise" not in law.constants()
+    assert noisy.constants()["noise"] == noisy.noise > 0
+    assert noisy.faster(2.0) == law.faster(2.0).with_noise(0.5)
+    about = integrate_schedule(
+        Schedule([(None, {"n_pairs": 2, "n_labels": 8})]), 1.0, noisy
+    ).settings
+    assert about["law"]["noise"] == noisy.noise
+    with pytest.raises(ArgumentError, match="must be without noise"):
+        compare(as_run(synthetic()), law=noisy)
+    with pytest.raises(ArgumentError, match="more labels than pairs"):
+        replace(LAW, setting=(8, 8)).with_noise(0.5)
 
 
 def test_the_recorded_noise_is_read(training):
