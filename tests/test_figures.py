@@ -17,33 +17,31 @@ from cliff.metrics import FlowMetric
 from cliff.store import open_dataset
 from cliff.trajectory import transition_of
 from figures import HERE, NAMES, WORDS, caption, captions, noise, prediction
+from figures.__main__ import main
 from figures.ensembles import case, until_the_fall
 
 
-@pytest.fixture(scope="module")
-def fast(tmp_path_factory):
-    """All figures in their fast mode: the directory, and what was printed."""
-    into = tmp_path_factory.mktemp("figures")
-    committed = [*HERE.glob("*.png"), *HERE.glob("data/*.nc")]
-    before = {file: file.read_bytes() for file in committed}
-    done = subprocess.run(
-        [sys.executable, "-m", "figures", "all", "--recompute", "--fast", "--into", str(into)],
-        capture_output=True,
-        text=True,
-        cwd=HERE.parent,
-    )
-    assert done.returncode == 0, done.stderr
-    assert all(file.read_bytes() == content for file, content in before.items())
-    return into, done.stdout
+def committed():
+    """The pictures and data of the repository, and what they hold."""
+    return {file: file.read_bytes() for file in [*HERE.glob("*.png"), *HERE.glob("data/*.nc")]}
 
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", NAMES)
-def test_fast_mode_computes_and_draws(name, fast):
-    into, said = fast
-    assert (into / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert open_dataset(into / f"{name}.nc", "figure").sizes
-    assert f"Command: python -m figures {name} --recompute" in " ".join(said.split())
+def test_fast_mode_computes_and_draws(name, tmp_path, capsys):
+    before = committed()
+    main(name, recompute=True, fast=True, into=tmp_path)
+    assert committed() == before
+    assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert open_dataset(tmp_path / f"{name}.nc", "figure").sizes
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"Command: python -m figures {name} --recompute" in said
+
+
+def test_all_draws_each_figure(tmp_path, monkeypatch):
+    monkeypatch.setattr("figures.__main__.NAMES", ("phase", "mobilities"))
+    main("all", into=tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {"phase.png", "mobilities.png"}
 
 
 @pytest.mark.parametrize("name", NAMES)

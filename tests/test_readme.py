@@ -59,9 +59,8 @@ COMMANDS: dict[str, dict[str, str] | Elsewhere] = {
     "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/cliff flow --plot cliff.png": {
         "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/": ""
     },
-    "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/pytest": Elsewhere(
-        ".ci/run"
-    ),
+    "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/pytest -n 2 --dist "
+    "worksteal": Elsewhere(".ci/run"),
     "pytest -m slow": Elsewhere("setup.cfg"),
     "cliff flow --plot figures/cliff.png": {"figures/": ""},
     "cliff flow --pairs 16 --labels 64 --t-end 400": {},
@@ -160,22 +159,6 @@ def test_every_command_of_the_readme_is_run():
             assert (ROOT / entry.file).exists()
 
 
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory):
-    """Exit code of every command, run one after the other in a directory of their own."""
-    folder = tmp_path_factory.mktemp("readme")
-    codes, before = {}, Path.cwd()
-    os.chdir(folder)
-    try:
-        for command, entry in COMMANDS.items():
-            if isinstance(entry, dict):
-                words = shlex.split(shortened(command))
-                codes[command] = run_here(words) if words[0] == "cliff" else run_apart(words)
-    finally:
-        os.chdir(before)
-    return folder, codes
-
-
 def run_here(words: list[str]) -> object:
     """A ``cliff`` command in this process, which has the compiled kernels."""
     with pytest.raises(SystemExit) as exit_:
@@ -192,20 +175,22 @@ def run_apart(words: list[str]) -> int:
     ).returncode
 
 
+BEGINNINGS = {
+    ".png": b"\x89PNG", ".pdf": b"%PDF", ".nc": b"\x89HDF", ".json": b"{", ".csv": b"result,step,"
+}  # fmt: skip
+"""Ending of a file → its first bytes."""
+
+
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("command", [c for c, e in COMMANDS.items() if isinstance(e, dict)])
-def test_command_runs_and_writes_what_it_names(command, ran):
-    folder, codes = ran
-    assert codes[command] == 0
-    for option, name in re.findall(r"--(plot|output) (\S+)", shortened(command)):
-        start = (folder / name).read_bytes()[:8]
-        result = b"{" if name.endswith(".json") else (b"CDF", b"\x89HDF")
-        assert start.startswith({"plot": b"\x89PNG", "output": result}[option])
-    if "both.csv" in command:
-        assert (folder / "both.png").read_bytes().startswith(b"\x89PNG")
-        assert (folder / "both.csv").read_text().startswith("result,step,")
-    if "again.pdf" in command:
-        assert (folder / "again.pdf").read_bytes().startswith(b"%PDF")
+def test_commands_run_in_order_and_write_what_they_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for command in [c for c, e in COMMANDS.items() if isinstance(e, dict)]:
+        words = shlex.split(shortened(command))
+        assert (run_here if words[0] == "cliff" else run_apart)(words) == 0, command
+        files = r"(?:--plot|--output|--csv|cliff plot(?: \w+\.nc)+) (\S+)"
+        for name in re.findall(files, shortened(command)):
+            content = Path(name).read_bytes()
+            assert content.startswith(BEGINNINGS[Path(name).suffix]), (command, name)
 
 
 def test_python_blocks_run_and_their_comments_hold(tmp_path, monkeypatch):
