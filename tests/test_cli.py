@@ -5,10 +5,10 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from test_cli_flow import wait_for_work
 
 import cliff
 from cliff.cli import app
@@ -107,9 +107,9 @@ def test_a_signal_ends_the_command_in_one_line(number):
         "flow", "--pairs", "2000", "--labels", "8000", "--method", "rk4", "--step", "0.01",
         "--t-end", "1e5", "--max-steps", "10000000",
     )  # fmt: skip
-    time.sleep(3.0)
+    wait_for_work(process, 3.0)
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 128 + number
     assert err.splitlines()[-1] == b"cliff: interrupted"
     assert b"Traceback" not in err

@@ -271,9 +271,9 @@ def test_an_ensemble_of_schedules_is_the_single_ones():
     assert np.isnan(single).any()
     assert (np.array(many.status)[np.isnan(single)] == Status.DONE).all()
     assert (many.stage[np.isnan(single)] == -1).all()
-    began = time.perf_counter()
+    began = time.process_time()
     integrate_schedules([along((t, 2)) for t in np.linspace(1, 300, 2000)], 1500.0)
-    assert time.perf_counter() - began < 20.0
+    assert time.process_time() - began < 20.0
 
 
 def test_the_known_times():

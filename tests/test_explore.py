@@ -436,7 +436,7 @@ def test_the_page_in_a_browser(run_file, tmp_path):
 
         def follows(setting):
             expected = f"{view(setting).transition.t_transition:.5g}"
-            tab.wait_for_selector(f"#transition-time:text-is('{expected}')", timeout=5000)
+            tab.wait_for_selector(f"#transition-time:text-is('{expected}')", timeout=60_000)
 
         first = Setting(2, 4, label_bias="free", t_end=2.0)
         assert tab.inner_text("#transition") == str(view(first).transition.status)
@@ -486,7 +486,7 @@ def test_the_page_in_a_browser(run_file, tmp_path):
             tab.wait_for_timeout(200)
             assert tab.evaluate("document.documentElement.scrollWidth") == width
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 130
+        assert process.wait(60) == 130
         assert process.stderr.read() == "cliff: interrupted\n"
 
 
@@ -576,7 +576,7 @@ def test_only_this_machine_is_served():
         assert taken.returncode == 2
         assert re.match(rf"cliff: --port {port}: cannot be served: .*in use", taken.stderr)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 143
+        assert process.wait(60) == 143
 
 
 def test_mistakes_are_told_in_a_line(tmp_path, capsys, monkeypatch):

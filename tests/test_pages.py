@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_cli_flow import run
 
 import cliff
 
@@ -44,7 +45,8 @@ def test_ten_lines_of_python_print_what_the_page_says(folder):
     assert done.stdout == said
 
 
-def test_two_commands_draw_the_flow_and_the_phase_diagram(folder):
+def test_two_commands_draw_the_flow_and_the_phase_diagram(folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
     commands = [line for block in blocks(page(), "sh") for line in block.splitlines()]
     assert len(commands) == 2
     for command in commands:
@@ -52,19 +54,17 @@ def test_two_commands_draw_the_flow_and_the_phase_diagram(folder):
             command = command.replace(part, smaller)
         words = shlex.split(command)
         assert words[0] == "cliff"
-        done = subprocess.run(
-            [sys.executable, "-m", *words], cwd=folder, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        assert "the loss falls" not in done.stdout  # what the file prints goes to standard error
+        code, out, err = run(capsys, *words[1:])
+        assert code == 0, err
+        assert "the loss falls" not in out  # what the file prints goes to standard error
     for picture in ("fall.png", "own_landscape.png"):
         assert (folder / picture).read_bytes().startswith(b"\x89PNG")
     assert (DOCS / "own_landscape.png").is_file()
 
 
-def test_the_commands_in_the_text_work(folder):
+def test_the_commands_in_the_text_work(folder, capsys, monkeypatch):
     """Those between backticks; a result is drawn without the Python file, too."""
-    python = [sys.executable, "-m", "cliff"]
+    monkeypatch.chdir(folder)
     options = {
         "--set N=64": ["flow"],
         "--init a=1": ["flow"],
@@ -76,20 +76,15 @@ def test_the_commands_in_the_text_work(folder):
     for option, command in options.items():
         assert f"`{option}`" in said
         arguments = [*command, "--landscape", "head.py:model", *option.split(), "-q"]
-        done = subprocess.run([*python, *arguments], cwd=folder, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        code, _, err = run(capsys, *arguments)
+        assert code == 0, err
     derive = "cliff derive gradient --landscape head.py:model --format latex"
     assert f"`{derive}`" in said
-    done = subprocess.run(
-        [*python, *derive.split()[1:]], cwd=folder, capture_output=True, text=True
-    )
-    assert r"\partial_{w} \mathrm{loss}" in done.stdout
-    arguments = ["flow", "--landscape", "head.py:model", "-o", "head.nc", "-q"]
-    subprocess.run([*python, *arguments], cwd=folder, capture_output=True, check=True)
+    assert r"\partial_{w} \mathrm{loss}" in run(capsys, *derive.split()[1:])[1]
+    assert run(capsys, "flow", "--landscape", "head.py:model", "-o", "head.nc", "-q")[0] == 0
     alone = folder / "alone"
     alone.mkdir()
     shutil.copy(folder / "head.nc", alone)
-    subprocess.run(
-        [*python, "plot", "head.nc", "p.png"], cwd=alone, capture_output=True, check=True
-    )
+    plot = [sys.executable, "-m", "cliff", "plot", "head.nc", "p.png"]
+    subprocess.run(plot, cwd=alone, capture_output=True, check=True)
     assert cliff.load(alone / "head.nc").model.N == 16

@@ -781,7 +781,7 @@ def test_a_signal_stops_a_sweep_and_keeps_what_is_done(tmp_path, number, where):
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=120)
     assert process.returncode != 0
     assert "KeyboardInterrupt" in said or "Terminated" in said
     assert "SweepBroken" not in said

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -789,7 +790,7 @@ def test_a_script_without_a_main_guard_ends_with_one_error(tmp_path):
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
     run = subprocess.run(
-        [sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=240
     )
     assert run.returncode == 1
     assert run.stderr.endswith("ended with 1: does the script lack `if __name__ == '__main__':`?\n")
@@ -828,15 +829,14 @@ def test_a_mistake_in_another_process_comes_back_as_it_is():
 def test_a_run_beside_one_that_fails_hands_in_its_records(tmp_path):
     first, second = endless(tmp_path, (0, 1))
     ended = {}
-    failing = dataclasses.replace(first, callbacks=[leave_late])
+    failing = dataclasses.replace(first, callbacks=[partial(leave_late, tmp_path / "1.npz")])
     with pytest.raises(ArgumentError, match="seed=3"):
         run_all([failing, second], 2, finished=ended.__setitem__)
     assert ended[1].status.item() == "interrupted"
 
 
-def leave_late(state):
-    if state.step == 500:
-        time.sleep(3)  # for the other one to begin
+def leave_late(checkpoint, state):
+    if checkpoint.exists():  # the other one has begun
         leave_the_world(state)
 
 
