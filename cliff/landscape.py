@@ -37,6 +37,9 @@ Array = NDArray[np.float64]
 FORMAT = 1
 """Version of the layout of `Landscape.to_data`; a higher one is refused rather than misread."""
 
+FORMAT_OF_AVERAGES = 2
+"""Version of the layout of a landscape that is an average."""
+
 CHUNK = 4096
 """Parameter vectors to a thread at a time: some tenths of a millisecond of work."""
 
@@ -69,6 +72,10 @@ class Landscape(Presented):
         d theta/dt of a flow that is no gradient, in place of a loss.
     labels : mapping of str to str, optional
         How pictures write parameters and constants; SymPy's LaTeX by default.
+    average : mapping of Symbol to (nodes, weights), optional
+        Further symbols, such as the nodes of a quadrature, over whose values the loss is a weighted
+        mean, and with it all derivatives, the measures and the two sides of the events. Nodes and
+        weights are numbers, and the weights of a symbol add up to 1.
 
     Attributes
     ----------
@@ -76,7 +83,7 @@ class Landscape(Presented):
     constants : mapping of str to number
         Read-only. Each constant is also an attribute: ``model.N``.
     expression : sympy.Expr or None
-        The loss.
+        The loss, or what it is the average of.
 
     Raises
     ------
@@ -100,6 +107,7 @@ class Landscape(Presented):
     constants: Mapping[str, Number]
     expression: Expr | None
     velocity: tuple[Expr, ...]
+    average: Mapping[sp.Symbol, tuple[tuple[float, ...], tuple[float, ...]]] = MappingProxyType({})
 
     def __init__(
         self,
@@ -111,11 +119,14 @@ class Landscape(Presented):
         plateau: Any = None,
         velocity: Sequence[Any] | None = None,
         labels: Mapping[str, str] | None = None,
+        average: Mapping[sp.Symbol, tuple[Sequence[float], Sequence[float]]] | None = None,
     ) -> None:
         self._set_names(parameters, constants, measures, events, labels)
+        self._keep(average=self._averaged(average or {}))
         if (loss is None) == (velocity is None):
             raise ArgumentError("loss", loss, "must be given, or else a velocity, and not both")
-        everywhere = {symbol.name: symbol for symbol in (*self.parameters, *self._constants)}
+        symbols = (*self.parameters, *self._constants, *self.average)
+        everywhere = {symbol.name: symbol for symbol in symbols}
         fixed = {symbol.name: symbol for symbol in self._constants}
         if loss is not None:
             loss = real_expression("loss", loss, everywhere)
@@ -191,6 +202,24 @@ class Landscape(Presented):
             _constants=tuple(sp.Symbol(name, real=True) for name in numbers),
             constants=MappingProxyType(numbers),
         )
+
+    def _averaged(
+        self, average: Mapping[Any, Any]
+    ) -> Mapping[sp.Symbol, tuple[tuple[float, ...], tuple[float, ...]]]:
+        """The nodes and weights of each symbol, checked."""
+        taken = {*self.parameter_names, *self.constants}
+        found = {}
+        for symbol, grid in average.items():
+            if not isinstance(symbol, sp.Symbol) or symbol.name in taken:
+                raise ArgumentError("average", symbol, "must be of symbols that are nothing else")
+            nodes, weights = (finite_array("average", values) for values in grid)
+            if nodes.ndim != 1 or nodes.shape != weights.shape or abs(weights.sum() - 1.0) > 1e-9:
+                told = f"must have a weight for each node of {symbol}, which add up to 1"
+                raise ArgumentError("average", symbol.name, told)
+            taken.add(symbol.name)
+            real_symbol = sp.Symbol(symbol.name, real=True)
+            found[real_symbol] = tuple(nodes.tolist()), tuple(weights.tolist())
+        return MappingProxyType(found)
 
     def _keep(self, **attributes: Any) -> None:
         self.__dict__.update(attributes)
@@ -323,10 +352,11 @@ class Landscape(Presented):
         for name, entries in (("measures", self._measures), ("events", self._events)):
             numbers[name] = [list(pair) for pair in zip(entries, numbers[name], strict=True)]
         names = {
-            "format": FORMAT,
+            "format": FORMAT_OF_AVERAGES if self.average else FORMAT,
             "parameters": list(self.parameter_names),
         }
-        return names | numbers | {"nodes": table}
+        grids = [[s.name, list(x), list(w)] for s, (x, w) in self.average.items()]
+        return names | numbers | {"nodes": table} | ({"average": grids} if grids else {})
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Landscape:
@@ -340,12 +370,15 @@ class Landscape(Presented):
         try:
             if "functions" in data:
                 raise NotData("is made of functions, which no file can hold")
-            if data["format"] != FORMAT:
+            if data["format"] not in (FORMAT, FORMAT_OF_AVERAGES):
                 raise NotData(f"format {data['format']!r:.40} is not known: upgrade to read it")
             constants = dict(data["constants"])
             symbols = [sp.Symbol(str(name), real=True) for name in data["parameters"]]
             names = {s.name: s for s in (*symbols, LOSS, PLATEAU)}
             names |= {name: sp.Symbol(str(name), real=True) for name in constants}
+            grids = data["average"] if data["format"] == FORMAT_OF_AVERAGES else []
+            average = {sp.Symbol(str(name), real=True): (x, w) for name, x, w in grids}
+            names |= {symbol.name: symbol for symbol in average}
             entries = {name: dict(data[name]) for name in ("measures", "events")}
 
             def read(roots: Any) -> list[Basic]:
@@ -358,7 +391,9 @@ class Landscape(Presented):
             )
             velocity = read(data["velocity"]) or None
             labels = dict(data.get("labels", {}))
-            return cls(symbols, loss[0], constants, measures, events, plateau[0], velocity, labels)
+            return cls(
+                symbols, loss[0], constants, measures, events, plateau[0], velocity, labels, average
+            )
         except NotData as error:
             raise ArgumentError("landscape", "data", str(error)) from error
         except (KeyError, TypeError, ValueError, RecursionError) as error:
@@ -529,7 +564,7 @@ class Landscape(Presented):
     def _source(self, kind: str) -> str:
         """Source of the evaluation "flow", of "hessian" or of "measures"."""
         parts = getattr(self, f"_{kind}")()
-        return evaluation_source(self.parameters, self._constants, *parts)
+        return evaluation_source(self.parameters, self._constants, *parts, self.average)
 
     def _flow(self) -> tuple[Any, ...]:
         events = [self._placed(e.lts - e.gts) for e in self._events.values()]

@@ -164,6 +164,7 @@ NUMBERS = {
     "where_above": _where_above,
     "nan": math.nan,
     "inf": math.inf,
+    "array": np.array,
 }
 """For numbers: theta, constants and out are rows of float64."""
 
@@ -223,6 +224,7 @@ PACKS = {
     "where_above": simd.where_above,
     "nan": math.nan,
     "inf": math.inf,
+    "array": np.array,
 }
 """For packs: theta is (p, LANES), and so are the constants and out, LANES points at a time."""
 

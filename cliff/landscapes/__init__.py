@@ -18,6 +18,7 @@ reconstructions, the simplest statements from which the laws follow.
 
 from cliff.landscapes.causal import causal_attention
 from cliff.landscapes.factors import product_of_factors
+from cliff.landscapes.finite_dimension import finite_dimension
 from cliff.landscapes.memory import memory_and_context
 from cliff.landscapes.sparse_attention import attention_and_value
 from cliff.landscapes.vectors import product_of_vectors
@@ -28,6 +29,7 @@ GALLERY = {
     "memory_and_context": memory_and_context,
     "product_of_vectors": product_of_vectors,
     "causal_attention": causal_attention,
+    "finite_dimension": finite_dimension,
 }
 """Functions that return the landscapes, by name."""
 

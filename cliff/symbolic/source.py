@@ -6,6 +6,7 @@ is ``where_above(a, b, yes, no)``, which computes both values, as packs must.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Any
@@ -98,6 +99,7 @@ def evaluation_source(
     assignments: Mapping[Any, Any],
     first: Mapping[int, Expr],
     then: Mapping[int, Expr],
+    average: Mapping[sp.Symbol, tuple[Sequence[float], Sequence[float]]] | None = None,
 ) -> str:
     """Source of ``evaluate(theta, constants, want, work, out)``; see `cliff.kernels.generated`.
 
@@ -109,6 +111,8 @@ def evaluation_source(
         Name → expression, for the names in the entries, as of a `Chain`.
     first, then : mappings of int to Expr
         Entries of out: those that are always written, and those that want = 0 leaves out.
+    average : mapping of Symbol to (nodes, weights), optional
+        Symbols over whose values every entry is a weighted mean; want is not looked at then.
 
     Returns
     -------
@@ -116,13 +120,54 @@ def evaluation_source(
     """
     names = {symbol: f"load(theta, {i})" for i, symbol in enumerate(parameters)}
     names |= {symbol: f"load(constants, {i})" for i, symbol in enumerate(constants)}
+    average = average or {}
+    names |= {symbol: f"nodes{i}[node{i}]" for i, symbol in enumerate(average)}
     printer = _Printer(names, assignments)
     lines = ["def evaluate(theta, constants, want, work, out):"]
+    if average:
+        rows = {row: printer.atom(value) for row, value in {**first, **then}.items()}
+        return _in_loops(printer.lines, rows, list(average.values()))
     for rows in (first, then):
         printer.lines += ["if want == 0:\n        return"] if rows is then else []
         for row, value in rows.items():
             printer.lines.append(f"store(out, {row}, {printer.atom(value)})")
     return "\n    ".join(lines + printer.lines) + "\n"
+
+
+def _in_loops(
+    lines: Sequence[str],
+    rows: Mapping[int, str],
+    grids: Sequence[tuple[Sequence[float], Sequence[float]]],
+) -> str:
+    """Source of means over nested loops, each assignment in the outermost loop that allows it."""
+    depth: dict[str, int] = {}
+    bodies: list[list[str]] = [[] for _ in range(len(grids) + 1)]
+    for line in lines:
+        name, code = line.split(" = ", 1)
+        words = re.findall(r"[a-z]\w*", code)
+        depth[name] = max(
+            [0, *(depth.get(word, 0) for word in words)]
+            + [1 + int(word[4:]) for word in words if re.fullmatch(r"node\d+", word)]
+        )
+        bodies[depth[name]].append(line)
+    tables = [
+        f"{name}{i} = array({[float(x) for x in values]!r})"
+        for i, grid in enumerate(grids)
+        for name, values in zip(("nodes", "weights"), grid, strict=True)
+    ]
+    source = [*tables, "def evaluate(theta, constants, want, work, out):"]
+    # a zero of the kind that theta's entries are: a number, or a pack
+    source += [f"    sum{row} = 0.0 * load(theta, 0)" for row in rows]
+    for i, body in enumerate(bodies):
+        source += ["    " * (i + 1) + line for line in body]
+        if i < len(grids):
+            source.append("    " * (i + 1) + f"for node{i} in range({len(grids[i][0])}):")
+    inner = "    " * (len(grids) + 1)
+    share = " * ".join(f"weights{i}[node{i}]" for i in range(len(grids)))
+    source += [f"{inner}share = {share}"]
+    source += [f"{inner}sum{row} = sum{row} + share * {value}" for row, value in rows.items()]
+    source += [f"    store(out, {row}, sum{row})" for row in rows]
+    return "\n".join(source) + "\n"
 
 
 def _is_number(code: str) -> bool:
