@@ -45,6 +45,13 @@ RESULTS = (
         "memory_law.MemoryLaw, NestedLogit.measures",
         "evaluation_with_memory",
     ),
+    (
+        "finite_dimension",
+        "Finite dimension",
+        "",
+        "landscapes.finite_dimension",
+        "",
+    ),
 )
 
 
@@ -64,8 +71,8 @@ def index() -> str:
         "the loss. Every step is checked when its script runs: by sympy, where it can prove it, or",
         "against numbers, to the tolerance that the page states; a page is written only if all of",
         "its steps hold. `python derivations/all.py` runs them all; the expensive tables are read",
-        "from `data/`, which `valleys_data.py`, `transition_data.py`, `curriculum_data.py` and",
-        "`competition_data.py` recompute.",
+        "from `data/`, which `valleys_data.py`, `transition_data.py`, `curriculum_data.py`,",
+        "`competition_data.py` and `finite_dimension_data.py` recompute.",
         "",
         "| | result | in `cliff.symbolic` | as numbers | compiled kernel |",
         "| ---: | :--- | :--- | :--- | :--- |",
@@ -73,7 +80,8 @@ def index() -> str:
     for number, (name, result, symbols, numbers, kernel) in enumerate(RESULTS, 1):
         code = ", ".join(f"`{symbol}`" for symbol in symbols.split(", ") if symbol)
         values = ", ".join(f"`{value}`" for value in numbers.split(", "))
-        lines.append(f"| {number} | [{result}]({name}.md) | {code} | {values} | `{kernel}` |")
+        compiled = f"`{kernel}`" if kernel else ""
+        lines.append(f"| {number} | [{result}]({name}.md) | {code} | {values} | {compiled} |")
     return "\n".join([*lines, ""])
 
 

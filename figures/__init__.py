@@ -27,6 +27,7 @@ NAMES = (
     "both",
     "causal",
     "prediction",
+    "after_the_fall",
     "measured_mobilities",
     "noise",
     "wall",

@@ -1,6 +1,8 @@
 """Any landscape on the command line, in metrics, sweeps and pictures."""
 
+import itertools
 import json
+import math
 import pickle
 import subprocess
 import sys
@@ -405,7 +407,12 @@ def test_derived_source_is_the_compiled_evaluation(name, target, rng):
     scope = {}
     exec(formula.printed("python"), scope)
     theta = rng.normal(size=(2, 5, model.n_parameters)) * 3.0
-    values = scope[target](theta, *model.constants.values())
+    grids = [list(zip(*grid, strict=True)) for grid in model.average.values()]
+    values = sum(
+        math.prod(weight for _, weight in nodes)
+        * np.asarray(scope[target](theta, *model.constants.values(), *(x for x, _ in nodes)))
+        for nodes in itertools.product(*grids)
+    )
     np.testing.assert_allclose(values, getattr(model, target)(theta), rtol=1e-9, atol=1e-13)
     data = json.loads(formula.printed("json"))
     assert data["constants"] == dict(model.constants)

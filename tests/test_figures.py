@@ -108,6 +108,16 @@ def test_captions_follow_their_data():
         "prediction": lambda data: data.assign(
             measured=data.measured * data.n_pairs, width=2 * data.width, law=2 * data.law
         ),
+        "after_the_fall": lambda data: data.assign(
+            own=0.9 * data.own,
+            own_attention=0.5 * data.own_attention,
+            own_classifier=2 * data.own_classifier,
+            ideal=3 * data.ideal,
+            match_dim=2 * data.match_dim,
+            flow=3 * data.flow,
+            flow_fall=2 * data.flow_fall,
+            **{f"at_{kind}": 4 * data[f"at_{kind}"] for kind in data.kind.values},
+        ),
         "measured_mobilities": lambda data: data.assign(mobility=data.mobility * data.n_pairs),
         "noise": lambda data: data.assign(
             least=0.9 * data.least[::-1].values + 0 * data.least,
@@ -148,6 +158,9 @@ def test_captions_follow_their_data():
         "both": {"lr", "n_steps", "runs", "eval_every"},
         "causal": {"lr", "frozen", "n_frozen"},
         "prediction": {"lr", "settings", "others"},
+        "after_the_fall": {
+            *("sequences", "dim", "noise", "low", "high", "order", "expected", "t_end", "lr")
+        },
         "measured_mobilities": {"alpha", "beta1", "at_least", "at_most"},
         "noise": {"stretches", "others", "plain", "schedules", "along", "along_plain_worst", "lr"},
         "wall": {"spread", "lr", "seeds"},
@@ -358,6 +371,41 @@ def test_the_predictions_hold_what_is_said_of_them():
     words = f"within {flow.width:.1f} units of time, the networks within"
     assert f"{words} {min(widths):.0f} to {max(widths):.0f}." in told
     assert flow.width < 0.7 * min(widths)
+
+
+def test_after_the_fall_the_corrections_count():
+    """What the caption of the figure says, computed anew from the curves."""
+    data, module = data_of("after_the_fall"), module_of("after_the_fall")
+    just = (data.own.values > 0.01) & (data.own.values < 0.1)
+    assert just.sum() > 20
+    off = {
+        kind: np.log(data[f"at_{kind}"].values[just] / data.own.values[just])
+        for kind in ("nested", "data", "operator")
+    }
+    assert np.mean(off["nested"]) < np.log(1 / 50)
+    assert np.mean(off["nested"]) < np.mean(off["data"]) < np.log(1 / 5)
+    assert abs(np.mean(off["operator"])) < np.log(2.5)
+    told = caption("after_the_fall")
+    ratios = [f"{np.exp(np.mean(off[kind])):.2g}" for kind in off]
+    assert f"is {ratios[0]} in the geometric mean, {ratios[1]} and {ratios[2]}." in told
+    shares = [data[name].values[just].mean() / data.own.values[just].mean()
+              for name in ("own_attention", "own_classifier", "ideal")]  # fmt: skip
+    assert shares[0] > 0.6 > shares[1] > 10 * shares[2]
+    with plots.style():
+        figure = module.draw(data)
+    drawn = [line.get_ydata() for line in figure.axes[1].lines[3:6]]
+    runs = data.isel(run=(data.n_pairs == 4) & (data.dim == 63) & (data.noise < 0.2))
+    np.testing.assert_array_equal(drawn, runs.own.values)
+
+
+def test_the_landscapes_of_after_the_fall_are_at_the_networks_logits():
+    data, module = data_of("after_the_fall"), module_of("after_the_fall")
+    for setting, runs in module.in_setting(data):
+        one = runs.isel(run=0).dropna("row", subset=["loss"])
+        theta = np.stack([one[name] for name in ("beta1", "alpha", "xi", "beta2")], axis=-1)
+        for kind in module.LANDSCAPES:
+            loss = module.landscape(kind, setting).loss(theta.astype(float))
+            np.testing.assert_allclose(one[f"at_{kind}"], loss, rtol=1e-6)
 
 
 def test_the_figure_of_curricula_draws_its_data():

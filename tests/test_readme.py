@@ -68,6 +68,7 @@ COMMANDS: dict[str, dict[str, str] | Elsewhere] = {
     "cliff flow --label-bias free --t-end 300": {},
     "cliff flow --landscape causal_attention --set N=16 --t-end 1e3 --plot causal.png": {},
     "cliff flow --landscape product_of_factors --rule momentum --friction 1 --until fall": {},
+    "cliff flow --landscape finite_dimension --set dim=31 noise=0.3 --t-end 500": {},
     "cliff phase --landscape memory_and_context --x N=8:128:30:log --y w=0:2:30 --plot "
     "memory.png": {":30": ":4"},
     "cliff derive hessian --landscape product_of_factors --format latex": {},

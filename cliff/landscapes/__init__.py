@@ -10,10 +10,12 @@ memory_and_context  w, beta, m                     √(π/2)·e^(w²/2)·erfc(w/
 product_of_vectors  a1, a2, b1, b2, c1, c2         1/ε, ln 1/ε or O(1) with none, one or two of
                                                    three clamped (Singh et al., 2404.07129)
 causal_attention    alpha, beta, gamma             √(π/2)·N² (after Musat et al., 2511.01033)
+finite_dimension    beta1, alpha, xi, beta2        the nested logit where contents overlap, an
+                                                   average that is held to drawn sequences
 =================== ============================== ==============================================
 
-The sources of all but the first were read in their abstracts alone: their landscapes are
-reconstructions, the simplest statements from which the laws follow.
+The sources of all but the first and the last were read in their abstracts alone: their landscapes
+are reconstructions, the simplest statements from which the laws follow.
 """
 
 from cliff.landscapes.causal import causal_attention

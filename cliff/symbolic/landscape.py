@@ -30,15 +30,18 @@ class LandscapeSetting:
     parameters : tuple of Symbol
     constants : mapping of Symbol to number
         Their values, which stand beside the formula.
+    averaged : tuple of Symbol
+        Symbols over whose values the landscape is a mean, and the formula is not.
     """
 
     parameters: tuple[sp.Symbol, ...]
     constants: Mapping[sp.Symbol, int | float]
+    averaged: tuple[sp.Symbol, ...] = ()
 
     @property
     def symbols(self) -> tuple[sp.Symbol, ...]:
-        """The constants."""
-        return tuple(self.constants)
+        """The constants, and the symbols of the mean."""
+        return (*self.constants, *self.averaged)
 
     def fields(self) -> dict[str, Any]:
         """The constants by name, for JSON."""
@@ -56,7 +59,10 @@ class LandscapeFormula(Formula):
 
     def symbols(self) -> dict[str, str]:
         meanings = {str(p): "component of theta" for p in self.parameters}
-        return meanings | {str(symbol): "constant" for symbol in self.arguments}
+        setting = self.setting
+        assert isinstance(setting, LandscapeSetting)
+        meanings |= {str(symbol): "constant" for symbol in setting.constants}
+        return meanings | {str(symbol): "averaged over" for symbol in setting.averaged}
 
     def latex_of(self, value: Expr) -> str:
         return str(sp.latex(value))
@@ -86,6 +92,7 @@ class LandscapeFormula(Formula):
             setting=LandscapeSetting(
                 tuple(fitting[p] for p in setting.parameters),
                 {fitting[symbol]: value for symbol, value in setting.constants.items()},
+                tuple(fitting[symbol] for symbol in setting.averaged),
             ),
             results={k: _replaced(value, fitting) for k, value in self.results.items()},
             assignments=tuple((name, value.xreplace(fitting)) for name, value in self.assignments),
@@ -96,7 +103,8 @@ class LandscapeFormula(Formula):
 def derive_of(model: Landscape, target: str) -> Formula:
     """Loss, gradient or Hessian of a landscape that is stated in SymPy.
 
-    Every softmax, `log_sum_exp` and `cross_entropy` has a name of its own, p_1, p_2, …; text, LaTeX
+    Of a landscape that is a mean, it is what the mean is of. Every softmax, `log_sum_exp` and
+    `cross_entropy` has a name of its own, p_1, p_2, …; text, LaTeX
     and JSON write them out in exponentials and logarithms, and source code leaves them to SciPy's
     functions, which do not overflow.
 
@@ -148,9 +156,17 @@ def derive_of(model: Landscape, target: str) -> Formula:
 
     found = _mapped(results, named)
     setting = LandscapeSetting(
-        parameters, dict(zip(model._constants, model.constants.values(), strict=True))
+        parameters,
+        dict(zip(model._constants, model.constants.values(), strict=True)),
+        tuple(model.average),
     )
     notes = [] if model.expression is not None else ["The gradient is minus the velocity."]
+    notes += [
+        f"The landscape is the mean of this over {symbol} = "
+        + ", ".join(f"{x:.4g} ({w:.4g})" for x, w in zip(*grid, strict=True))
+        + ", with these weights."
+        for symbol, grid in model.average.items()
+    ]
     return LandscapeFormula(
         name=target,
         setting=setting,
