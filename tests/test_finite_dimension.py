@@ -145,12 +145,12 @@ def rows(data):
 
 
 def test_without_the_corrections_it_is_the_nested_logit(rng):
-    """Three nodes of the slot in place of N: a few parts in a hundred before the fall."""
+    """Three nodes in place of the slots behind the first: a few parts in a hundred."""
     theta = rng.uniform([0, 0, 0, 0], [1, 2, 8, 1], size=(20, 4))
     for sizes in ((4, 16), (8, 32)):
         model = finite_dimension(*sizes, IDEAL_WIDTH, 0, IDEAL_WIDTH)
         nested = NestedLogit(*sizes, label_bias="free")
-        np.testing.assert_allclose(model.loss(theta), nested.loss(theta), rtol=0.02)
+        np.testing.assert_allclose(model.loss(theta), nested.loss(theta), rtol=0.03)
         assert model.loss(np.zeros(4)) == pytest.approx(np.log(sizes[1]), rel=1e-12)
         np.testing.assert_allclose(
             model.gradient(np.zeros(4)), nested.gradient(np.zeros(4)), atol=1e-9
@@ -175,10 +175,10 @@ def test_the_data_alone_agree_with_drawn_sequences(rows, data, stage):
             continue
         model = finite_dimension(*size, row["dim"], row["noise"], IDEAL_WIDTH)
         loss, error = row["reduced"], row["reduced_error"]
-        assert abs(model.loss(row["theta"]) - loss) < 4.5 * error + 0.08 * loss, row
+        assert abs(model.loss(row["theta"]) - loss) < 4.5 * error + 0.1 * loss, row
         nested = NestedLogit(*size, label_bias="free").loss(row["theta"])
         if stage and row["dim"] == 63:
-            assert abs(nested - loss) > 4.5 * error + 0.08 * loss
+            assert abs(nested - loss) > 4.5 * error + 0.1 * loss
         checked += 1
     assert checked == 8
 

@@ -36,7 +36,7 @@ def finite_dimension(
     as if their sum were lognormal. Wrong attention is shared among as many labels as have it.
 
     D and W to infinity at noise 0 give `cliff.NestedLogit` with exact positions, to the accuracy of
-    three nodes in place of N slots. At W = 10¹² what remains is due to the data alone.
+    three nodes in place of the slots from the second on. At W = 10¹² what remains is due to the data alone.
 
     Parameters
     ----------
@@ -55,8 +55,8 @@ def finite_dimension(
     -------
     Landscape
         Of beta1, alpha, xi and beta2, with the constants N, L, dim, noise and width, the measures
-        ``tila2`` (attention to the right label) and ``p_correct``, and the event ``attend`` (half
-        of the attention is right). The plateau is log N.
+        ``tila2`` (attention to the right label) and ``p_correct``, and the event ``attend``: half
+        of the attention is right, in all slots but the first. The plateau is log N.
 
     References
     ----------
@@ -77,46 +77,71 @@ def finite_dimension(
     # Wilson and Hilferty's cube of a normal number for the gamma variable T
     cube = 2 * variance / 9
     T = (1 - cube + sp.sqrt(cube) * match) ** 3
-    first, second, shares = [], [], []
-    for x, share in zip(*_legendre(), strict=True):
-        _, c, squares = attention(x)
-        mean = alpha * overlap * T * c * sp.Heaviside(x - slot, sp.S.Half)
-        v = alpha**2 * T * (squares * (variance + 1 / units) + 2 * dims / units**2)
-        first.append(mean + v / 2)
-        second.append(2 * mean + 2 * v)
-        shares.append(share)
-    # of exp(score), averaged over the positions: log of the mean, and of what its square lacks
-    log_mean = log_sum_exp(first, shares)
-    excess = log_sum_exp(second, shares) - 2 * log_mean
-    # N - 1 wrong labels with the bias beta2, N + 1 items without it
-    counts = {"logits": [beta2, 0], "weights": [pairs - 1, pairs + 1]}
-    of_label, of_item = softmax(**counts)
-    concentration = (pairs - 1) * of_label**2 + (pairs + 1) * of_item**2
-    log_sum = log_sum_exp(**counts) + log_mean
-    spread_of_sum = log_sum_exp([0, excess], [1 - concentration, concentration])
 
-    p, c, squares = attention(slot)
-    others = (1 - overlap**2) * p**2 + 2 * pairs * slot * c**2
-    own = alpha**2 * T * (others * variance + squares / units + 2 * dims / units**2)
-    # others counts 1 - overlap² of the match, which the operator multiplies like any overlap
-    logit = alpha * overlap * T * p + beta2 - log_sum + spread_of_sum / 2
-    logit += sp.sqrt(own + spread_of_sum + FLOOR) * score
-    q = softmax([logit, 0], 0)
-    # labels among which a unit of wrong attention finds the rest of it, from 1 to N - 1
-    more, y = pairs - 2, sp.exp(-excess)
-    competitors = (1 + 3 * more * y**2 + more * (more - 1) * y**3) / (1 + more * y**2)
-    wrong = (pairs - 1) * of_label * (1 - q) / competitors
-    loss = cross_entropy(
-        [xi * q, xi * wrong, 0, 0],
-        0,
-        weights=[1, competitors, labels - pairs, pairs - 1 - competitors],
-    )
+    def score_variance(squares: Any, overlaps: Any) -> Any:
+        """Of a token's score: of the overlaps in its buffer, of positions there, and its own."""
+        return alpha**2 * T * (overlaps * variance + squares / units + 2 * dims / units**2)
+
+    # N - 1 wrong labels with the bias beta2, N items without it
+    counts = {"logits": [beta2, 0], "weights": [pairs - 1, pairs]}
+    of_label, of_item = softmax(**counts)
+    concentration = (pairs - 1) * of_label**2 + pairs * of_item**2
+
+    def right_and_wrong(x: Any, is_first: bool) -> tuple[Any, Any, Any]:
+        """Attention to the right label in slot N·x, to wrong ones, and their effective number."""
+        first, second = [], []
+        positions, shares = _legendre()
+        for place in positions:
+            _, c, squares = attention(place)
+            seen = 1 if is_first else sp.Heaviside(place - x, sp.S.Half)
+            mean, v = alpha * overlap * T * c * seen, score_variance(squares, squares)
+            first.append(mean + v / 2)
+            second.append(2 * mean + 2 * v)
+        # of exp(score), averaged over positions: log of the mean, and of the mean square beyond
+        log_mean = log_sum_exp(first, shares)
+        excess = log_sum_exp(second, shares) - 2 * log_mean
+        spread_of_sum = log_sum_exp([0, excess], [1 - concentration, concentration])
+        typical = log_sum_exp(**counts) + log_mean - spread_of_sum / 2
+        p, c, squares = attention(x)
+        # 1 - overlap² of the match is noise, which the operator multiplies like any overlap
+        own = score_variance(squares, (1 - overlap**2) * p**2 + 2 * pairs * x * c**2)
+        logit = alpha * overlap * T * p + beta2 - typical
+        logit += sp.sqrt(own + spread_of_sum + FLOOR) * score
+        _, c, squares = attention(1)  # the target sees as many tokens as a label behind the last
+        target = alpha * (1 + overlap) * T * c + score_variance(squares, squares) / 2 - typical
+        # the first item sees itself alone, and so matches as a whole in its own slot
+        rest = [0, target, *[alpha * overlap * T - typical] * is_first]
+        right, wrong = (softmax([logit, *rest], index) for index in (0, 1))
+        # labels among which a unit of wrong attention finds the rest of it, from 1 to N - 1
+        more, y = pairs - 2, sp.exp(-excess)
+        number = (1 + 3 * more * y**2 + more * (more - 1) * y**3) / (1 + more * y**2)
+        return right, (pairs - 1) * of_label * wrong, number
+
+    def loss_of(right: Any, wrong: Any, number: Any) -> Any:
+        return cross_entropy(
+            [xi * right, xi * wrong / number, 0, 0],
+            0,
+            weights=[1, number, labels - pairs, pairs - 1 - number],
+        )
+
+    one, all_but_one = 1 / pairs, 1 - 1 / pairs
+    in_first = right_and_wrong(one / 2, True)
+    in_later = right_and_wrong(one + all_but_one * slot, False)
+    losses = loss_of(*in_first), loss_of(*in_later)
+
+    def mean(first: Any, later: Any) -> Any:
+        # x = log exp(x): SymPy loses track of what is real in a long sum, and not in this function
+        return log_sum_exp([one * first + all_but_one * later])
+
     return Landscape(
         theta,
-        loss,
+        mean(*losses),
         constants={pairs: N, labels: L, dims: dim, spread: noise, units: width},
-        measures={"tila2": q, "p_correct": sp.exp(-loss)},
-        events={"attend": q >= sp.S.Half},
+        measures={
+            "tila2": mean(in_first[0], in_later[0]),
+            "p_correct": mean(*(sp.exp(-each) for each in losses)),
+        },
+        events={"attend": in_later[0] >= sp.S.Half},
         plateau=sp.log(pairs),
         average={slot: _legendre(), match: _hermite(N_MATCHES), score: _hermite(N_SCORES)},
     )
