@@ -563,8 +563,10 @@ class Landscape(Presented):
 
     def _source(self, kind: str) -> str:
         """Source of the evaluation "flow", of "hessian" or of "measures"."""
-        parts = getattr(self, f"_{kind}")()
-        return evaluation_source(self.parameters, self._constants, *parts, self.average)
+        assignments, first, then = getattr(self, f"_{kind}")()
+        return evaluation_source(
+            self.parameters, self._constants, assignments, first, then, self.average
+        )
 
     def _flow(self) -> tuple[Any, ...]:
         events = [self._placed(e.lts - e.gts) for e in self._events.values()]

@@ -32,8 +32,9 @@ def derive() -> Page:
     page = Page("finite_dimension", "Finite dimension: what is left after the fall")
     rows = json.loads(DATA.read_text(encoding="utf-8"))
     page.say(
-        "[The loss](loss.md) takes contents for orthonormal. In D dimensions they are not: overlaps",
-        "fluctuate from sequence to sequence, and once the head has formed the loss is made by the",
+        "[The loss](loss.md) takes contents for orthonormal. In D dimensions they are not:",
+        "overlaps fluctuate from sequence to sequence, and once the head has formed the loss",
+        "is made by the",
         "rare sequences in which a wrong token matches better than the right one. Contents are",
         "vectors of independent entries $N(0, 1/D)$; items of a class overlap by",
         "$\\rho = 1/(1 + \\mathrm{noise}^2)$ in the mean.",
@@ -108,8 +109,9 @@ def operator(page: Page) -> None:
     page.say(
         "Under it $T = x \\cdot \\Gamma x$ is a gamma variable times a gamma variable, of variance",
         "near $2/D_M$, and the overlap of another content has the variance $T/D_M$. Two more parts",
-        "of a score come with it, both random: one-hot positions in the buffer, $T/W$ times the sum",
-        "of squares of the weights of layer 1; and the token itself, its content and its position,",
+        "of a score come with it, both random: one-hot positions in the buffer, $T/W$ times the",
+        "sum of squares of the weights of layer 1; and the token itself, its content and its",
+        "position,",
         "$TD/W^2$ each. W to infinity leaves the data alone. What an untrained network's scores",
         "have of their own is left out.",
     )
@@ -119,8 +121,9 @@ def averages(page: Page) -> None:
     page.section("Averages in closed form")
     h, u = sp.symbols("h u", positive=True)
     page.say(
-        "The loss of rare failures is no series in 1/D: $\\alpha^2/D$ is of order one. T is averaged",
-        "by a quadrature, as the cube of a normal number (Wilson and Hilferty), with $h = 2/(9D_M)$:",
+        "The loss of rare failures is no series in 1/D: $\\alpha^2/D$ is of order one. T is",
+        "averaged by a quadrature, as the cube of a normal number (Wilson and Hilferty), with",
+        "$h = 2/(9D_M)$:",
     )
     page.show(r"T = \left(1 - h + \sqrt{h}\,u\right)^3")
     normal = {2: 1, 4: 3, 6: 15}
@@ -145,14 +148,14 @@ def averages(page: Page) -> None:
         "its item sees itself alone in layer 1, so that it matches as well as its label.",
         "Wrong attention is not spread evenly. A unit of it finds the rest of it on",
     )
-    page.show(
-        r"n = \frac{1 + 3(N-2)y^2 + (N-2)(N-3)y^3}{1 + (N-2)y^2}, \qquad y = e^{-v}"
-    )
+    page.show(r"n = \frac{1 + 3(N-2)y^2 + (N-2)(N-3)y^3}{1 + (N-2)y^2}, \qquad y = e^{-v}")
     page.say("labels: $n = E[S^3] / E[S \\sum_j e_j^2]$ over the N − 1 wrong labels.")
     N, y = sp.symbols("N y", positive=True)
     more = N - 2
     count = (1 + 3 * more * y**2 + more * (more - 1) * y**3) / (1 + more * y**2)
-    page.proved("n is N − 1 at v = 0, and 1 at large v", count.subs(y, 1) - (N - 1), count.subs(y, 0) - 1)
+    page.proved(
+        "n is N − 1 at v = 0, and 1 at large v", count.subs(y, 1) - (N - 1), count.subs(y, 0) - 1
+    )
     v = 0.7
     x, w = np.polynomial.hermite_e.hermegauss(40)
     w /= w.sum()
@@ -168,7 +171,9 @@ def averages(page: Page) -> None:
 
 def limits(page: Page) -> None:
     page.section("Back to the nested logit")
-    page.say("With D and W to infinity and no noise, what differs is three nodes in place of slots:")
+    page.say(
+        "With D and W to infinity and no noise, what differs is three nodes in place of slots:"
+    )
     lines, errors = [], []
     for (n_pairs, n_labels), thetas in THETAS.items():
         model = finite_dimension(n_pairs, n_labels, IDEAL_WIDTH, 0, IDEAL_WIDTH)
@@ -223,8 +228,8 @@ def against_monte_carlo(page: Page, rows: list[dict]) -> None:
         max(other) < ROUGH,
     )
     page.holds(
-        f"up to D = {LARGE} the nested logit is off by more than {SIGMAS:g} errors at and after the "
-        "fall",
+        f"up to D = {LARGE} the nested logit is off by more than {SIGMAS:g} errors at and after "
+        "the fall",
         min(nested_off) > SIGMAS,
     )
     learned = [row for row in rows if row["width"]]
@@ -234,19 +239,20 @@ def against_monte_carlo(page: Page, rows: list[dict]) -> None:
         max(_deviation(row) for row in learned) < SIGMAS,
     )
     page.say(
-        "The closed form fails where single tokens rule the sum S: at $\\alpha^2/D_M$ above about 2",
-        "its lognormal stand-in has too thin a tail, or the count of competitors is too small.",
+        "The closed form fails where single tokens rule the sum S: at $\\alpha^2/D_M$ above about",
+        "2 its lognormal stand-in has too thin a tail, or the count of competitors is too small.",
     )
 
 
 def classifier(page: Page, rows: list[dict]) -> None:
     page.section("Overlaps in the classifier")
     page.say(
-        "The landscape's logits are ideal, $\\xi q_k$. A classifier that reads $\\xi\\,l_k \\cdot o$",
-        "off the output $o = \\sum_j q_j c_j$ also sees the labels' overlaps with each other, and",
-        "with the items that are still attended to. The labels' own overlaps are fixed, and for L",
-        "up to D a trained classifier can undo them, by vectors dual to the labels'. Loss after the",
-        "fall, of real vectors, noise as above:",
+        "The landscape's logits are ideal, $\\xi q_k$. A classifier that reads",
+        "$\\xi\\,l_k \\cdot o$ off the output $o = \\sum_j q_j c_j$ also sees the labels'",
+        "overlaps with each other, and with the items that are still attended to. The",
+        "labels' own overlaps are fixed, and for L",
+        "up to D a trained classifier can undo them, by vectors dual to the labels'. Loss after",
+        "the fall, of real vectors, noise as above:",
     )
     after = [
         row for row in rows

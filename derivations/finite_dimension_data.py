@@ -43,8 +43,14 @@ REDUCED = 100_000
 
 
 def scores(
-    n_pairs: int, dim: int, noise: float, width: int, theta: tuple[float, ...],
-    labels: Array, slot: NDArray[np.int64], rng: np.random.Generator,
+    n_pairs: int,
+    dim: int,
+    noise: float,
+    width: int,
+    theta: tuple[float, ...],
+    labels: Array,
+    slot: NDArray[np.int64],
+    rng: np.random.Generator,
 ) -> tuple[Array, Array]:
     """Scores of the target in layer 2, and the contents c (size, 2N + 1, D), all drawn in full.
 
@@ -92,8 +98,14 @@ def scores(
 
 
 def simulate(
-    n_pairs: int, n_labels: int, dim: int, noise: float, width: int, theta: tuple[float, ...],
-    rng: np.random.Generator, size: int = CHUNK,
+    n_pairs: int,
+    n_labels: int,
+    dim: int,
+    noise: float,
+    width: int,
+    theta: tuple[float, ...],
+    rng: np.random.Generator,
+    size: int = CHUNK,
 ) -> dict[str, Array]:
     """Cross-entropies (nats) of sequences that share their label vectors and V, each (size,).
 
@@ -129,8 +141,14 @@ def simulate(
 
 
 def reduced(
-    n_pairs: int, n_labels: int, dim: int, noise: float, width: int, theta: tuple[float, ...],
-    rng: np.random.Generator, size: int = CHUNK,
+    n_pairs: int,
+    n_labels: int,
+    dim: int,
+    noise: float,
+    width: int,
+    theta: tuple[float, ...],
+    rng: np.random.Generator,
+    size: int = CHUNK,
 ) -> Array:
     """Cross-entropies of ideal logits, from overlaps drawn by their laws; shape (size,).
 

@@ -1,6 +1,7 @@
 """Landscapes that are means over nodes, and the one in finite dimension."""
 
 import copy
+import itertools
 import json
 import pickle
 import sys
@@ -38,9 +39,8 @@ def averaged():
 
 def written_out():
     """The same mean, as one expression."""
-    nodes = [
-        (u, v, wu * wv) for u, wu in zip(*GRID[U], strict=True) for v, wv in zip(*GRID[V], strict=True)
-    ]  # fmt: skip
+    grids = (list(zip(*GRID[x], strict=True)) for x in (U, V))
+    nodes = [(u, v, wu * wv) for (u, wu), (v, wv) in itertools.product(*grids)]
     loss = sum(w * term(sp.Float(u), sp.Float(v)) for u, v, w in nodes)
     mean_u, mean_v = (float(np.dot(*GRID[x])) for x in (U, V))
     return Landscape(
@@ -150,7 +150,7 @@ def test_without_the_corrections_it_is_the_nested_logit(rng):
     for sizes in ((4, 16), (8, 32)):
         model = finite_dimension(*sizes, IDEAL_WIDTH, 0, IDEAL_WIDTH)
         nested = NestedLogit(*sizes, label_bias="free")
-        np.testing.assert_allclose(model.loss(theta), nested.loss(theta), rtol=0.03)
+        np.testing.assert_allclose(model.loss(theta), nested.loss(theta), rtol=0.01)
         assert model.loss(np.zeros(4)) == pytest.approx(np.log(sizes[1]), rel=1e-12)
         np.testing.assert_allclose(
             model.gradient(np.zeros(4)), nested.gradient(np.zeros(4)), atol=1e-9
@@ -178,7 +178,7 @@ def test_the_data_alone_agree_with_drawn_sequences(rows, data, stage):
         assert abs(model.loss(row["theta"]) - loss) < 4.5 * error + 0.1 * loss, row
         nested = NestedLogit(*size, label_bias="free").loss(row["theta"])
         if stage and row["dim"] == 63:
-            assert abs(nested - loss) > 4.5 * error + 0.1 * loss
+            assert abs(nested - loss) > (20 * error if stage == 1 else 0.9 * loss)
         checked += 1
     assert checked == 8
 
@@ -224,7 +224,8 @@ def test_the_flow_falls_and_stays_above_the_nested_logit():
         nested.transition().t_transition, rel=0.3
     )
     assert len(flow.events["attend"]) == 1
-    assert flow.loss[-1] > 5 * nested.loss[-1]
+    assert flow.loss[-1] > 1.2 * nested.loss[-1]
+    assert model.loss(nested.theta[-1]) > 1.5 * nested.loss[-1]
 
 
 @pytest.mark.parametrize(

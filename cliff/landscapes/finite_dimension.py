@@ -36,7 +36,8 @@ def finite_dimension(
     as if their sum were lognormal. Wrong attention is shared among as many labels as have it.
 
     D and W to infinity at noise 0 give `cliff.NestedLogit` with exact positions, to the accuracy of
-    three nodes in place of the slots from the second on. At W = 10¹² what remains is due to the data alone.
+    three nodes in place of the slots from the second on. At W = 10¹² what remains is due to the
+    data alone.
 
     Parameters
     ----------
@@ -82,13 +83,13 @@ def finite_dimension(
         """Of a token's score: of the overlaps in its buffer, of positions there, and its own."""
         return alpha**2 * T * (overlaps * variance + squares / units + 2 * dims / units**2)
 
-    # N - 1 wrong labels with the bias beta2, N items without it
-    counts = {"logits": [beta2, 0], "weights": [pairs - 1, pairs]}
-    of_label, of_item = softmax(**counts)
-    concentration = (pairs - 1) * of_label**2 + pairs * of_item**2
-
     def right_and_wrong(x: Any, is_first: bool) -> tuple[Any, Any, Any]:
         """Attention to the right label in slot N·x, to wrong ones, and their effective number."""
+        # N - 1 wrong labels with the bias beta2; items without it, less one that is apart below
+        items = pairs - 1 if is_first else pairs
+        counts = [beta2, 0], [pairs - 1, items]
+        of_label, of_item = softmax(counts[0], weights=counts[1])
+        concentration = (pairs - 1) * of_label**2 + items * of_item**2
         first, second = [], []
         positions, shares = _legendre()
         for place in positions:
@@ -101,7 +102,7 @@ def finite_dimension(
         log_mean = log_sum_exp(first, shares)
         excess = log_sum_exp(second, shares) - 2 * log_mean
         spread_of_sum = log_sum_exp([0, excess], [1 - concentration, concentration])
-        typical = log_sum_exp(**counts) + log_mean - spread_of_sum / 2
+        typical = log_sum_exp(*counts) + log_mean - spread_of_sum / 2
         p, c, squares = attention(x)
         # 1 - overlap² of the match is noise, which the operator multiplies like any overlap
         own = score_variance(squares, (1 - overlap**2) * p**2 + 2 * pairs * x * c**2)

@@ -125,8 +125,8 @@ def evaluation_source(
     printer = _Printer(names, assignments)
     lines = ["def evaluate(theta, constants, want, work, out):"]
     if average:
-        rows = {row: printer.atom(value) for row, value in {**first, **then}.items()}
-        return _in_loops(printer.lines, rows, list(average.values()))
+        atoms = {row: printer.atom(value) for row, value in {**first, **then}.items()}
+        return _in_loops(printer.lines, atoms, list(average.values()))
     for rows in (first, then):
         printer.lines += ["if want == 0:\n        return"] if rows is then else []
         for row, value in rows.items():
