@@ -376,21 +376,31 @@ def test_the_predictions_hold_what_is_said_of_them():
 def test_after_the_fall_the_corrections_count():
     """What the caption of the figure says, computed anew from the curves."""
     data, module = data_of("after_the_fall"), module_of("after_the_fall")
-    just = (data.own.values > 0.01) & (data.own.values < 0.1)
-    assert just.sum() > 20
-    off = {
-        kind: np.log(data[f"at_{kind}"].values[just] / data.own.values[just])
-        for kind in ("nested", "data", "operator")
-    }
-    assert np.mean(off["nested"]) < np.log(1 / 50)
-    assert np.mean(off["nested"]) < np.mean(off["data"]) < np.log(1 / 5)
-    assert abs(np.mean(off["operator"])) < np.log(2.5)
     told = caption("after_the_fall")
-    ratios = [f"{np.exp(np.mean(off[kind])):.2g}" for kind in off]
-    assert f"is {ratios[0]} in the geometric mean, {ratios[1]} and {ratios[2]}." in told
-    shares = [data[name].values[just].mean() / data.own.values[just].mean()
-              for name in ("own_attention", "own_classifier", "ideal")]  # fmt: skip
-    assert shares[0] > 0.6 > shares[1] > 10 * shares[2]
+    each = {kind: [] for kind in ("nested", "data", "operator")}
+    kept = {name: [] for name in ("own_attention", "own_classifier", "ideal")}
+    worlds = ((8, 63, 0.1), (4, 63, 0.1), (4, 31, 0.1), (4, 63, 0.3))
+    for n_pairs, dim, noise in worlds:
+        chosen = (data.n_pairs == n_pairs) & (data.dim == dim) & (abs(data.noise - noise) < 1e-6)
+        runs = data.isel(run=chosen)
+        just = (runs.own.values > 0.01) & (runs.own.values < 0.1)
+        assert just.sum() > 10
+        for kind, values in each.items():
+            off = np.log(runs[f"at_{kind}"].values[just] / runs.own.values[just])
+            values.append(np.exp(off.mean()))
+        for name, values in kept.items():
+            values.append(100 * runs[name].values[just].sum() / runs.own.values[just].sum())
+    words = [", ".join(f"{value:.2g}" for value in values) for values in each.values()]
+    assert f"in the geometric mean, {words[0]} for the nested logit, {words[1]} with" in told
+    assert f"of the data and {words[2]} with the operator" in told
+    assert f"keeps {', '.join(f'{value:.0f}' for value in kept['own_attention'])} %" in told
+    for number, (_, dim, _) in enumerate(worlds):
+        assert each["nested"][number] < each["data"][number] / 5
+        assert 60 < kept["own_attention"][number] < 100 > 25 * kept["ideal"][number]
+        if dim == 63:  # in 31 dimensions the operator is too pessimistic, as the caption says
+            assert each["data"][number] < 0.05
+            assert 0.5 < each["operator"][number] < 2
+            assert kept["own_classifier"][number] < 40
     with plots.style():
         figure = module.draw(data)
     drawn = [line.get_ydata() for line in figure.axes[1].lines[3:6]]

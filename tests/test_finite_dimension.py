@@ -178,7 +178,7 @@ def test_the_data_alone_agree_with_drawn_sequences(rows, data, stage):
         assert abs(model.loss(row["theta"]) - loss) < 4.5 * error + 0.1 * loss, row
         nested = NestedLogit(*size, label_bias="free").loss(row["theta"])
         if stage and row["dim"] == 63:
-            assert abs(nested - loss) > (20 * error if stage == 1 else 0.9 * loss)
+            assert abs(nested - loss) > (20 * error if stage == 1 else 0.5 * loss)
         checked += 1
     assert checked == 8
 
