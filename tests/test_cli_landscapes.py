@@ -399,8 +399,17 @@ def test_sample_paths_mark_the_saddle_of_the_nested_logit_alone():
 # --------------------------------------------------------------------------------------- formulas
 
 
-@pytest.mark.parametrize("name", GALLERY)
-@pytest.mark.parametrize("target", ["loss", "gradient", "hessian"])
+LONG = pytest.param("finite_dimension", "hessian", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        LONG if (name, target) == LONG.values else (name, target)
+        for name in GALLERY
+        for target in ("loss", "gradient", "hessian")
+    ],
+)
 def test_derived_source_is_the_compiled_evaluation(name, target, rng):
     model = GALLERY[name]()
     formula = derive_of(model, target)

@@ -183,6 +183,14 @@ def test_the_data_alone_agree_with_drawn_sequences(rows, data, stage):
     assert checked == 8
 
 
+def test_where_noise_rules_it_agrees_with_drawn_overlaps(data):
+    """At noise 1 three quarters of the variance of the matching overlap are noise."""
+    theta = (2.5, 8.0, 18.0, 1.6)
+    drawn = data.reduced(4, 16, 63, 1.0, 0, theta, np.random.default_rng(1), size=60_000)
+    loss = finite_dimension(4, 16, 63, 1.0, IDEAL_WIDTH).loss(theta)
+    assert loss == pytest.approx(drawn.mean(), rel=0.25)
+
+
 def test_overlaps_have_their_laws(data, rng):
     """Of real vectors; theta makes the score of a label its overlap with the match alone."""
     dim, noise, slot = 15, 0.5, rng.integers(2, size=40_000)
