@@ -380,8 +380,8 @@ def test_after_the_fall_the_corrections_count():
     each = {kind: [] for kind in ("nested", "data", "operator")}
     kept = {name: [] for name in ("own_attention", "own_classifier", "ideal")}
     worlds = ((8, 63, 0.1), (4, 63, 0.1), (4, 31, 0.1), (4, 63, 0.3))
-    for n_pairs, dim, noise in worlds:
-        chosen = (data.n_pairs == n_pairs) & (data.dim == dim) & (abs(data.noise - noise) < 1e-6)
+    for n_pairs, dim, spread in worlds:
+        chosen = (data.n_pairs == n_pairs) & (data.dim == dim) & (abs(data.noise - spread) < 1e-6)
         runs = data.isel(run=chosen)
         just = (runs.own.values > 0.01) & (runs.own.values < 0.1)
         assert just.sum() > 10
