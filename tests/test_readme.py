@@ -25,7 +25,16 @@ from cliff.cli import main
 from cliff.kernels import nested_logit as kernels
 from cliff.store import open_dataset
 from cliff.trajectory import LEVELS
-from figures import WORDS, competition, curriculum, maps, noise, prediction, replacement
+from figures import (
+    WORDS,
+    after_the_fall,
+    competition,
+    curriculum,
+    maps,
+    noise,
+    prediction,
+    replacement,
+)
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -103,6 +112,7 @@ COMMANDS: dict[str, dict[str, str] | Elsewhere] = {
     "cliff compare head.nc": {"head.nc": "head.nc --no-fit"},
     "python -m figures prediction": {"prediction": "prediction --into ."},
     "python -m figures noise": {"noise": "noise --into ."},
+    "python -m figures after_the_fall": Elsewhere("tests/test_figures.py"),
     "python -m figures competition": Elsewhere("tests/test_figures.py"),
     "python -m figures maps": Elsewhere("tests/test_figures.py"),
     "python -m figures replacement": Elsewhere("tests/test_figures.py"),
@@ -292,6 +302,26 @@ def predictions() -> Iterator[str]:
     )
 
 
+def afterwards() -> Iterator[str]:
+    data = open_dataset(ROOT / "figures/data/after_the_fall.nc", "figure")
+    settings = [setting for setting, _ in after_the_fall.in_setting(data)]
+    wide = np.array([setting["dim"] == 63 for setting in settings])
+    assert after_the_fall.name_of(settings[0]) == "(8, 32)"
+    assert 1000.0 < 1.0 / after_the_fall.ratios(data, "nested")[0] < 10_000.0
+    yield "(8, 32) its loss at a network's own logits is thousands of times too low"
+    ratio = np.array(after_the_fall.ratios(data, "operator"))
+    factor = np.maximum(ratio, 1.0 / ratio)[wide].max()
+    yield f"within a factor of {factor:.1f} of networks at D = 63"
+    yield f"while their loss is between {after_the_fall.LOW} and {after_the_fall.HIGH} nats"
+    late = np.divide(*(after_the_fall.ends(data, name) for name in ("at_operator", "own")))
+    both = [*late, *ratio[~wide]]
+    yield (
+        f"at D = {settings[int(np.argmin(wide))]['dim']}, and at the end of training, it is too "
+        f"pessimistic, by a factor of {min(both):.0f} to {max(both):.0f}"
+    )
+    yield "1/(1/D + 1/W)"
+
+
 def fall() -> Iterator[str]:
     model = NestedLogit()
     path = integrate(model, [0.01, 0.01, 0.01], 200.0)
@@ -405,7 +435,7 @@ def sizes() -> Iterator[str]:
 
 
 COMPUTED: tuple[Callable[[], Iterator[str]], ...] = (
-    findings, predictions, race, fall, installation, cost, curricula, sizes
+    findings, predictions, afterwards, race, fall, installation, cost, curricula, sizes
 )  # fmt: skip
 """Each yields sentences of the README with numbers that it computes."""
 
