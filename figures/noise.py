@@ -80,7 +80,7 @@ def cases(fast: bool = False) -> list[Case]:
             seed=seed,
             n_steps=200 if fast else round(5.0 * times[n, count]),
             options={
-                "eval_every": 10 if n < 4 else 100 if n > 12 else 25,
+                "eval_every": 5 if fast else 10 if n < 4 else 100 if n > 12 else 25,
                 # close to L = N the force of the signal is small beside what a sample adds to it
                 "eval_size": 64 if fast else 16_384 if count < 2 * n else 2048,
             },
