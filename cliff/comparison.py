@@ -19,6 +19,7 @@ from cliff.mobility_law import (
     each_seed,
     fit_trajectories,
     match_gradients,
+    match_noise,
     mobilities,
     set_clock,
 )
@@ -52,6 +53,7 @@ LONG_NAMES = {
     "used": "constant of the flow",
     "fitted": "constant fitted to trajectories",
     "clock": "factor on the matched constants that makes flow and networks fall together",
+    "noise_share": "share of the signal's force that noise takes back while xi grows",
     "fit_misfit": "root mean square misfit of the fitted logits, as a share of their values",
     "unexplained": "share of the squared velocity that the matched law leaves unexplained",
     "t_transition": "first time with loss <= 0.5 log N",
@@ -59,6 +61,7 @@ LONG_NAMES = {
     "abruptness": "transition time over width",
     "measured": "mean transition time of the networks that fall",
     "predicted": "transition time of the flow",
+    "predicted_with_noise": "transition time of the flow, the classifier held back by noise",
     "predicted_status": "how the flow ended",
     "calibrated": "1 where the clock was set, so that predicted is no prediction",
     "test_pairs": "N of the test",
@@ -162,6 +165,8 @@ def compare(
         with its ``matched_error`` and whether it is ``identified``, the one ``used`` (the matched
         one times ``clock``, or `law`), and the one ``fitted``. Over ``test``: transition times
         ``measured`` (mean over the seeds that fall; NaN if none does) and ``predicted``,
+        ``predicted_with_noise`` by the same law under the ``noise_share`` of `run` (NaN with a
+        `law` of yours, or without a share between 0 and 1; see `MobilityLaw.with_noise`),
         ``predicted_status`` of the flow, and whether the setting was ``calibrated`` on, so that its
         time is no prediction.
 
@@ -185,6 +190,9 @@ def compare(
     else:
         law.check("law", law.network)
         used, clock = law, 1.0
+    share = math.nan if law is not None else match_noise(curves)
+    held = 0.0 < share < 1.0 and used.setting is not None
+    noisy = used.with_noise(share) if held else None
     transitions = [one.transition() for one in curves]
     fitted, misfit = dict.fromkeys(CONSTANTS, math.nan), math.nan
     if fit and np.isfinite([one.t_transition for one in transitions]).all():
@@ -226,9 +234,10 @@ def compare(
         "used": ("constant", list(used.constants().values()), rate),
         "fitted": ("constant", list(fitted.values()), rate),
         "clock": ((), clock),
+        "noise_share": ((), share),
         "fit_misfit": ((), misfit),
         "unexplained": ("logit", [matched.unexplained[name] for name in LOGITS]),
-        **_predictions(tests, used),
+        **_predictions(tests, used, noisy),
     }
     for key, unit in TRANSITION.items():
         variables[f"network_{key}"] = "seed", [getattr(one, key) for one in transitions], unit
@@ -260,7 +269,9 @@ def compare(
     return dataset
 
 
-def _predictions(tests: Sequence[xr.Dataset], law: MobilityLaw) -> dict[str, Any]:
+def _predictions(
+    tests: Sequence[xr.Dataset], law: MobilityLaw, noisy: MobilityLaw | None
+) -> dict[str, Any]:
     """Measured and predicted transition times of runs, as variables over ``test``."""
     rows = []
     for test in tests:
@@ -269,16 +280,21 @@ def _predictions(tests: Sequence[xr.Dataset], law: MobilityLaw) -> dict[str, Any
         times = [one.transition().t_transition for one in curves]
         reached = [t for t in times if math.isfinite(t)]
         measured = float(np.mean(reached)) if reached else math.nan
-        flow = law.flow(*setting, 10.0 * (measured if reached else max(c.t[-1] for c in curves)))
+        horizon = 10.0 * (measured if reached else max(c.t[-1] for c in curves))
+        flow = law.flow(*setting, horizon)
         predicted, status = flow.transition().t_transition, list(Status).index(flow.status)
-        rows.append((*setting, measured, predicted, status, setting == law.setting))
-    pairs, labels, measured_, predicted_, codes, calibrated = np.array(rows, float).reshape(-1, 6).T
+        slower = noisy.flow(*setting, horizon).transition().t_transition if noisy else math.nan
+        rows.append((*setting, measured, predicted, slower, status, setting == law.setting))
+    pairs, labels, measured_, predicted_, with_noise, codes, calibrated = (
+        np.array(rows, float).reshape(-1, 7).T
+    )
     flags = {"flag_meanings": " ".join(str(status).replace(" ", "_") for status in Status)}
     return {
         "test_pairs": ("test", pairs.astype(np.int64)),
         "test_labels": ("test", labels.astype(np.int64)),
         "measured": ("test", measured_, TIME),
         "predicted": ("test", predicted_, TIME),
+        "predicted_with_noise": ("test", with_noise, TIME),
         "predicted_status": ("test", codes.astype(np.int8), flags),
         "calibrated": ("test", calibrated.astype(np.int8)),
     }

@@ -35,9 +35,9 @@ from cliff.trajectory import transition_of
 LAW = MobilityLaw(0.05, 0.25, 0.6, 0.8, 20.0, 0.6)
 
 
-def synthetic(n_pairs=4, n_labels=16, law=LAW, seed=0):
+def synthetic(n_pairs=4, n_labels=16, law=LAW, seed=0, t_end=None):
     """A flow told as if it were a network's training run."""
-    t_end = 100.0 * n_pairs  # twice the transition time
+    t_end = t_end or 100.0 * n_pairs  # twice the transition time
     flow = law.flow(n_pairs, n_labels, t_end).sampled(np.linspace(0, t_end, 40 * n_pairs + 1))
     return Curves(n_pairs, n_labels, "transformer", seed, flow.t, flow.theta, flow.loss)
 
@@ -462,6 +462,36 @@ def test_the_command(training, files, tmp_path, capsys):
     assert _run(["compare", run, "--law", str(result), "--no-fit"]) == 0
     assert "mobility constant" in capsys.readouterr().out
     assert _run(["plot", str(result), str(tmp_path / "again.png"), "-q"]) == 0
+
+
+def test_the_noise_of_a_run_slows_what_is_predicted_elsewhere(tmp_path, capsys):
+    slowed = replace(LAW, setting=(8, 32)).with_noise(0.7)
+    curves, near = synthetic(8, 32, slowed), synthetic(8, 10, slowed, t_end=2500.0)
+    run = as_run(curves).assign(xi_noise=("step", np.full(len(curves.t), 0.7)))
+    save_dataset(run, tmp_path / "run.nc", "run")
+    save_dataset(as_run(near), tmp_path / "near.nc", "run")
+    found = compare(run, [as_run(near)], fit=False)
+    assert found.noise_share == 0.7
+    time = near.transition().t_transition
+    assert found.predicted_with_noise.item() == pytest.approx(time, rel=0.03)
+    assert found.predicted.item() < 0.85 * time
+    command = ["compare", str(tmp_path / "run.nc"), "--test", str(tmp_path / "near.nc"), "--no-fit"]
+    assert _run([*command, "--json", "-q"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    (entry,) = summary["tests"]
+    assert summary["noise_share"] == 0.7
+    assert entry["predicted_with_noise"] == found.predicted_with_noise.item()
+    assert entry["error_with_noise"] == pytest.approx(entry["predicted_with_noise"] / time - 1)
+    assert summary["median_error_with_noise"] == abs(entry["error_with_noise"])
+    assert _run(command) == 0
+    told = capsys.readouterr().out
+    assert "share of the signal's force that noise takes back 0.70" in told
+    assert f"median error with noise {100 * abs(entry['error_with_noise']):.1f} %" in told
+    without = compare(run.drop_vars("xi_noise"), [as_run(near)], law=None, fit=False)
+    given = compare(run, [as_run(near)], law=law_of(found), fit=False)
+    for other in (without, given):
+        assert np.isnan([other.noise_share, other.predicted_with_noise.item()]).all()
+        assert other.predicted.item() == pytest.approx(found.predicted.item())
 
 
 def test_the_setting_that_set_the_clock_is_no_prediction(files, capsys):

@@ -145,6 +145,8 @@ def summarise(result: xr.Dataset) -> dict[str, Any]:
     calibrated = result.calibrated.values == 1
     error = np.where(calibrated, np.nan, predicted / measured - 1)
     usable = np.isfinite(error)
+    with_noise = result.predicted_with_noise.values
+    error_with_noise = np.where(calibrated, np.nan, with_noise / measured - 1)
     summary: dict[str, Any] = {
         "model": result.attrs["model"],
         "n_pairs": int(result.attrs["n_pairs"]),
@@ -158,6 +160,7 @@ def summarise(result: xr.Dataset) -> dict[str, Any]:
             for entry in (result.isel(constant=i) for i in range(result.sizes["constant"]))
         },
         "clock": float(result.clock),
+        "noise_share": float(result.noise_share),
         "fit_misfit": float(result.fit_misfit),
         "velocity_unexplained": dict(
             zip(result.logit.values.tolist(), result.unexplained.values.tolist(), strict=True)
@@ -183,6 +186,8 @@ def summarise(result: xr.Dataset) -> dict[str, Any]:
                 "measured": float(measured[i]),
                 "predicted": float(predicted[i]),
                 "error": float(error[i]),
+                "predicted_with_noise": float(with_noise[i]),
+                "error_with_noise": float(error_with_noise[i]),
                 "calibrated": bool(calibrated[i]),
                 "status": str(list(Status)[int(result.predicted_status[i])]),
             }
@@ -191,6 +196,8 @@ def summarise(result: xr.Dataset) -> dict[str, Any]:
     }
     if usable.any():
         summary["median_error"] = float(np.median(np.abs(error[usable])))
+    if usable.any() and np.isfinite(error_with_noise[usable]).all():
+        summary["median_error_with_noise"] = float(np.median(np.abs(error_with_noise[usable])))
     if len(set(measured[usable])) > 2 and len(set(predicted[usable])) > 1:
         from scipy.stats import spearmanr
 
@@ -242,19 +249,32 @@ def _print(summary: dict[str, Any]) -> None:
     print(_pairs(summary["slow_phase_loss_misfit"]))
     ends, floors = (", ".join(map(_number, losses)) for losses in summary["end"].values())
     print(f"loss at the end (nats): network {ends}; landscape there {floors}")
+    held = not math.isnan(summary["noise_share"])
+    if held:
+        print(f"share of the signal's force that noise takes back {summary['noise_share']:.2f}")
     if summary["tests"]:
-        print("\npredicted with these mobilities\n   N    L   measured  predicted    error")
+        print("\npredicted with these mobilities" + ", and under this noise" * held)
+        print("   N    L   measured  predicted    error" + " with noise    error" * held)
         for entry in summary["tests"]:
-            error = "none" if math.isnan(entry["error"]) else f"{100 * entry['error']:+7.1f} %"
-            print(
+            error = "clock set here" if entry["calibrated"] else _error(entry["error"])
+            row = (
                 f"{entry['n_pairs']:4d} {entry['n_labels']:4d} {_number(entry['measured']):>10} "
-                f"{_number(entry['predicted']):>10} "
-                f"{'clock set here' if entry['calibrated'] else error:>10}"
+                f"{_number(entry['predicted']):>10} {error:>10}"
             )
+            if held and not entry["calibrated"]:
+                noisy = _number(entry["predicted_with_noise"])
+                row += f" {noisy:>8} {_error(entry['error_with_noise']):>10}"
+            print(row)
     if "median_error" in summary:
         print(f"median error {100 * summary['median_error']:.1f} %")
+    if "median_error_with_noise" in summary:
+        print(f"median error with noise {100 * summary['median_error_with_noise']:.1f} %")
     if "rank_correlation" in summary:
         print(f"rank correlation {summary['rank_correlation']:.3f}")
+
+
+def _error(value: float) -> str:
+    return "none" if math.isnan(value) else f"{100 * value:+7.1f} %"
 
 
 def _pairs(values: dict[str, float]) -> str:
