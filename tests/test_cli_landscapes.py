@@ -399,7 +399,9 @@ def test_sample_paths_mark_the_saddle_of_the_nested_logit_alone():
 # --------------------------------------------------------------------------------------- formulas
 
 
-LONG = pytest.param("finite_dimension", "hessian", marks=pytest.mark.slow)
+LONG = pytest.param(
+    "finite_dimension", "hessian", marks=(pytest.mark.slow, pytest.mark.timeout(1200))
+)
 
 
 @pytest.mark.parametrize(
