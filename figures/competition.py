@@ -261,7 +261,8 @@ def _own_loss(data: xr.Dataset, ax: plots.Axes) -> None:
     for kind, colour, dashes in (("with", plots.BLUE, "-"), ("without", plots.ORANGE, "--")):
         loss = data.own_loss.sel(crosstalk=kind).values[0]
         ax.plot(part.t.values[0], loss, color=colour, ls=dashes, label=f"{kind} crosstalk")
-    ax.set(xlim=(0, 450), xlabel=plots.TIME, ylabel="loss (nats)")
+    # room for the legend above the curves
+    ax.set(xlim=(0, 450), ylim=(-0.2, 5.4), xlabel=plots.TIME, ylabel="loss (nats)")
     handles, labels = ax.get_legend_handles_labels()
     kept = dict(zip(labels, handles, strict=True))
     ax.legend(kept.values(), kept.keys(), loc="upper right", fontsize=7, handlelength=1.2)

@@ -15,13 +15,13 @@ from scipy.stats import spearmanr
 
 from cliff import plots
 from cliff.curriculum import integrate_schedules
-from cliff.mobility_law import MobilityLaw, curves_of, match_noise
+from cliff.mobility_law import Curves, MobilityLaw, curves_of, match_noise
 from cliff.store import open_dataset, provenance
 from cliff.trajectory import transition_of
 from figures import HERE, curriculum, prediction
 from figures.ensembles import Case, case, train_all, until_the_fall
 from figures.measured_mobilities import PALETTE
-from figures.prediction import FITTED, TIME, law_in, measured_times
+from figures.prediction import FITTED, SEEDS, TIME, law_in, measured_times, settings_of, time_at
 
 CAPTION = """
 Noise holds the gain of the classifier back. (a) Share of the force of the signal, of which labels
@@ -49,7 +49,6 @@ the noise of the gradient adds: transition time over that at learning rate 0.1 a
 
 SHOWN = ((4, 16), (8, 32), (8, 128), (16, 64), (8, 10), (16, 20))
 """Settings of panel (a)."""
-SEEDS = 3
 BATCH = 128
 STRETCHES = 16
 OTHER_SHARES = (0.4, 0.7)
@@ -60,12 +59,6 @@ TEMPERATURES = {
     (16, 20): ({"lr": 0.02},),
 }
 """Other learning rates and batches, by setting."""
-
-
-def settings_of(data: xr.Dataset) -> list[tuple[int, int]]:
-    """The settings (N, L) of the prediction figure."""
-    pairs, labels = data.setting_pairs.values.tolist(), data.setting_labels.values.tolist()
-    return list(zip(pairs, labels, strict=True))
 
 
 def cases(fast: bool = False) -> list[Case]:
@@ -111,15 +104,15 @@ def compute(fast: bool = False) -> xr.Dataset:
     chosen, others = cases(fast), warmer(fast)
     runs = train_all("noise", chosen, fast)
     curves = [curves_of(run)[0] for run in runs]
-    settings = list(dict.fromkeys((one.n_pairs, one.n_labels) for one in curves))
-    first = [next(one for one in curves if (one.n_pairs, one.n_labels) == at) for at in settings]
-    shares = [
-        match_noise([one for one in curves if (one.n_pairs, one.n_labels) == at]) for at in settings
-    ]
+    groups: dict[tuple[int, int], list[Curves]] = {}
+    for one in curves:
+        groups.setdefault((one.n_pairs, one.n_labels), []).append(one)
+    settings, first = list(groups), [group[0] for group in groups.values()]
+    shares = [match_noise(group) for group in groups.values()]
     law = replace(law_in(data), setting=FITTED)
     noisy = law.with_noise(0.5 if fast else shares[settings.index(FITTED)])
     horizon = dict(zip(settings_of(data), 10.0 * measured_times(data), strict=True))
-    predicted = [_time(noisy, at, horizon[at]) for at in settings]
+    predicted = [time_at(noisy, at, horizon[at]) for at in settings]
     warm = [
         transition_of(run.t, run.loss, one.run.task.n_pairs).t_transition
         for one, run in zip(others, train_all("noise", others, fast), strict=True)
@@ -144,7 +137,7 @@ def compute(fast: bool = False) -> xr.Dataset:
             "other_predicted": (
                 ("other_share", "setting"),
                 [
-                    [_time(law.with_noise(share), at, horizon[at]) for at in settings]
+                    [time_at(law.with_noise(share), at, horizon[at]) for at in settings]
                     for share in OTHER_SHARES[: 1 if fast else None]
                 ],
                 TIME,
@@ -159,10 +152,6 @@ def compute(fast: bool = False) -> xr.Dataset:
         },
         attrs=provenance({"lr": 0.1, "noise": noisy.noise, "runs": len(chosen + others)}),
     )
-
-
-def _time(law: MobilityLaw, setting: tuple[int, int], t_end: float) -> float:
-    return law.flow(*setting, t_end).transition().t_transition
 
 
 def _along_schedules(law: MobilityLaw) -> list[float]:
@@ -185,7 +174,7 @@ def _predictions(data: xr.Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _relative(data: xr.Dataset) -> dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]:
-    """By setting: learning rate over batch, and the mean time over that at 0.1 / 128.
+    """By setting: learning rate over batch, and the time over that at 0.1 / 128.
 
     Each run is compared with the run of its own seed in the prediction figure.
     """
@@ -200,10 +189,9 @@ def _relative(data: xr.Dataset) -> dict[tuple[int, int], tuple[np.ndarray, np.nd
             for seed in data.seed.values[chosen]
         ]
         ratio = data.transition.values[chosen] / own
-        places = np.unique(heat)
-        means = [ratio[heat == place].mean() for place in places]
-        order = np.argsort([*places, 0.1 / BATCH])
-        found[n, count] = np.array([*places, 0.1 / BATCH])[order], np.array([*means, 1.0])[order]
+        heat, ratio = np.append(heat, 0.1 / BATCH), np.append(ratio, 1.0)
+        order = np.argsort(heat)
+        found[n, count] = heat[order], ratio[order]
     return found
 
 
@@ -220,9 +208,12 @@ def numbers(data: xr.Dataset) -> dict[str, Any]:
     coolest = {at: 100 * (1 - float(ratio[0])) for at, (_, ratio) in _relative(data).items()}
     least, expected = data.least.values, data.predicted_least.values
     excess = np.where(others, least - expected, -np.inf)
-    force = np.array([(1 - n / count) / (2 * n + 1) for n, count in settings])
-    held = others & (least < 1)
-    variances = least[held] / np.sqrt(1 - least[held]) * force[held]
+    law = law_in(open_dataset(HERE / "data/prediction.nc", "figure"))
+    variances = [
+        replace(law, setting=at).with_noise(share).noise
+        for at, share in zip(settings, least.tolist(), strict=True)
+        if at != FITTED and share < 1
+    ]
     ends = zip(data.other_share.values, data.other_predicted.values, strict=True)
     low, *_, high = [(float(share), *errors(times).values()) for share, times in ends]
     along = np.abs(np.array([usual, data.along_schedules.values]) / taken - 1)
@@ -233,7 +224,7 @@ def numbers(data: xr.Dataset) -> dict[str, Any]:
         "others": int(others.sum()),
         "above": int((excess > 0).sum()),
         "most": [settings[int(np.argmax(excess))]],
-        "variance": [variances.min(), variances.max()],
+        "variance": [min(variances), max(variances)],
         "plain": errors(plain),
         "noisy": errors(noisy),
         "better": int((np.abs(noisy / measured - 1) < np.abs(plain / measured - 1))[others].sum()),

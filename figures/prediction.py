@@ -87,7 +87,7 @@ def compute(fast: bool = False) -> xr.Dataset:
         **{
             name: (
                 "setting",
-                [_time(by, *pair) for pair in zip(settings, horizon, strict=True)],
+                [time_at(by, *pair) for pair in zip(settings, horizon, strict=True)],
                 TIME,
             )
             for name, by in (
@@ -123,7 +123,14 @@ def at_fitted(law: MobilityLaw) -> MobilityLaw:
     return MobilityLaw(law.beta1, law.alpha, beta2, 1e12, 0.0, xi, network="minimal")
 
 
-def _time(law: MobilityLaw, setting: tuple[int, int], t_end: float) -> float:
+def settings_of(data: xr.Dataset) -> list[tuple[int, int]]:
+    """The settings (N, L) of the data."""
+    pairs, labels = data.setting_pairs.values.tolist(), data.setting_labels.values.tolist()
+    return list(zip(pairs, labels, strict=True))
+
+
+def time_at(law: MobilityLaw, setting: tuple[int, int], t_end: float) -> float:
+    """Transition time of the flow at a setting."""
     return law.flow(*setting, t_end).transition().t_transition
 
 
@@ -152,9 +159,7 @@ def measured_times(data: xr.Dataset) -> np.ndarray:
 
 
 def numbers(data: xr.Dataset) -> dict[str, Any]:
-    pairs = list(
-        zip(data.setting_pairs.values.tolist(), data.setting_labels.values.tolist(), strict=True)
-    )
+    pairs = settings_of(data)
     others = np.array([pair != FITTED for pair in pairs])
     measured, predicted = measured_times(data), data.predicted.values
 
@@ -220,7 +225,7 @@ def _against_pairs(
     at = labels == 4 * pairs
     grid = [2, 3, 4, 6, 8, 12, 16, 24, 32]
     ax.loglog(
-        grid, [_time(law, (n, 4 * n), 1e5) for n in grid], color=plots.RED, label="flow"
+        grid, [time_at(law, (n, 4 * n), 1e5) for n in grid], color=plots.RED, label="flow"
     )  # fmt: skip
     chosen = np.isin(data.n_pairs.values * 4, data.n_labels.values) & (
         data.n_labels.values == 4 * data.n_pairs.values

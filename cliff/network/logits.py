@@ -129,10 +129,6 @@ def _log(attention: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def _share(rest: float, whole: float) -> float:
-    return rest / whole if whole > 0 and np.isfinite(whole) else np.nan
-
-
-def _ratio(rest: float, whole: float) -> float:
     return rest / whole if whole != 0 and np.isfinite(whole) else np.nan
 
 
@@ -185,7 +181,7 @@ def _noise(output: Output, batch: Batch) -> float:
     error = np.exp(logits - logits.max(axis=1, keepdims=True))
     error /= -error.sum(axis=1, keepdims=True)
     error[row, batch.answer] += 1.0  # minus the gradient of the loss with respect to the logits
-    return -_ratio(float((error * (logits - signal)).sum()), float((error * signal).sum()))
+    return -_share(float((error * (logits - signal)).sum()), float((error * signal).sum()))
 
 
 def _slope(net: Network, batch: Batch) -> float:
